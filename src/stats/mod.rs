@@ -1,0 +1,30 @@
+//! Statistics of experiments: states in, effects, tests, intervals and plans out.
+//! In: binary64 numbers and mergeable [`state::State`]s. Out: result structs with named fields and a [`Status`].
+//! Knows no SQL, no Arrow, no YAML, no clock and no random source but seeds; can be read beside a textbook.
+//!
+//! Numbers: [`double_double`], [`exact_sum`]. Distributions: [`tail`], [`normal`], [`student`], [`gamma`], [`beta`].
+
+pub mod beta;
+pub mod cuped;
+pub mod double_double;
+pub mod exact_sum;
+pub mod gamma;
+pub mod lift;
+pub mod mean_tests;
+pub mod noncentral;
+pub mod normal;
+pub mod power;
+pub mod proportions;
+pub mod quadrature;
+pub mod ratio;
+pub mod record;
+pub mod sample;
+pub mod sample_ratio;
+pub mod state;
+pub mod status;
+pub mod student;
+pub mod tail;
+
+pub use record::{Kind, Record, Sink};
+pub use status::Status;
+pub use tail::Tail;
