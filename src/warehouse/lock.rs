@@ -1,0 +1,172 @@
+//! Lets one build at a time change an environment. In: an environment's name. Out: an [`EnvironmentLock`], or who holds it.
+//! The operating system releases the lock when its holder ends, however it ends, so a lock file is never stale.
+
+use super::error::IoContext;
+use super::{Result, Warehouse, WarehouseError, checked_name};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+impl Warehouse {
+    /// Takes the exclusive right to publish `environment`, until the returned lock is dropped or the process ends.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] at once, without waiting, when another build has it.
+    pub fn lock(&self, environment: &str) -> Result<EnvironmentLock, LockError> {
+        let path = self.lock_path(environment)?;
+        // Vacuum probes the locks of all environments; without this a build could meet the probe and believe it is a build.
+        let _no_sweep = self.hold_off_sweep()?;
+        let mut file = open_lock_file(&path)?;
+        match file.try_lock() {
+            Ok(()) => {
+                write_holder(&mut file, &path)?;
+                Ok(EnvironmentLock {
+                    environment: environment.to_string(),
+                    _file: file,
+                })
+            }
+            Err(TryLockError::WouldBlock) => Err(held(environment, &path)),
+            Err(TryLockError::Error(source)) => Err(WarehouseError::Io {
+                action: "lock",
+                path,
+                source,
+            }
+            .into()),
+        }
+    }
+
+    fn lock_path(&self, environment: &str) -> Result<PathBuf> {
+        let name = checked_name("environment", environment)?;
+        Ok(self.environments_folder().join(format!("{name}.lock")))
+    }
+
+    /// When the oldest build that is running now took its lock.
+    pub(super) fn oldest_running_build(&self) -> Result<Option<SystemTime>> {
+        let folder = self.environments_folder();
+        let mut oldest = None;
+        for entry in fs::read_dir(&folder).context("list", &folder)? {
+            let path = entry.context("list", &folder)?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "lock")
+            {
+                oldest = oldest.into_iter().chain(running_since(&path)?).min();
+            }
+        }
+        Ok(oldest)
+    }
+
+    /// Held, shared, by a build for the moment in which it looks a table up or puts one in its place.
+    pub(super) fn hold_off_sweep(&self) -> Result<File> {
+        let (file, path) = self.sweep_lock()?;
+        file.lock_shared().context("lock", &path)?;
+        Ok(file)
+    }
+
+    /// Held, exclusive, by vacuum while it decides what nobody needs and moves it away.
+    pub(super) fn begin_sweep(&self) -> Result<File> {
+        let (file, path) = self.sweep_lock()?;
+        file.lock().context("lock", &path)?;
+        Ok(file)
+    }
+
+    fn sweep_lock(&self) -> Result<(File, PathBuf)> {
+        let path = self.root.join("sweep.lock");
+        Ok((open_lock_file(&path)?, path))
+    }
+}
+
+/// The exclusive right to publish one environment.
+#[derive(Debug)]
+pub struct EnvironmentLock {
+    environment: String,
+    _file: File,
+}
+
+impl EnvironmentLock {
+    /// The name of the environment that is locked.
+    pub fn environment(&self) -> &str {
+        &self.environment
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("environment `{environment}` is being built by another process{}", words_for(.holder))]
+    Held {
+        environment: String,
+        holder: Option<Holder>,
+    },
+    #[error(transparent)]
+    Warehouse(#[from] WarehouseError),
+}
+
+/// Who holds a lock, as that process wrote it into the lock file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holder {
+    pub pid: u32,
+    /// UTC, RFC 3339.
+    pub since: String,
+}
+
+fn words_for(holder: &Option<Holder>) -> String {
+    match holder {
+        Some(Holder { pid, since }) => format!(" (pid {pid}, since {since})"),
+        None => String::new(),
+    }
+}
+
+pub(super) fn open_lock_file(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(path)
+        .context("open the lock file", path)
+}
+
+fn write_holder(file: &mut File, path: &Path) -> Result<()> {
+    let since = chrono::DateTime::<chrono::Utc>::from(SystemTime::now());
+    let holder = Holder {
+        pid: std::process::id(),
+        since: since.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    };
+    let text = serde_json::to_string(&holder).expect("a number and a string are JSON");
+    file.set_len(0)
+        .and_then(|()| file.rewind())
+        .context("write the lock file", path)?;
+    file.write_all(text.as_bytes())
+        .context("write the lock file", path)
+}
+
+/// The holder may be between locking and writing its name, so the name can be missing.
+fn held(environment: &str, path: &Path) -> LockError {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|mut file| file.read_to_string(&mut text));
+    let holder = read.ok().and_then(|_| serde_json::from_str(&text).ok());
+    LockError::Held {
+        environment: environment.to_string(),
+        holder,
+    }
+}
+
+/// The lock file's time of change if somebody holds the lock, else none. The holder wrote its name right after locking.
+fn running_since(path: &Path) -> Result<Option<SystemTime>> {
+    let file = open_lock_file(path)?;
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => {
+            let metadata = file.metadata().context("read", path)?;
+            Ok(Some(metadata.modified().context("read", path)?))
+        }
+        Err(TryLockError::Error(source)) => Err(WarehouseError::Io {
+            action: "lock",
+            path: path.to_path_buf(),
+            source,
+        }),
+    }
+}

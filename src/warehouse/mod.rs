@@ -1,0 +1,98 @@
+//! Keeps what models produce: Delta Lake tables under their fingerprint, and environments that say which of them is published.
+//! In: record batch streams, environment maps. Out: table providers, environments, histories.
+//! What a fingerprint means and when an environment may be published is decided by the caller.
+//!
+//! ```text
+//! <root>/relations/<relation>/<fingerprint>/   one Delta table, complete or absent, never changed afterwards
+//! <root>/environments/<name>.json              the published version: relation -> table or view
+//! <root>/environments/<name>.lock              held by the one build of that environment
+//! <root>/environments/<name>.versions/         every version since the last vacuum
+//! <root>/staging/                              tables under construction
+//! <root>/sweep.lock                            held for moments, so that vacuum and builds see each other
+//! ```
+//!
+//! A table is written in `staging`, synced to disk and renamed to its place in one step. So a folder under `relations` is
+//! always a complete table, whatever killed its writer, and two builds that write the same fingerprint agree on the first.
+
+mod environment;
+mod error;
+mod lock;
+mod staging;
+mod table;
+mod types;
+mod vacuum;
+
+pub use environment::{Environment, Relation};
+pub use error::{ColumnProblem, WarehouseError};
+pub use lock::{EnvironmentLock, LockError};
+pub use table::TableSummary;
+pub use types::stored_schema;
+pub use vacuum::{Keep, VacuumReport};
+
+use error::IoContext;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Whatever can fail in the warehouse fails with a [`WarehouseError`].
+pub type Result<T, E = WarehouseError> = std::result::Result<T, E>;
+
+/// A folder of tables and environments. Cheap to clone; any number of processes may have it open.
+#[derive(Debug, Clone)]
+pub struct Warehouse {
+    root: PathBuf,
+}
+
+impl Warehouse {
+    /// Opens the warehouse at `root` and makes its folders if they do not exist.
+    pub fn open(root: &Path) -> Result<Warehouse> {
+        for folder in ["relations", "environments", "staging"] {
+            let folder = root.join(folder);
+            fs::create_dir_all(&folder).context("create the folder", &folder)?;
+        }
+        let root = fs::canonicalize(root).context("open the folder", root)?;
+        Ok(Warehouse { root })
+    }
+
+    /// The folder the warehouse lives in, absolute.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn relation_folder(&self, relation: &str) -> Result<PathBuf> {
+        Ok(self
+            .root
+            .join("relations")
+            .join(checked_name("relation", relation)?))
+    }
+
+    fn table_folder(&self, relation: &str, fingerprint: &str) -> Result<PathBuf> {
+        Ok(self
+            .relation_folder(relation)?
+            .join(checked_name("fingerprint", fingerprint)?))
+    }
+
+    fn staging_folder(&self) -> PathBuf {
+        self.root.join("staging")
+    }
+
+    fn environments_folder(&self) -> PathBuf {
+        self.root.join("environments")
+    }
+}
+
+/// A name becomes a folder, so it may hold only what every file system takes for itself.
+fn checked_name<'a>(what: &'static str, name: &'a str) -> Result<&'a str> {
+    let is_plain =
+        |character: char| character.is_alphanumeric() || matches!(character, '_' | '-' | '.');
+    let is_good = !name.is_empty()
+        && name.len() <= 200
+        && !name.starts_with('.')
+        && name.chars().all(is_plain);
+    match is_good {
+        true => Ok(name),
+        false => Err(WarehouseError::Name {
+            what,
+            name: name.to_string(),
+        }),
+    }
+}

@@ -1,0 +1,95 @@
+//! A folder in which one table grows until it is complete. In: a warehouse. Out: a [`Staging`] that either takes its place
+//! in one rename or disappears. A folder whose writer was killed keeps an unlocked lock file; vacuum removes both.
+
+use super::error::IoContext;
+use super::lock::open_lock_file;
+use super::{Result, Warehouse, WarehouseError};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+#[derive(Debug)]
+pub(super) struct Staging {
+    folder: PathBuf,
+    lock_path: PathBuf,
+    _lock: File,
+}
+
+impl Staging {
+    /// An empty folder of this process. Vacuum must not look between the making of the lock file and its locking.
+    pub(super) fn create(warehouse: &Warehouse) -> Result<Staging> {
+        let _no_sweep = warehouse.hold_off_sweep()?;
+        let folder = warehouse
+            .staging_folder()
+            .join(Uuid::now_v7().simple().to_string());
+        let lock_path = folder.with_extension("lock");
+        let lock = open_lock_file(&lock_path)?;
+        lock.lock().context("lock", &lock_path)?;
+        fs::create_dir(&folder).context("create the folder", &folder)?;
+        Ok(Staging {
+            folder,
+            lock_path,
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes everything durable, then moves the folder to `place` in one step.
+    ///
+    /// False when a complete table is there already: another build was faster, and this copy is dropped.
+    pub(super) fn move_to(self, warehouse: &Warehouse, place: &Path) -> Result<bool> {
+        sync_tree(&self.folder)?;
+        let parent = place
+            .parent()
+            .expect("a table folder lies in its relation's folder");
+        let _no_sweep = warehouse.hold_off_sweep()?;
+        fs::create_dir_all(parent).context("create the folder", parent)?;
+        match fs::rename(&self.folder, place) {
+            Ok(()) => {
+                sync_folder(parent)?;
+                sync_folder(&warehouse.root().join("relations"))?;
+                Ok(true)
+            }
+            Err(error) if is_taken(&error) => Ok(false),
+            Err(source) => Err(WarehouseError::Io {
+                action: "move the finished table to",
+                path: place.to_path_buf(),
+                source,
+            }),
+        }
+    }
+}
+
+impl Drop for Staging {
+    /// Best effort: what stays behind here is removed by vacuum, because the lock is released right after.
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_file(&self.lock_path);
+    }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+    )
+}
+
+fn sync_tree(folder: &Path) -> Result<()> {
+    for entry in walkdir::WalkDir::new(folder).contents_first(true) {
+        let entry = entry.map_err(io::Error::from).context("list", folder)?;
+        sync_folder(entry.path())?;
+    }
+    Ok(())
+}
+
+/// Makes the content of a file, or the entries of a folder, survive a power failure.
+pub(super) fn sync_folder(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .context("sync", path)
+}
