@@ -1,0 +1,3 @@
+//! What touches DataFusion: sessions, functions, operators, and files of columns.
+
+pub mod columns;
