@@ -4,24 +4,30 @@
 //!
 //! Numbers: [`double_double`], [`exact_sum`]. Distributions: [`tail`], [`normal`], [`student`], [`gamma`], [`beta`].
 
+pub mod always_valid;
 pub mod beta;
 pub mod cuped;
+pub mod cuped_multi;
 pub mod double_double;
 pub mod exact_sum;
 pub mod gamma;
 pub mod lift;
+pub mod linear;
 pub mod mean_tests;
 pub mod noncentral;
 pub mod normal;
 pub mod power;
 pub mod proportions;
 pub mod quadrature;
+pub mod quantiles;
+pub mod ranks;
 pub mod ratio;
 pub mod record;
 pub mod sample;
 pub mod sample_ratio;
 pub mod state;
 pub mod status;
+pub mod strata;
 pub mod student;
 pub mod tail;
 

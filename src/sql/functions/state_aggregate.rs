@@ -1,0 +1,344 @@
+//! `state_agg` and `state_merge`: rows or states in, one mergeable state per group out.
+//! In: numbers (one column per value) or states. Out: the struct of [`super::state_type`].
+//! Partial states travel as exact sums, not as rounded states, so the result is the same bytes at any thread count, batch size and
+//! partition order; see `stats::exact_sum`.
+
+use super::state_type::{States, state_type, write_states};
+use crate::stats::state::{Accumulator, NullPolicy, State};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, plan_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::AggregateOrderSensitivity;
+use datafusion::logical_expr::{
+    Accumulator as SqlAccumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator,
+    Signature, Volatility,
+};
+use std::sync::Arc;
+
+/// `state_agg(value, ...)`, its variants with another NULL policy, and `state_merge(state)`.
+pub(super) fn all() -> Vec<Arc<AggregateUDF>> {
+    [
+        ("state_agg", Source::Rows(NullPolicy::Exclude)),
+        ("state_agg_zero", Source::Rows(NullPolicy::Zero)),
+        ("state_agg_fail", Source::Rows(NullPolicy::Fail)),
+        ("state_merge", Source::States),
+    ]
+    .into_iter()
+    .map(|(name, source)| Arc::new(AggregateUDF::from(StateAggregate::new(name, source))))
+    .collect()
+}
+
+/// What an aggregate reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    Rows(NullPolicy),
+    States,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct StateAggregate {
+    name: &'static str,
+    source: Source,
+    signature: Signature,
+}
+
+impl StateAggregate {
+    fn new(name: &'static str, source: Source) -> Self {
+        Self {
+            name,
+            source,
+            signature: Signature::user_defined(Volatility::Immutable),
+        }
+    }
+}
+
+impl AggregateUDFImpl for StateAggregate {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        Ok(state_type())
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        match self.source {
+            Source::States => match types {
+                [DataType::Struct(_) | DataType::Null] => Ok(vec![state_type()]),
+                _ => plan_err!(
+                    "{} takes one state; make states with state_agg or state_of",
+                    self.name
+                ),
+            },
+            Source::Rows(_) if types.is_empty() => {
+                plan_err!("{} takes at least one value per unit", self.name)
+            }
+            Source::Rows(_) => types
+                .iter()
+                .map(|found| match found {
+                    _ if found.is_numeric() || found.is_null() => Ok(DataType::Float64),
+                    other => plan_err!(
+                        "{} takes numbers, not {other}; cast booleans to int",
+                        self.name
+                    ),
+                })
+                .collect(),
+        }
+    }
+
+    fn state_fields(&self, arguments: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        Ok(vec![Arc::new(Field::new(
+            format!("{}[exact]", arguments.name),
+            DataType::Binary,
+            true,
+        ))])
+    }
+
+    fn accumulator(&self, arguments: AccumulatorArgs) -> Result<Box<dyn SqlAccumulator>> {
+        let width = self.width(&arguments);
+        Ok(Box::new(OneState {
+            source: self.source,
+            accumulator: Accumulator::new(width),
+        }))
+    }
+
+    fn groups_accumulator_supported(&self, _arguments: AccumulatorArgs) -> bool {
+        true
+    }
+
+    fn create_groups_accumulator(
+        &self,
+        arguments: AccumulatorArgs,
+    ) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(Box::new(ManyStates {
+            source: self.source,
+            width: self.width(&arguments),
+            accumulators: Vec::new(),
+        }))
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+
+    fn default_value(&self, _type: &DataType) -> Result<ScalarValue> {
+        ScalarValue::try_from(&state_type())
+    }
+}
+
+impl StateAggregate {
+    /// Rows have as many values as columns; states bring their own width.
+    fn width(&self, arguments: &AccumulatorArgs) -> usize {
+        match self.source {
+            Source::Rows(_) => arguments.exprs.len(),
+            Source::States => 0,
+        }
+    }
+}
+
+/// The state of one group.
+#[derive(Debug)]
+struct OneState {
+    source: Source,
+    accumulator: Accumulator,
+}
+
+impl SqlAccumulator for OneState {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let accumulator = &mut self.accumulator;
+        visit(self.source, values, None, |_, row| push(accumulator, row))
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        for partial in read_partials(&states[0])? {
+            if let Some(partial) = partial? {
+                self.accumulator.merge(&partial);
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![ScalarValue::Binary(Some(self.accumulator.to_bytes()))])
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        Ok(ScalarValue::Struct(Arc::new(write_states(&[Some(
+            self.accumulator.finish(),
+        )])?)))
+    }
+
+    fn size(&self) -> usize {
+        self.accumulator.memory()
+    }
+}
+
+/// The states of all groups of an aggregation.
+#[derive(Debug)]
+struct ManyStates {
+    source: Source,
+    width: usize,
+    accumulators: Vec<Accumulator>,
+}
+
+impl ManyStates {
+    fn grow(&mut self, groups: usize) {
+        self.accumulators
+            .resize_with(groups, || Accumulator::new(self.width));
+    }
+}
+
+impl GroupsAccumulator for ManyStates {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+        total: usize,
+    ) -> Result<()> {
+        self.grow(total);
+        let accumulators = &mut self.accumulators;
+        visit(self.source, values, filter, |row, unit| {
+            push(&mut accumulators[groups[row]], unit)
+        })
+    }
+
+    fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
+        self.grow(total);
+        for (partial, group) in read_partials(&values[0])?.zip(groups) {
+            if let Some(partial) = partial? {
+                self.accumulators[*group].merge(&partial);
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
+        let states: Vec<Option<State>> = emit
+            .take_needed(&mut self.accumulators)
+            .iter()
+            .map(|accumulator| Some(accumulator.finish()))
+            .collect();
+        Ok(Arc::new(write_states(&states)?))
+    }
+
+    fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
+        let mut accumulators = emit.take_needed(&mut self.accumulators);
+        Ok(vec![Arc::new(BinaryArray::from_iter_values(
+            accumulators.iter_mut().map(Accumulator::to_bytes),
+        ))])
+    }
+
+    fn convert_to_state(
+        &self,
+        values: &[ArrayRef],
+        filter: Option<&BooleanArray>,
+    ) -> Result<Vec<ArrayRef>> {
+        let rows = values[0].len();
+        let mut accumulators: Vec<Option<Accumulator>> = vec![None; rows];
+        visit(self.source, values, filter, |row, unit| {
+            push(
+                accumulators[row].get_or_insert_with(|| Accumulator::new(self.width)),
+                unit,
+            );
+        })?;
+        let bytes = accumulators
+            .iter_mut()
+            .map(|accumulator| accumulator.as_mut().map(Accumulator::to_bytes));
+        Ok(vec![Arc::new(BinaryArray::from_iter(bytes))])
+    }
+
+    fn size(&self) -> usize {
+        self.accumulators
+            .iter()
+            .map(Accumulator::memory)
+            .sum::<usize>()
+            + size_of::<Self>()
+    }
+}
+
+/// One row of the input.
+enum Unit<'a> {
+    Values(&'a [f64]),
+    Null,
+    State(State),
+}
+
+fn push(accumulator: &mut Accumulator, unit: Unit<'_>) {
+    match unit {
+        Unit::Values(values) => accumulator.push(values),
+        Unit::Null => accumulator.push_nulls(1),
+        Unit::State(state) => accumulator.push_state(&state),
+    }
+}
+
+/// Calls `each` with every row the filter keeps.
+fn visit(
+    source: Source,
+    values: &[ArrayRef],
+    filter: Option<&BooleanArray>,
+    mut each: impl FnMut(usize, Unit<'_>),
+) -> Result<()> {
+    let is_kept =
+        |row: usize| filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+    match source {
+        Source::States => {
+            let states = States::open(&values[0])?;
+            (0..states.len())
+                .filter(|row| is_kept(*row) && !states.is_null(*row))
+                .for_each(|row| each(row, Unit::State(states.state(row))));
+        }
+        Source::Rows(policy) => {
+            let columns = values
+                .iter()
+                .map(open_numbers)
+                .collect::<Result<Vec<_>>>()?;
+            let mut unit = vec![0.0; columns.len()];
+            for row in (0..columns[0].len()).filter(|row| is_kept(*row)) {
+                let mut has_null = false;
+                for (value, column) in unit.iter_mut().zip(&columns) {
+                    let is_null = column.is_null(row);
+                    has_null |= is_null;
+                    *value = if is_null { 0.0 } else { column.value(row) };
+                }
+                each(
+                    row,
+                    if has_null && policy != NullPolicy::Zero {
+                        Unit::Null
+                    } else {
+                        Unit::Values(&unit)
+                    },
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn open_numbers(array: &ArrayRef) -> Result<&Float64Array> {
+    array
+        .as_primitive_opt::<Float64Type>()
+        .ok_or_else(|| exec_datafusion_err!("expected numbers, got {}", array.data_type()))
+}
+
+/// The partial states of a batch; NULL stands for a row that was filtered away.
+fn read_partials(array: &ArrayRef) -> Result<impl Iterator<Item = Result<Option<Accumulator>>>> {
+    let partials = array.as_binary_opt::<i32>().ok_or_else(|| {
+        exec_datafusion_err!("expected partial states, got {}", array.data_type())
+    })?;
+    Ok(partials.iter().map(|bytes| match bytes {
+        Some(bytes) => match Accumulator::from_bytes(bytes) {
+            Some(accumulator) => Ok(Some(accumulator)),
+            None => Err(exec_datafusion_err!(
+                "a partial state of {} bytes is damaged",
+                bytes.len()
+            )),
+        },
+        None => Ok(None),
+    }))
+}

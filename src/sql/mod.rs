@@ -1,0 +1,3 @@
+//! SQL. Out: the functions that offer statistics to SQL.
+
+pub mod functions;
