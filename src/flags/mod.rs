@@ -4,3 +4,21 @@
 //! assignments belong to other rooms.
 
 pub mod bucketing;
+pub mod changes;
+pub mod context;
+mod evaluate;
+mod proofs;
+mod resolve;
+pub mod set;
+pub mod spec;
+pub mod targeting;
+mod trace;
+
+pub use context::{Context, ContextError, Schema};
+pub use evaluate::{
+    Assignment, Evaluation, EvaluationError, HOLDOUT_VARIANT, HoldoutPart, Reason, evaluate,
+    evaluate_traced,
+};
+pub use resolve::{FlagSource, resolve};
+pub use set::FlagSet;
+pub use trace::{Step, Trace};

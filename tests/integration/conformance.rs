@@ -29,29 +29,20 @@ pub struct Suite {
 
 impl Suite {
     pub fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            passed: 0,
-
-            failures: Vec::new(),
-        }
+        Self { name: name.to_owned(), passed: 0, failures: Vec::new() }
     }
 
     pub fn check<T: PartialEq + std::fmt::Debug>(&mut self, case: &str, actual: T, expected: T) {
         if actual == expected {
             self.passed += 1;
         } else {
-            self.failures
-                .push(format!("{case}: got {actual:?}, expected {expected:?}"));
+            self.failures.push(format!("{case}: got {actual:?}, expected {expected:?}"));
         }
     }
 
     pub fn finish(self) {
         let total = self.passed + self.failures.len();
-        println!(
-            "conformance {}: {} / {total} passed",
-            self.name, self.passed
-        );
+        println!("conformance {}: {} / {total} passed", self.name, self.passed);
         assert!(
             self.failures.is_empty(),
             "{} failed:\n{}",
