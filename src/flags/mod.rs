@@ -7,6 +7,7 @@ pub mod bucketing;
 pub mod changes;
 pub mod context;
 mod evaluate;
+pub mod import;
 mod proofs;
 mod resolve;
 pub mod set;

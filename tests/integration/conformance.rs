@@ -7,6 +7,8 @@ use serde_json::Value;
 
 #[path = "conformance_bucketing.rs"]
 mod bucketing;
+#[path = "conformance_growthbook.rs"]
+mod growthbook;
 
 /// The JSON file of a suite, or nothing, with a printed reason, where the folder is not there.
 pub fn load(file: &str) -> Option<Value> {
@@ -40,6 +42,15 @@ impl Suite {
         }
     }
 
+    /// Compares JSON: numbers by value, objects without order.
+    pub fn check_json(&mut self, case: &str, actual: &Value, expected: &Value) {
+        if same(actual, expected) {
+            self.passed += 1;
+        } else {
+            self.failures.push(format!("{case}: got {actual}, expected {expected}"));
+        }
+    }
+
     pub fn finish(self) {
         let total = self.passed + self.failures.len();
         println!("conformance {}: {} / {total} passed", self.name, self.passed);
@@ -49,6 +60,24 @@ impl Suite {
             self.name,
             self.failures[..self.failures.len().min(20)].join("\n")
         );
+    }
+}
+
+/// Equality of JSON in which `1` and `1.0` are the same number.
+pub fn same(left: &Value, right: &Value) -> bool {
+    match (left, right) {
+        (Value::Number(left), Value::Number(right)) => left.as_f64() == right.as_f64(),
+        (Value::Array(left), Value::Array(right)) => {
+            left.len() == right.len()
+                && left.iter().zip(right).all(|(left, right)| same(left, right))
+        }
+        (Value::Object(left), Value::Object(right)) => {
+            left.len() == right.len()
+                && left
+                    .iter()
+                    .all(|(key, value)| right.get(key).is_some_and(|other| same(value, other)))
+        }
+        _ => left == right,
     }
 }
 
