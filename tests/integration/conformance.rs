@@ -7,6 +7,8 @@ use serde_json::Value;
 
 #[path = "conformance_bucketing.rs"]
 mod bucketing;
+#[path = "conformance_flagd.rs"]
+mod flagd;
 #[path = "conformance_growthbook.rs"]
 mod growthbook;
 
