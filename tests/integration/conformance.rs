@@ -7,10 +7,14 @@ use serde_json::Value;
 
 #[path = "conformance_bucketing.rs"]
 mod bucketing;
+#[path = "conformance_eppo.rs"]
+mod eppo;
 #[path = "conformance_flagd.rs"]
 mod flagd;
 #[path = "conformance_growthbook.rs"]
 mod growthbook;
+#[path = "conformance_unleash.rs"]
+mod unleash;
 
 /// The JSON file of a suite, or nothing, with a printed reason, where the folder is not there.
 pub fn load(file: &str) -> Option<Value> {
