@@ -1,0 +1,421 @@
+//! The operator as a DataFusion execution plan.
+//! In: two child plans (events; assignments), co-partitioned and sorted by unit and time, or the sorted runs of clustered facts. Out: one
+//! row per experiment x variant x metric x segment. Partitions are walked by as many workers as the session allows; their cells are
+//! exact, so the rows are the same bytes for any number of them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{
+    EquivalenceProperties, LexRequirement, OrderingRequirements, PhysicalExpr,
+    PhysicalSortRequirement,
+};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, EmissionType, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::expressions::Column;
+use datafusion::physical_plan::metrics::{
+    Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time,
+};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
+    InputDistributionRequirements, Partitioning, PlanProperties,
+};
+use futures::{TryStreamExt, stream};
+
+use super::batches::{AssignmentBatch, AssignmentReader, EventBatch, event_batch, is_decimal};
+use super::cells::Cells;
+use super::kernel::{Kernel, Segments, Unit};
+use super::lanes::Lanes;
+use super::merge::Runs;
+use super::plan::MetricPlan;
+use super::states::{Filled, output_schema, state_rows};
+
+/// How the partitions of the children belong together.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Layout {
+    /// Partition i of both children holds the same units, sorted by unit and time.
+    Hashed,
+    /// Per unit bucket, the child partitions that are its sorted runs: of the events, of the assignments.
+    Clustered(Vec<(Vec<usize>, Vec<usize>)>),
+}
+
+#[derive(Debug)]
+pub struct MetricStatesExec {
+    plan: Arc<MetricPlan>,
+    events: Arc<dyn ExecutionPlan>,
+    assignments: Arc<dyn ExecutionPlan>,
+    layout: Layout,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl MetricStatesExec {
+    pub fn new(
+        plan: Arc<MetricPlan>,
+        events: Arc<dyn ExecutionPlan>,
+        assignments: Arc<dyn ExecutionPlan>,
+        layout: Layout,
+    ) -> MetricStatesExec {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(output_schema()),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        let metrics = ExecutionPlanMetricsSet::new();
+        MetricStatesExec {
+            plan,
+            events,
+            assignments,
+            layout,
+            properties: Arc::new(properties),
+            metrics,
+        }
+    }
+
+    /// Child partitions per unit of work: of the events, of the assignments.
+    fn work(&self) -> Vec<(Vec<usize>, Vec<usize>)> {
+        match &self.layout {
+            Layout::Clustered(buckets) => buckets.clone(),
+            Layout::Hashed => {
+                let partitions = self.events.output_partitioning().partition_count();
+                (0..partitions)
+                    .map(|partition| (vec![partition], vec![partition]))
+                    .collect()
+            }
+        }
+    }
+}
+
+impl DisplayAs for MetricStatesExec {
+    fn fmt_as(&self, _: DisplayFormatType, out: &mut fmt::Formatter) -> fmt::Result {
+        let layout = match &self.layout {
+            Layout::Hashed => "hashed".to_owned(),
+            Layout::Clustered(buckets) => format!("clustered in {} buckets", buckets.len()),
+        };
+        let (plan, segments) = (&self.plan, self.plan.segments.len());
+        write!(
+            out,
+            "MetricStatesExec: experiments={}, metrics={}, segments={segments}, {layout}",
+            plan.experiments.len(),
+            plan.metrics.len()
+        )
+    }
+}
+
+impl ExecutionPlan for MetricStatesExec {
+    fn name(&self) -> &str {
+        "MetricStatesExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.events, &self.assignments]
+    }
+
+    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        match self.layout {
+            Layout::Clustered(_) => {
+                InputDistributionRequirements::new(vec![Distribution::UnspecifiedDistribution; 2])
+            }
+            Layout::Hashed => {
+                let by_unit = |child: &Arc<dyn ExecutionPlan>| {
+                    Distribution::KeyPartitioned(vec![column(child, 0)])
+                };
+                InputDistributionRequirements::co_partitioned(vec![
+                    by_unit(&self.events),
+                    by_unit(&self.assignments),
+                ])
+            }
+        }
+    }
+
+    fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
+        match self.layout {
+            Layout::Clustered(_) => vec![None, None],
+            Layout::Hashed => [&self.events, &self.assignments]
+                .map(|child| Some(by_unit_and_time(child)))
+                .into(),
+        }
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![self.layout == Layout::Hashed; 2]
+    }
+
+    fn apply_expressions(
+        &self,
+        apply: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        if self.layout == Layout::Hashed {
+            for child in self.children() {
+                if apply(&column(child, 0))? == TreeNodeRecursion::Stop {
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let (Some(assignments), Some(events)) = (children.pop(), children.pop()) else {
+            return Err(DataFusionError::Internal(
+                "MetricStatesExec has two children".to_owned(),
+            ));
+        };
+        Ok(Arc::new(MetricStatesExec::new(
+            Arc::clone(&self.plan),
+            events,
+            assignments,
+            self.layout.clone(),
+        )))
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mode = datafusion::physical_plan::execution_plan::ChildrenPropertiesMode::Recompute;
+        self.replace_children(children, ReplaceChildrenOptions::new(mode))
+    }
+
+    fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let job = Arc::new(Job {
+            plan: Arc::clone(&self.plan),
+            lanes: Lanes::new(&self.plan),
+            events: Arc::clone(&self.events),
+            assignments: Arc::clone(&self.assignments),
+            work: self.work(),
+            next: AtomicUsize::new(0),
+            context: Arc::clone(&context),
+            counters: Counters::new(&self.metrics),
+        });
+        let workers = match self.layout {
+            // Every partition of a repartitioning child must be polled at once, or its buffers fill up.
+            Layout::Hashed => job.work.len(),
+            Layout::Clustered(_) => context
+                .session_config()
+                .target_partitions()
+                .min(job.work.len()),
+        };
+        let batches = stream::once(run(job, workers))
+            .map_ok(|batches| stream::iter(batches.into_iter().map(Ok)))
+            .try_flatten();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            output_schema(),
+            batches,
+        )))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+fn column(child: &Arc<dyn ExecutionPlan>, index: usize) -> Arc<dyn PhysicalExpr> {
+    Arc::new(Column::new(child.schema().field(index).name(), index))
+}
+
+fn by_unit_and_time(child: &Arc<dyn ExecutionPlan>) -> OrderingRequirements {
+    let ascending = |index| PhysicalSortRequirement::new(column(child, index), None);
+    let by_both =
+        LexRequirement::new([ascending(0), ascending(1)]).expect("two columns are at least one");
+    OrderingRequirements::new(by_both)
+}
+
+/// Everything the workers share.
+struct Job {
+    plan: Arc<MetricPlan>,
+    lanes: Lanes,
+    events: Arc<dyn ExecutionPlan>,
+    assignments: Arc<dyn ExecutionPlan>,
+    work: Vec<(Vec<usize>, Vec<usize>)>,
+    next: AtomicUsize,
+    context: Arc<TaskContext>,
+    counters: Counters,
+}
+
+struct Counters {
+    units: Count,
+    events: Count,
+    assignments: Count,
+    output_rows: Count,
+    memory: datafusion::physical_plan::metrics::Gauge,
+    read_time: Time,
+    accumulate_time: Time,
+}
+
+impl Counters {
+    fn new(metrics: &ExecutionPlanMetricsSet) -> Counters {
+        let build = || MetricBuilder::new(metrics);
+        Counters {
+            units: build().global_counter("units"),
+            events: build().global_counter("events"),
+            assignments: build().global_counter("assignments"),
+            output_rows: build().output_rows(0),
+            memory: build().global_gauge("cell_bytes"),
+            read_time: build().subset_time("read_time", 0),
+            accumulate_time: build().subset_time("accumulate_time", 0),
+        }
+    }
+}
+
+async fn run(job: Arc<Job>, workers: usize) -> Result<Vec<RecordBatch>> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for worker in 0..workers.max(1) {
+        tasks.spawn(work(Arc::clone(&job), worker));
+    }
+    let mut filled: Option<Filled> = None;
+    while let Some(part) = tasks.join_next().await {
+        let part = part.map_err(|panic| DataFusionError::External(Box::new(panic)))??;
+        match &mut filled {
+            None => filled = Some(part),
+            Some(filled) => filled.merge(part),
+        }
+    }
+    let filled = filled.expect("there is at least one worker");
+    let batches = state_rows(&job.plan, &job.lanes, filled)?;
+    job.counters
+        .output_rows
+        .add(batches.iter().map(RecordBatch::num_rows).sum());
+    Ok(batches)
+}
+
+/// Walks units of work until none is left.
+async fn work(job: Arc<Job>, worker: usize) -> Result<Filled> {
+    let pool = job.context.memory_pool();
+    let reservation = MemoryConsumer::new(format!("MetricStatesExec[{worker}]")).register(pool);
+    let schema = job.events.schema();
+    let is_scaled = schema.fields()[3..]
+        .iter()
+        .map(|field| is_decimal(field.data_type()))
+        .collect();
+    let mut worker = Worker {
+        job: &job,
+        kernel: Kernel::new(&job.plan, &job.lanes, is_scaled, true),
+        reader: AssignmentReader::new(&job.plan),
+        segments: Segments::default(),
+        reservation,
+        read_time: Duration::ZERO,
+    };
+    while let Some((events, assignments)) = job.work.get(job.next.fetch_add(1, Ordering::Relaxed)) {
+        worker.walk(events, assignments).await?;
+    }
+    Ok(worker.finish())
+}
+
+struct Worker<'a> {
+    job: &'a Job,
+    kernel: Kernel<'a>,
+    reader: AssignmentReader<'a>,
+    segments: Segments,
+    reservation: MemoryReservation,
+    /// Time spent waiting for and decoding batches.
+    read_time: Duration,
+}
+
+impl Worker<'_> {
+    async fn walk(&mut self, events: &[usize], assignments: &[usize]) -> Result<()> {
+        let job = self.job;
+        let mut events: Runs<EventBatch> = Runs::new(open(&job.events, events, &job.context)?);
+        let mut assignments: Runs<AssignmentBatch> =
+            Runs::new(open(&job.assignments, assignments, &job.context)?);
+        let (mut unit, mut units) = (Unit::default(), 0);
+        let (started, read_before) = (Instant::now(), self.read_time);
+        self.fill_assignments(&mut assignments).await?;
+        self.fill_events(&mut events).await?;
+        while let Some(key) = assignments.next_key() {
+            unit.clear();
+            while assignments.take(key, &mut unit) {
+                self.fill_assignments(&mut assignments).await?;
+            }
+            while events.skip_below(key) {
+                self.fill_events(&mut events).await?;
+            }
+            while events.take(key, &mut unit) {
+                self.fill_events(&mut events).await?;
+            }
+            unit.put_in_order(self.kernel.is_scaled.len());
+            self.kernel.add(&unit);
+            units += 1;
+        }
+        job.counters.units.add(units);
+        job.counters.accumulate_time.add_duration(
+            started
+                .elapsed()
+                .saturating_sub(self.read_time - read_before),
+        );
+        job.counters.events.add(events.rows);
+        job.counters.assignments.add(assignments.rows);
+        Ok(())
+    }
+
+    /// New combinations of segment values get cells of their own, and memory for them.
+    async fn fill_assignments(&mut self, runs: &mut Runs<AssignmentBatch>) -> Result<()> {
+        let started = Instant::now();
+        let (reader, segments) = (&mut self.reader, &mut self.segments);
+        runs.fill(|batch| reader.batch(batch, segments)).await?;
+        self.count_reading(started);
+        while self.kernel.cells.len() < self.segments.known.len() {
+            let cells = self.kernel.cells_per_segment();
+            let bytes = Cells::memory(&self.job.lanes, cells);
+            self.reservation.try_grow(bytes)?;
+            self.job.counters.memory.add(bytes);
+            self.kernel.cells.push(Cells::new(&self.job.lanes, cells));
+        }
+        Ok(())
+    }
+
+    async fn fill_events(&mut self, runs: &mut Runs<EventBatch>) -> Result<()> {
+        let started = Instant::now();
+        runs.fill(|batch| event_batch(&self.job.lanes, batch))
+            .await?;
+        self.count_reading(started);
+        Ok(())
+    }
+
+    fn count_reading(&mut self, started: Instant) {
+        self.read_time += started.elapsed();
+        self.job.counters.read_time.add_elapsed(started);
+    }
+
+    fn finish(self) -> Filled {
+        let scales = (0..self.job.plan.metrics.len())
+            .map(|metric| self.kernel.metric_scales(metric))
+            .collect();
+        Filled {
+            segments: self.segments,
+            variants: self.kernel.variants,
+            cells: self.kernel.cells,
+            scales,
+            _memory: vec![self.reservation],
+        }
+    }
+}
+
+fn open(
+    child: &Arc<dyn ExecutionPlan>,
+    partitions: &[usize],
+    context: &Arc<TaskContext>,
+) -> Result<Vec<SendableRecordBatchStream>> {
+    partitions
+        .iter()
+        .map(|partition| child.execute(*partition, Arc::clone(context)))
+        .collect()
+}

@@ -1,0 +1,207 @@
+//! What the operator computes, in the narrowest words: sources, experiments, metrics, segments.
+//! In: JSON or the metrics room. Out: a [`MetricPlan`]; [`MetricPlan::fault`] says what is wrong with it. No SQL, no data.
+
+use serde::{Deserialize, Serialize};
+
+/// States to fill for every experiment x variant x metric x segment, all in one pass.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricPlan {
+    pub events: EventSource,
+    pub assignments: AssignmentSource,
+    pub experiments: Vec<ExperimentPlan>,
+    pub metrics: Vec<MetricStates>,
+    /// Each entry is a set of segment columns to report by; the empty set is everybody.
+    #[serde(default = "everybody")]
+    pub segments: Vec<Vec<String>>,
+    /// Microseconds since 1970 up to which the data are complete, exclusive: decides which windows are full.
+    pub complete_through: i64,
+}
+
+/// Where events come from; all columns are SQL expressions over the table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventSource {
+    pub table: String,
+    pub unit: String,
+    pub time: String,
+    pub name: String,
+    /// Numbers that measures refer to by position; a NULL takes no part in any aggregate.
+    #[serde(default)]
+    pub values: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssignmentSource {
+    pub table: String,
+    pub unit: String,
+    pub time: String,
+    pub experiment: String,
+    pub variant: String,
+    /// The unit's attributes at assignment that segments are made of.
+    #[serde(default)]
+    pub segments: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExperimentPlan {
+    pub key: String,
+    pub variants: Vec<String>,
+    /// Microseconds since 1970; assignments outside `from..to` are ignored.
+    #[serde(default = "earliest")]
+    pub from: i64,
+    #[serde(default = "latest")]
+    pub to: i64,
+    /// Leaves out units that were seen in two variants; they are counted as `crossed_over` in any case.
+    #[serde(default = "yes")]
+    pub excludes_crossed_over: bool,
+}
+
+/// One metric: which numbers of a unit make up its state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricStates {
+    pub name: String,
+    pub value: Measure,
+    #[serde(default)]
+    pub denominator: Option<Measure>,
+    /// Seconds after the first assignment at which the window opens, and how long it is open.
+    #[serde(default)]
+    pub window_start: i64,
+    pub window_length: i64,
+    /// Seconds before the first assignment over which the same measures are taken as covariates.
+    #[serde(default)]
+    pub lookback: Option<i64>,
+    #[serde(default)]
+    pub maturity: Maturity,
+}
+
+/// A number per unit and window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measure {
+    pub event: String,
+    pub aggregate: Aggregate,
+    /// Position in [`EventSource::values`]; without it events themselves are counted.
+    #[serde(default)]
+    pub value: Option<usize>,
+    /// The unit's number is at most this: a cap that was frozen beforehand.
+    #[serde(default)]
+    pub cap: Option<f64>,
+    /// For [`Aggregate::Any`]: how many events it takes.
+    #[serde(default = "one")]
+    pub at_least: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregate {
+    Count,
+    Sum,
+    /// 1 when there were at least [`Measure::at_least`] events, else 0: conversion, retention.
+    Any,
+    /// Largest value, 0 when there was none.
+    Max,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Maturity {
+    /// Only units whose window closed before the data end.
+    #[default]
+    FullWindow,
+    Partial,
+}
+
+impl MetricStates {
+    /// How many numbers a unit has: value, denominator, and the same again for the pre-period.
+    pub fn width(&self) -> usize {
+        let measured = 1 + usize::from(self.denominator.is_some());
+        measured * (1 + usize::from(self.lookback.is_some()))
+    }
+
+    /// Sums plus upper triangle of products.
+    pub(super) fn entries(&self) -> usize {
+        let width = self.width();
+        width + width * (width + 1) / 2
+    }
+
+    /// Measures of the window, in the order of the state.
+    pub(super) fn measures(&self) -> impl Iterator<Item = &Measure> {
+        std::iter::once(&self.value).chain(&self.denominator)
+    }
+}
+
+impl MetricPlan {
+    /// The first thing that makes the plan impossible to compute, in words.
+    pub fn fault(&self) -> Option<String> {
+        let variants = |experiment: &&ExperimentPlan| {
+            experiment.variants.is_empty() || experiment.variants.len() > 255
+        };
+        if let Some(experiment) = self.experiments.iter().find(variants) {
+            return Some(format!(
+                "experiment `{}` must have 1 to 255 variants",
+                experiment.key
+            ));
+        }
+        let known = &self.assignments.segments;
+        if let Some(unknown) = self
+            .segments
+            .iter()
+            .flatten()
+            .find(|segment| !known.contains(segment))
+        {
+            return Some(format!(
+                "segment `{unknown}` is not a column of the assignments"
+            ));
+        }
+        self.metrics
+            .iter()
+            .find_map(|metric| self.metric_fault(metric))
+    }
+
+    fn metric_fault(&self, metric: &MetricStates) -> Option<String> {
+        let name = &metric.name;
+        if metric.window_length <= 0 || metric.lookback.is_some_and(|lookback| lookback <= 0) {
+            return Some(format!("metric `{name}` has an empty window"));
+        }
+        for measure in metric.measures() {
+            let needs_value = matches!(measure.aggregate, Aggregate::Sum | Aggregate::Max);
+            match measure.value {
+                None if needs_value => {
+                    return Some(format!("metric `{name}` needs a value to aggregate"));
+                }
+                Some(value) if value >= self.events.values.len() => {
+                    return Some(format!(
+                        "metric `{name}` refers to value {value} of {}",
+                        self.events.values.len()
+                    ));
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+fn everybody() -> Vec<Vec<String>> {
+    vec![Vec::new()]
+}
+
+fn earliest() -> i64 {
+    i64::MIN
+}
+
+fn latest() -> i64 {
+    i64::MAX
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> u32 {
+    1
+}
