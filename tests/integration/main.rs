@@ -1,2 +1,2 @@
-
+mod events_accept;
 mod events_log;

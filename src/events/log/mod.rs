@@ -204,8 +204,8 @@ impl LogConfig {
 /// Framed records to be committed together with their fingerprints.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) entries: Vec<Entry>,
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
 }
 
 impl Batch {
@@ -232,6 +232,16 @@ impl Batch {
     /// Whether it holds no record.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// The framed records, one behind the other.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The fingerprints, in the order of the records.
+    pub fn fingerprints(&self) -> impl Iterator<Item = u128> {
+        self.entries.iter().map(|entry| entry.fingerprint)
     }
 
     /// Removes all records, keeping the memory.
