@@ -1,2 +1,3 @@
 mod events_accept;
 mod events_log;
+mod events_rotate;
