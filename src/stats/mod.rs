@@ -5,24 +5,33 @@
 //! Numbers: [`double_double`], [`exact_sum`]. Distributions: [`tail`], [`normal`], [`student`], [`gamma`], [`beta`].
 
 pub mod always_valid;
+pub mod bayes;
 pub mod beta;
+pub mod calibration;
+pub mod clusters;
+pub mod corrections;
 pub mod cuped;
 pub mod cuped_multi;
 pub mod double_double;
 pub mod exact_sum;
 pub mod gamma;
+pub mod group_sequential;
+pub mod heterogeneity;
 pub mod lift;
 pub mod linear;
 pub mod mean_tests;
+pub mod non_inferiority;
 pub mod noncentral;
 pub mod normal;
 pub mod power;
 pub mod proportions;
 pub mod quadrature;
 pub mod quantiles;
+pub mod random;
 pub mod ranks;
 pub mod ratio;
 pub mod record;
+pub mod resampling;
 pub mod sample;
 pub mod sample_ratio;
 pub mod state;

@@ -90,7 +90,11 @@ pub fn quantile_var_clustered(inputs: &ClusteredQuantile) -> QuantileVariance {
         -ratio / moments.mean[1],
     ];
     let cluster_variance = moments.form(&gradient, &gradient) / (c.n_clusters - 1.0) / c.n_clusters;
-    let iid = iid_unit_variance(c.q_lower, c.q_upper, c.n_star);
+    let iid = iid_unit_variance(
+        c.q_lower,
+        c.q_upper,
+        c.n_star / c.n_events * (c.n_events - 1.0),
+    );
     let share_variance = DoubleDouble::from(c.nu) * (1.0 - c.nu) / c.n_events;
     // Sums that no data can have give a negative variance: shown, but not to be believed.
     let is_possible = cluster_variance.high >= 0.0;
@@ -126,7 +130,7 @@ pub fn quantile_estimate(values: &[f64], clusters: &[f64], nu: f64) -> QuantileE
     let (Some(q_lower), Some(q_upper)) = (lower, upper) else {
         return QuantileEstimate::empty(Status::InsufficientData);
     };
-    let iid = iid_unit_variance(q_lower, q_upper, n);
+    let iid = iid_unit_variance(q_lower, q_upper, n - 1.0);
     let inflation = if clusters.is_empty() {
         Some(1.0)
     } else {
@@ -201,7 +205,7 @@ record! {
         quantile: Number,
         q_lower: Number,
         q_upper: Number,
-        /// Variance of the quantile times n.
+        /// Variance of the quantile times n, with divisor n - 1.
         unit_variance: Number,
     }
 }
@@ -244,9 +248,9 @@ fn z_of_outer_interval() -> f64 {
     normal::upper_quantile(0.025)
 }
 
-/// `n ((U - L) / (2z))^2`.
-fn iid_unit_variance(lower: f64, upper: f64, n: f64) -> DoubleDouble {
-    (DoubleDouble::new(upper, -lower) / (2.0 * z_of_outer_interval())).square() * n
+/// `degrees ((U - L) / (2z))^2`: with n - 1 for n, as for any variance of a unit.
+fn iid_unit_variance(lower: f64, upper: f64, degrees: f64) -> DoubleDouble {
+    (DoubleDouble::new(upper, -lower) / (2.0 * z_of_outer_interval())).square() * degrees
 }
 
 /// A centred sum of products from plain sums, which double-double keeps from cancelling.
