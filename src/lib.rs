@@ -1,0 +1,11 @@
+//! Equipoise: an experimentation platform built as a SQL compiler.
+
+pub mod diagnostics;
+pub mod engine;
+pub mod flags;
+pub mod generate;
+pub mod project;
+pub mod sql;
+pub mod stats;
+pub mod template;
+pub mod warehouse;

@@ -1,0 +1,202 @@
+//! The project file: `project.yml`, or dbt's `dbt_project.yml`.
+
+use std::collections::BTreeMap;
+
+use super::yaml::{Fields, FromNode, Node, Spot, Value, wrong_type};
+use crate::diagnostics::{Code, Diagnostic, did_you_mean};
+
+/// What the project file says.
+#[derive(Debug, Clone, Default)]
+pub struct ProjectSpec {
+    pub name: String,
+    pub model_paths: Vec<String>,
+    pub macro_paths: Vec<String>,
+    pub seed_paths: Vec<String>,
+    pub test_paths: Vec<String>,
+    pub metric_paths: Vec<String>,
+    pub experiment_paths: Vec<String>,
+    pub vars: serde_json::Map<String, serde_json::Value>,
+    /// The target that is used without `--target`.
+    pub default_target: Option<String>,
+    pub targets: BTreeMap<String, TargetSpec>,
+    pub models: ConfigTree,
+    pub seeds: ConfigTree,
+    pub tests: ConfigTree,
+    /// Rules of the project that go beyond what is wrong in every project.
+    pub policies: PolicySpec,
+}
+
+/// Where a build goes.
+#[derive(Debug, Clone, Default)]
+pub struct TargetSpec {
+    /// Folder of the warehouse, relative to the project.
+    pub warehouse: Option<String>,
+    /// Name of the environment in the warehouse; the target's own name if absent.
+    pub environment: Option<String>,
+    pub threads: Option<i64>,
+    /// Bytes, or text such as `1GB`.
+    pub memory_limit: Option<String>,
+    pub vars: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct PolicySpec {
+    /// Models without a description are errors.
+    pub require_description: bool,
+}
+
+/// Settings by folder, as in dbt: `+materialized` applies to everything below, a plain key is a folder.
+#[derive(Debug, Clone, Default)]
+pub struct ConfigTree {
+    pub settings: Vec<(Spot<String>, Node)>,
+    pub folders: BTreeMap<String, ConfigTree>,
+}
+
+const SETTINGS: &[&str] =
+    &["materialized", "enabled", "tags", "meta", "schema", "column_types", "delimiter", "severity", "docs", "quote_columns", "alias"];
+
+impl ProjectSpec {
+    pub fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Self {
+        let Some(mut fields) = Fields::of(node, "the project file", diagnostics) else { return Self::default() };
+        let paths = |fields: &mut Fields<'_>, key, fallback: &str| -> Vec<String> {
+            fields.optional(key).unwrap_or_else(|| vec![fallback.to_string()])
+        };
+        let name = fields.required::<Spot<String>>("name");
+        let spec = Self {
+            model_paths: paths(&mut fields, "model-paths", "models"),
+            macro_paths: paths(&mut fields, "macro-paths", "macros"),
+            seed_paths: paths(&mut fields, "seed-paths", "seeds"),
+            test_paths: paths(&mut fields, "test-paths", "tests"),
+            metric_paths: paths(&mut fields, "metric-paths", "metrics"),
+            experiment_paths: paths(&mut fields, "experiment-paths", "experiments"),
+            vars: object(&mut fields, "vars"),
+            default_target: fields.optional("target"),
+            targets: targets(&mut fields),
+            models: tree(&mut fields, "models"),
+            seeds: tree(&mut fields, "seeds"),
+            tests: tree(&mut fields, "data_tests"),
+            policies: fields.or_default("policies"),
+            name: String::new(),
+        };
+        // dbt's keys that change nothing here; they are read so that its projects need no edit.
+        for key in ["version", "config-version", "profile", "clean-targets", "require-dbt-version", "analysis-paths", "snapshot-paths",
+            "docs-paths", "asset-paths", "target-path", "log-path", "packages-install-path", "flags", "tests", "quoting", "dispatch",
+            "snapshots", "query-comment", "on-run-start", "on-run-end"] {
+            fields.node(key);
+        }
+        fields.finish();
+        if let Some(name) = &name {
+            check_name(name, "project", diagnostics);
+        }
+        Self { name: name.map(|name| name.value).unwrap_or_default(), ..spec }
+    }
+}
+
+/// Names become SQL identifiers and folder names, so they are kept plain.
+pub fn check_name(name: &Spot<String>, what: &str, diagnostics: &mut Vec<Diagnostic>) -> bool {
+    let plain = name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_');
+    let good = plain && name.chars().next().is_some_and(|first| !first.is_ascii_digit());
+    if !good {
+        diagnostics.push(
+            Diagnostic::error(Code::E0109, format!("`{}` cannot be the name of a {what}", name.value))
+                .at(name.span.clone())
+                .hint("use letters, digits and underscores, and do not start with a digit"),
+        );
+    }
+    good
+}
+
+fn object(fields: &mut Fields<'_>, key: &'static str) -> serde_json::Map<String, serde_json::Value> {
+    match fields.optional::<Node>(key) {
+        None => serde_json::Map::new(),
+        Some(node) => match node.to_json() {
+            serde_json::Value::Object(map) => map,
+            _ => {
+                fields.diagnostics().push(wrong_type(&node, "a mapping of names to values"));
+                serde_json::Map::new()
+            }
+        },
+    }
+}
+
+fn targets(fields: &mut Fields<'_>) -> BTreeMap<String, TargetSpec> {
+    let Some(Node { value: Value::Mapping(entries), .. }) = fields.optional::<Node>("targets") else { return BTreeMap::new() };
+    let diagnostics = fields.diagnostics();
+    entries.iter().filter_map(|(name, node)| Some((name.value.clone(), target(node, diagnostics)?))).collect()
+}
+
+fn target(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<TargetSpec> {
+    let mut fields = Fields::of(node, "a target", diagnostics)?;
+    let target = TargetSpec {
+        warehouse: fields.optional("warehouse"),
+        environment: fields.optional("environment"),
+        threads: fields.optional("threads"),
+        memory_limit: fields.optional("memory_limit"),
+        vars: object(&mut fields, "vars"),
+    };
+    fields.finish();
+    Some(target)
+}
+
+fn tree(fields: &mut Fields<'_>, key: &'static str) -> ConfigTree {
+    let Some(node) = fields.optional::<Node>(key) else { return ConfigTree::default() };
+    ConfigTree::read(&node, fields.diagnostics())
+}
+
+impl ConfigTree {
+    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Self {
+        let mut tree = Self::default();
+        let Value::Mapping(entries) = &node.value else {
+            if node.value != Value::Null {
+                diagnostics.push(wrong_type(node, "settings by folder"));
+            }
+            return tree;
+        };
+        for (key, value) in entries {
+            match key.strip_prefix('+') {
+                Some(setting) => tree.add(setting, key, value, diagnostics),
+                // dbt allows settings without the plus sign where the value is no folder.
+                None if SETTINGS.contains(&key.as_str()) && !matches!(value.value, Value::Mapping(_)) => {
+                    tree.add(key, key, value, diagnostics);
+                }
+                None => {
+                    tree.folders.insert(key.value.clone(), Self::read(value, diagnostics));
+                }
+            }
+        }
+        tree
+    }
+
+    fn add(&mut self, setting: &str, key: &Spot<String>, value: &Node, diagnostics: &mut Vec<Diagnostic>) {
+        if !SETTINGS.contains(&setting) {
+            diagnostics.push(
+                Diagnostic::error(Code::E0103, format!("unknown setting `{setting}`"))
+                    .at(key.span.clone())
+                    .hint(did_you_mean(setting, SETTINGS.iter().copied())),
+            );
+            return;
+        }
+        self.settings.push((Spot { value: setting.to_string(), span: key.span.clone() }, value.clone()));
+    }
+
+    /// The settings that apply to a file, from the general to the special: `[project, folder, ..., file stem]`.
+    pub fn settings_for(&self, path: &[&str]) -> Vec<(&str, &Node)> {
+        let mut found: Vec<(&str, &Node)> = self.settings.iter().map(|(key, node)| (key.value.as_str(), node)).collect();
+        if let Some((first, rest)) = path.split_first() {
+            if let Some(tree) = self.folders.get(*first) {
+                found.extend(tree.settings_for(rest));
+            }
+        }
+        found
+    }
+}
+
+impl FromNode for PolicySpec {
+    const EXPECTED: &'static str = "policies";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        let mut fields = Fields::of(node, "the policies", diagnostics)?;
+        let policies = PolicySpec { require_description: fields.or_default("require_description") };
+        fields.finish();
+        Some(policies)
+    }
+}

@@ -1,0 +1,319 @@
+//! YAML of the experiment domain as it was typed: metrics and experiments. Meaning is given by `metrics` and `experiments`.
+
+use super::yaml::{Fields, FromNode, Node, Spot, Value, wrong_type};
+use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
+
+/// Everything the domain files of a project say.
+#[derive(Debug, Clone, Default)]
+pub struct DomainSpecs {
+    pub metrics: Vec<MetricSpec>,
+    pub experiments: Vec<ExperimentSpec>,
+}
+
+/// A metric as typed.
+#[derive(Debug, Clone)]
+pub struct MetricSpec {
+    pub name: Spot<String>,
+    pub span: Span,
+    pub label: Option<String>,
+    pub description: Option<String>,
+    pub kind: Option<Spot<String>>,
+    pub owner: Option<Spot<String>>,
+    pub team: Option<String>,
+    pub approvers: Vec<String>,
+    pub tier: Option<Spot<String>>,
+    pub drives: Vec<Spot<String>>,
+    pub version: Option<Spot<String>>,
+    /// What is measured, for kinds with one measure.
+    pub value: Option<MeasureSpec>,
+    pub numerator: Option<MeasureSpec>,
+    pub denominator: Option<MeasureSpec>,
+    pub window: Option<WindowSpec>,
+    pub direction: Option<Spot<String>>,
+    pub cap: Option<Spot<f64>>,
+    pub variance_reduction: Option<VarianceReductionSpec>,
+    pub unit_of_measure: Option<String>,
+}
+
+/// One sum, count or presence over the rows of a fact.
+#[derive(Debug, Clone)]
+pub struct MeasureSpec {
+    pub fact: Option<Spot<String>>,
+    pub event: Option<Spot<String>>,
+    pub aggregation: Option<Spot<String>>,
+    pub expression: Option<Spot<String>>,
+    pub filter: Option<Spot<String>>,
+    pub span: Span,
+}
+
+/// Half-open, from the unit's first assignment: `[start, start + length)`.
+#[derive(Debug, Clone)]
+pub struct WindowSpec {
+    pub start: Option<Spot<String>>,
+    pub length: Option<Spot<String>>,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone)]
+pub struct VarianceReductionSpec {
+    pub method: Spot<String>,
+    pub lookback: Option<Spot<String>>,
+    /// `exposure` (each unit's own, the default) or `period` (the experiment's first day).
+    pub before: Option<Spot<String>>,
+}
+
+/// An experiment as typed.
+#[derive(Debug, Clone)]
+pub struct ExperimentSpec {
+    pub key: Spot<String>,
+    pub span: Span,
+    pub hypothesis: Option<String>,
+    pub owner: Option<Spot<String>>,
+    pub unit: Option<Spot<String>>,
+    pub variants: Vec<(Spot<String>, Spot<f64>)>,
+    pub variants_span: Span,
+    pub control: Option<Spot<String>>,
+    pub period: Option<PeriodSpec>,
+    pub flag: Option<Spot<String>>,
+    pub algorithm: Option<Spot<String>>,
+    pub salt: Option<Spot<String>>,
+    pub assignments: Option<AssignmentsSpec>,
+    pub primary: Option<Spot<String>>,
+    pub secondary: Vec<Spot<String>>,
+    pub guardrails: Vec<ExperimentMetricSpec>,
+    pub alpha: Option<Spot<f64>>,
+    pub segments: Vec<Spot<String>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct PeriodSpec {
+    pub from: Option<Spot<String>>,
+    pub to: Option<Spot<String>>,
+    /// Events this much later than the end still count.
+    pub grace: Option<Spot<String>>,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone)]
+pub struct AssignmentsSpec {
+    pub model: Option<Spot<String>>,
+    pub keep: Option<Spot<String>>,
+    pub exclude: Vec<Spot<String>>,
+    pub crossover_limit: Option<Spot<f64>>,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone)]
+pub struct ExperimentMetricSpec {
+    pub metric: Spot<String>,
+    /// Largest relative loss that is still accepted.
+    pub margin: Option<Spot<f64>>,
+}
+
+/// Sections of these files that other rooms read.
+pub(super) const FLAG_SECTIONS: &[&str] = &["contexts", "holdouts", "layers", "flags"];
+
+impl DomainSpecs {
+    pub fn read(&mut self, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
+        let Some(mut fields) = Fields::of(node, "a file of metrics or experiments", diagnostics) else { return };
+        self.metrics.extend(fields.or_default::<Vec<MetricSpec>>("metrics"));
+        self.experiments.extend(fields.or_default::<Vec<ExperimentSpec>>("experiments"));
+        fields.node("version");
+        for section in FLAG_SECTIONS {
+            fields.node(section);
+        }
+        fields.finish();
+    }
+}
+
+impl FromNode for MetricSpec {
+    const EXPECTED: &'static str = "a metric with `name`";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        let mut fields = Fields::of(node, "a metric", diagnostics)?;
+        let name = fields.required("name");
+        let value = MeasureSpec::from_fields(&mut fields);
+        let spec = Self {
+            span: node.span.clone(),
+            label: fields.optional("label"),
+            description: fields.optional("description"),
+            kind: fields.optional("kind"),
+            owner: fields.optional("owner"),
+            team: fields.optional("team"),
+            approvers: fields.or_default("approvers"),
+            tier: fields.optional("tier"),
+            drives: fields.or_default("drives"),
+            version: fields.optional("version"),
+            value,
+            numerator: fields.optional("numerator"),
+            denominator: fields.optional("denominator"),
+            window: fields.optional("window"),
+            direction: fields.optional("direction"),
+            cap: fields.optional("cap"),
+            variance_reduction: fields.optional("variance_reduction"),
+            unit_of_measure: fields.optional("unit_of_measure"),
+            name: name.clone().unwrap_or(Spot { value: String::new(), span: node.span.clone() }),
+        };
+        fields.finish();
+        name.map(|_| spec)
+    }
+}
+
+impl MeasureSpec {
+    /// The measure whose keys stand among those of its owner; `None` when it has none of them.
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let mut either = |short: &'static str, long: &'static str| {
+            let found: Option<Spot<String>> = fields.optional(short);
+            found.or(fields.optional(long))
+        };
+        let (aggregation, expression) = (either("agg", "aggregation"), either("expr", "expression"));
+        let (fact, event, filter) = (fields.optional("fact"), fields.optional("event"), fields.optional("filter"));
+        let any: &Spot<String> = [&fact, &aggregation, &expression, &event, &filter].into_iter().flatten().next()?;
+        Some(Self { span: any.span.clone(), fact, event, aggregation, expression, filter })
+    }
+}
+
+impl FromNode for MeasureSpec {
+    const EXPECTED: &'static str = "a measure: `{fact: ..., agg: ..., expr: ...}`";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        let mut fields = Fields::of(node, "a measure", diagnostics)?;
+        let measure = Self::from_fields(&mut fields);
+        fields.finish();
+        let empty = Self { fact: None, event: None, aggregation: None, expression: None, filter: None, span: node.span.clone() };
+        Some(Self { span: node.span.clone(), ..measure.unwrap_or(empty) })
+    }
+}
+
+impl FromNode for WindowSpec {
+    const EXPECTED: &'static str = "a window: `{start: 0d, length: 14d}`";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        let mut fields = Fields::of(node, "a window", diagnostics)?;
+        let spec = Self { start: fields.optional("start"), length: fields.optional("length"), span: node.span.clone() };
+        fields.finish();
+        Some(spec)
+    }
+}
+
+impl FromNode for VarianceReductionSpec {
+    const EXPECTED: &'static str = "a mapping: `{method: cuped, lookback: 14d}`";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        let mut fields = Fields::of(node, "variance_reduction", diagnostics)?;
+        let (method, lookback, before) = (fields.required("method"), fields.optional("lookback"), fields.optional("before"));
+        fields.finish();
+        Some(Self { method: method?, lookback, before })
+    }
+}
+
+impl FromNode for ExperimentSpec {
+    const EXPECTED: &'static str = "an experiment with `key`";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        let mut fields = Fields::of(node, "an experiment", diagnostics)?;
+        let key = fields.required::<Spot<String>>("key");
+        let (variants, variants_span) = variants(&mut fields);
+        let metrics = metrics(&mut fields);
+        let spec = Self {
+            span: node.span.clone(),
+            hypothesis: fields.optional("hypothesis"),
+            owner: fields.optional("owner"),
+            unit: fields.optional("unit"),
+            variants,
+            variants_span,
+            control: fields.optional("control"),
+            period: fields.optional("period"),
+            flag: fields.optional("flag"),
+            algorithm: fields.optional("algorithm"),
+            salt: fields.optional("salt"),
+            assignments: fields.optional("assignments"),
+            primary: metrics.primary,
+            secondary: metrics.secondary,
+            guardrails: metrics.guardrails,
+            alpha: fields.optional("alpha"),
+            segments: fields.or_default("segments"),
+            key: key.clone().unwrap_or(Spot { value: String::new(), span: node.span.clone() }),
+        };
+        // Delivery is read by the flags room from the same file.
+        for name in ["layer", "holdout", "sticky", "allocations", "description", "tags"] {
+            fields.node(name);
+        }
+        fields.finish();
+        key.map(|_| spec)
+    }
+}
+
+fn variants(fields: &mut Fields<'_>) -> (Vec<(Spot<String>, Spot<f64>)>, Span) {
+    let Some(node) = fields.required::<Node>("variants") else { return (Vec::new(), fields.span().clone()) };
+    let span = node.span.clone();
+    let Value::Mapping(entries) = &node.value else {
+        fields.diagnostics().push(wrong_type(&node, "a mapping of variants to their shares, such as `{control: 0.5, test: 0.5}`"));
+        return (Vec::new(), span);
+    };
+    let diagnostics = fields.diagnostics();
+    let variants = entries.iter().filter_map(|(name, share)| Some((name.clone(), Spot::from_node(share, diagnostics)?))).collect();
+    (variants, span)
+}
+
+#[derive(Default)]
+struct Roles {
+    primary: Option<Spot<String>>,
+    secondary: Vec<Spot<String>>,
+    guardrails: Vec<ExperimentMetricSpec>,
+}
+
+fn metrics(fields: &mut Fields<'_>) -> Roles {
+    let Some(node) = fields.required::<Node>("metrics") else { return Roles::default() };
+    let Some(mut fields) = Fields::of(&node, "the metrics of an experiment", fields.diagnostics()) else { return Roles::default() };
+    let roles = Roles { primary: fields.required("primary"), secondary: fields.or_default("secondary"), guardrails: fields.or_default("guardrails") };
+    fields.finish();
+    roles
+}
+
+impl FromNode for PeriodSpec {
+    const EXPECTED: &'static str = "a period: `{from: 2026-01-05, to: 2026-02-01}`";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        let mut fields = Fields::of(node, "a period", diagnostics)?;
+        let spec = Self { from: fields.required("from"), to: fields.optional("to"), grace: fields.optional("grace"), span: node.span.clone() };
+        fields.finish();
+        Some(spec)
+    }
+}
+
+impl FromNode for AssignmentsSpec {
+    const EXPECTED: &'static str = "a mapping: `{model: stg_assignments, keep: first, exclude: [crossed_over]}`";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        let mut fields = Fields::of(node, "assignments", diagnostics)?;
+        let spec = Self {
+            model: fields.required("model"),
+            keep: fields.optional("keep"),
+            exclude: fields.or_default("exclude"),
+            crossover_limit: fields.optional("crossover_limit"),
+            span: node.span.clone(),
+        };
+        fields.finish();
+        Some(spec)
+    }
+}
+
+impl FromNode for ExperimentMetricSpec {
+    const EXPECTED: &'static str = "the name of a metric, or `{metric: ..., margin: ...}`";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        if !matches!(node.value, Value::Mapping(_)) {
+            return Some(Self { metric: Spot::from_node(node, diagnostics)?, margin: None });
+        }
+        let mut fields = Fields::of(node, "a guardrail", diagnostics)?;
+        let (metric, margin) = (fields.required("metric"), fields.optional("margin"));
+        fields.finish();
+        Some(Self { metric: metric?, margin })
+    }
+}
+
+/// Reads one of a closed list of words.
+pub fn choice<T: Copy>(spot: &Spot<String>, what: &str, choices: &[(&'static str, T)], diagnostics: &mut Vec<Diagnostic>) -> Option<T> {
+    let found = choices.iter().find(|(word, _)| *word == spot.value).map(|(_, value)| *value);
+    if found.is_none() {
+        diagnostics.push(
+            Diagnostic::error(Code::E0106, format!("`{}` is not a {what}", spot.value))
+                .at(spot.span.clone())
+                .hint(did_you_mean(&spot.value, choices.iter().map(|(word, _)| *word))),
+        );
+    }
+    found
+}

@@ -1,0 +1,21 @@
+//! Reads a project folder.
+//! In: [`Files`], the folder. Out: a [`Project`]: what the YAML said, with places; the text of every SQL file; seeds by path.
+//! Names are not checked against each other here: that is `manifest`.
+
+mod config;
+mod domain;
+mod files;
+mod load;
+mod properties;
+pub mod yaml;
+
+pub use config::{ConfigTree, ProjectSpec, TargetSpec};
+pub use domain::{
+    AssignmentsSpec, DomainSpecs, ExperimentMetricSpec, ExperimentSpec, MeasureSpec, MetricSpec, PeriodSpec,
+    VarianceReductionSpec, WindowSpec, choice,
+};
+pub use files::{Files, Folder, MemoryFiles};
+pub use load::{Options, Project, SqlFile, load};
+pub use properties::{
+    ColumnSpec, FactSpec, PropertiesSpec, ResourceSpec, SourceSpec, SourceTableSpec, TestSpec,
+};

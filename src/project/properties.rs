@@ -1,0 +1,250 @@
+//! YAML beside models and seeds: descriptions, columns, data tests, sources.
+
+use super::yaml::{Fields, FromNode, Node, Spot, Value, wrong_type};
+use crate::diagnostics::{Code, Diagnostic, Span};
+
+/// One properties file.
+#[derive(Debug, Clone, Default)]
+pub struct PropertiesSpec {
+    pub models: Vec<ResourceSpec>,
+    pub seeds: Vec<ResourceSpec>,
+    pub sources: Vec<SourceSpec>,
+}
+
+/// What YAML says about one model or seed.
+#[derive(Debug, Clone)]
+pub struct ResourceSpec {
+    pub name: Spot<String>,
+    pub description: String,
+    pub config: Vec<(Spot<String>, Node)>,
+    pub columns: Vec<ColumnSpec>,
+    pub tests: Vec<TestSpec>,
+    pub fact: Option<FactSpec>,
+}
+
+/// Says that a model holds timed rows of units, so that metrics can be measured on it.
+#[derive(Debug, Clone)]
+pub struct FactSpec {
+    /// Column that holds the unit, such as `user_id`.
+    pub unit: Spot<String>,
+    /// Column that holds the time of the row.
+    pub time: Spot<String>,
+    /// Column that holds the event's name, for metrics that name an `event`.
+    pub event: Option<Spot<String>>,
+    pub span: Span,
+}
+
+#[derive(Debug, Clone)]
+pub struct ColumnSpec {
+    pub name: Spot<String>,
+    pub description: String,
+    pub data_type: Option<Spot<String>>,
+    pub tests: Vec<TestSpec>,
+}
+
+/// A generic data test as written: its name and everything below it.
+#[derive(Debug, Clone)]
+pub struct TestSpec {
+    pub name: Spot<String>,
+    pub custom_name: Option<Spot<String>>,
+    pub arguments: Vec<(Spot<String>, Node)>,
+    pub config: Vec<(Spot<String>, Node)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct SourceSpec {
+    pub name: Spot<String>,
+    pub description: String,
+    pub tables: Vec<SourceTableSpec>,
+}
+
+/// A table that is read from files.
+#[derive(Debug, Clone)]
+pub struct SourceTableSpec {
+    pub name: Spot<String>,
+    pub description: String,
+    /// A file, folder or glob, relative to the project; a template.
+    pub location: Option<Spot<String>>,
+    pub format: Option<Spot<String>>,
+    pub delimiter: Option<Spot<String>>,
+    pub header: Option<bool>,
+    pub null_values: Vec<String>,
+    pub allow_empty: bool,
+    pub columns: Vec<ColumnSpec>,
+    pub tests: Vec<TestSpec>,
+}
+
+/// Keys that tests take as configuration, also without `config:`, as older dbt projects write them.
+const TEST_CONFIG: &[&str] = &["severity", "where", "limit", "error_if", "warn_if", "enabled", "tags", "fail_calc", "store_failures", "meta"];
+
+impl PropertiesSpec {
+    pub fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Self {
+        let Some(mut fields) = Fields::of(node, "a properties file", diagnostics) else { return Self::default() };
+        let spec = Self {
+            models: fields.or_default("models"),
+            seeds: fields.or_default("seeds"),
+            sources: fields.or_default("sources"),
+        };
+        for key in ["version", "macros", "exposures", "groups", "analyses", "data_tests"] {
+            fields.node(key);
+        }
+        for key in ["unit_tests", "snapshots", "semantic_models", "saved_queries", "functions"] {
+            if let Some(node) = fields.node(key) {
+                let warning = Diagnostic::warning(Code::E0103, format!("`{key}` is read by dbt, but not yet by equipoise: it is left out"));
+                fields.diagnostics().push(warning.at(node.span.clone()));
+            }
+        }
+        fields.finish();
+        spec
+    }
+}
+
+impl FromNode for ResourceSpec {
+    const EXPECTED: &'static str = "a model with `name`";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        let mut fields = Fields::of(node, "a model", diagnostics)?;
+        let spec = Self {
+            name: fields.required("name")?,
+            description: fields.or_default("description"),
+            config: entries(&mut fields, "config"),
+            columns: fields.or_default("columns"),
+            tests: tests(&mut fields),
+            fact: fields.optional("fact"),
+        };
+        for key in ["docs", "meta", "group", "access", "latest_version", "versions", "constraints", "primary_entity", "semantic_model",
+            "agg_time_dimension", "time_spine", "metrics", "derived_semantics", "freshness"] {
+            fields.node(key);
+        }
+        fields.finish();
+        Some(spec)
+    }
+}
+
+impl FromNode for FactSpec {
+    const EXPECTED: &'static str = "a mapping with `unit`, `time` and, if rows have names, `event`";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        let mut fields = Fields::of(node, "a fact", diagnostics)?;
+        let (unit, time, event) = (fields.required("unit"), fields.required("time"), fields.optional("event"));
+        fields.finish();
+        Some(Self { unit: unit?, time: time?, event, span: node.span.clone() })
+    }
+}
+
+impl FromNode for ColumnSpec {
+    const EXPECTED: &'static str = "a column with `name`";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        let mut fields = Fields::of(node, "a column", diagnostics)?;
+        let spec = Self {
+            name: fields.required("name")?,
+            description: fields.or_default("description"),
+            data_type: fields.optional("data_type"),
+            tests: tests(&mut fields),
+        };
+        for key in ["meta", "quote", "tags", "constraints", "config", "entity", "dimension", "granularity"] {
+            fields.node(key);
+        }
+        fields.finish();
+        Some(spec)
+    }
+}
+
+fn tests(fields: &mut Fields<'_>) -> Vec<TestSpec> {
+    let mut tests: Vec<TestSpec> = fields.or_default("tests");
+    tests.extend(fields.or_default::<Vec<TestSpec>>("data_tests"));
+    tests
+}
+
+impl FromNode for TestSpec {
+    const EXPECTED: &'static str = "the name of a test, or a mapping of its name to its arguments";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        let entries: Vec<(Spot<String>, Node)> = match &node.value {
+            Value::String(name) => {
+                let name = Spot { value: name.clone(), span: node.span.clone() };
+                return Some(Self { name, custom_name: None, arguments: Vec::new(), config: Vec::new() });
+            }
+            // `- not_null: {...}` and `- {name: ..., not_null: {...}}` are both in use.
+            Value::Mapping(entries) => entries.clone(),
+            _ => {
+                diagnostics.push(wrong_type(node, Self::EXPECTED));
+                return None;
+            }
+        };
+        let is_test = |key: &str| !TEST_CONFIG.contains(&key) && !["name", "description", "config", "arguments"].contains(&key);
+        let Some((name, body)) = entries.iter().find(|(key, _)| is_test(key)) else {
+            diagnostics.push(wrong_type(node, Self::EXPECTED));
+            return None;
+        };
+        let mut spec = Self { name: name.clone(), custom_name: None, arguments: Vec::new(), config: Vec::new() };
+        let others = entries.iter().filter(|(key, _)| key != name).cloned().collect();
+        spec.add(others, diagnostics);
+        match &body.value {
+            Value::Null => {}
+            Value::Mapping(inner) => spec.add(inner.clone(), diagnostics),
+            _ => diagnostics.push(wrong_type(body, "the test's arguments as keys and values")),
+        }
+        Some(spec)
+    }
+}
+
+impl TestSpec {
+    fn add(&mut self, entries: Vec<(Spot<String>, Node)>, diagnostics: &mut Vec<Diagnostic>) {
+        for (key, node) in entries {
+            match (key.as_str(), &node.value) {
+                ("config", Value::Mapping(inner)) => self.config.extend(inner.clone()),
+                ("arguments", Value::Mapping(inner)) => self.arguments.extend(inner.clone()),
+                ("name", _) => self.custom_name = FromNode::from_node(&node, diagnostics),
+                ("description", _) => {}
+                (setting, _) if TEST_CONFIG.contains(&setting) => self.config.push((key, node)),
+                _ => self.arguments.push((key, node)),
+            }
+        }
+    }
+}
+
+impl FromNode for SourceSpec {
+    const EXPECTED: &'static str = "a source with `name` and `tables`";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        let mut fields = Fields::of(node, "a source", diagnostics)?;
+        let spec = Self { name: fields.required("name")?, description: fields.or_default("description"), tables: fields.or_default("tables") };
+        for key in ["schema", "database", "loader", "meta", "tags", "config", "freshness", "loaded_at_field", "quoting", "tests", "data_tests"] {
+            fields.node(key);
+        }
+        fields.finish();
+        Some(spec)
+    }
+}
+
+impl FromNode for SourceTableSpec {
+    const EXPECTED: &'static str = "a table with `name`";
+    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
+        let mut fields = Fields::of(node, "a source table", diagnostics)?;
+        let spec = Self {
+            name: fields.required("name")?,
+            description: fields.or_default("description"),
+            location: fields.optional("location"),
+            format: fields.optional("format"),
+            delimiter: fields.optional("delimiter"),
+            header: fields.optional("header"),
+            null_values: fields.or_default("null_values"),
+            allow_empty: fields.or_default("allow_empty"),
+            columns: fields.or_default("columns"),
+            tests: tests(&mut fields),
+        };
+        for key in ["meta", "tags", "config", "freshness", "loaded_at_field", "identifier", "quoting", "external"] {
+            fields.node(key);
+        }
+        fields.finish();
+        Some(spec)
+    }
+}
+
+fn entries(fields: &mut Fields<'_>, key: &'static str) -> Vec<(Spot<String>, Node)> {
+    match fields.optional::<Node>(key) {
+        None => Vec::new(),
+        Some(Node { value: Value::Mapping(entries), .. }) => entries,
+        Some(node) => {
+            fields.diagnostics().push(wrong_type(&node, "a mapping"));
+            Vec::new()
+        }
+    }
+}
