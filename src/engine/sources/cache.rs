@@ -1,0 +1,105 @@
+//! What was found in a file, remembered until the file changes. In and out: the facts of one file as JSON in the cache
+//! folder, under a key made of path, size, times and options. A cache that cannot be read or written only costs time.
+
+use super::declared::ColumnType;
+use super::infer::Candidates;
+use super::{Format, SourceFile, SourceFiles};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, Metadata};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// To be raised when the meaning of the facts changes, such as a rule of inference.
+const FORMAT: u32 = 1;
+
+/// A file that changed this shortly before it was read could change again within the same tick of its clock.
+const TOO_FRESH: Duration = Duration::from_millis(100);
+
+/// What the inspection of one file found; only files without problems are remembered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileFacts {
+    pub(super) columns: Vec<ColumnFacts>,
+    pub(super) rows: u64,
+    pub(super) hash: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ColumnFacts {
+    pub(super) name: String,
+    pub(super) candidates: Candidates,
+}
+
+/// The facts of `file`, from the cache or from `inspect`, which gives none where the file has problems.
+pub(super) fn remembered(
+    folder: &Path,
+    source: &SourceFiles,
+    format: Format,
+    declared: &[(String, Option<ColumnType>)],
+    file: &SourceFile,
+    inspect: impl FnOnce() -> Option<FileFacts>,
+) -> Option<FileFacts> {
+    let entry = entry_path(folder, source, format, declared, file);
+    if let Some(facts) = entry.as_deref().and_then(load) {
+        return Some(facts);
+    }
+    let facts = inspect()?;
+    // The key is taken before and after the reading: a file that changed meanwhile is not remembered.
+    let unchanged = entry
+        .filter(|entry| entry_path(folder, source, format, declared, file).as_ref() == Some(entry));
+    if let Some(entry) = unchanged {
+        store(&entry, &facts);
+    }
+    Some(facts)
+}
+
+fn entry_path(
+    folder: &Path,
+    source: &SourceFiles,
+    format: Format,
+    declared: &[(String, Option<ColumnType>)],
+    file: &SourceFile,
+) -> Option<PathBuf> {
+    let metadata = fs::metadata(&file.path).ok()?;
+    let modified = metadata.modified().ok()?;
+    let age = SystemTime::now()
+        .duration_since(modified)
+        .unwrap_or_default();
+    if age < TOO_FRESH {
+        return None;
+    }
+    let path = fs::canonicalize(&file.path).ok()?;
+    let identity = (path, metadata.len(), modified, change_of(&metadata));
+    let key = format!(
+        "{FORMAT} {identity:?} {format:?} {:?} {declared:?}",
+        source.csv
+    );
+    Some(folder.join(format!("{}.json", blake3::hash(key.as_bytes()).to_hex())))
+}
+
+/// Inode and time of change: a file put in another's place, or with its time set back, is another file.
+#[cfg(unix)]
+fn change_of(metadata: &Metadata) -> (u64, i64, i64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn change_of(_: &Metadata) -> (u64, i64, i64) {
+    (0, 0, 0)
+}
+
+fn load(entry: &Path) -> Option<FileFacts> {
+    serde_json::from_slice(&fs::read(entry).ok()?).ok()
+}
+
+/// Best effort, as the module says; the rename keeps a half-written entry from being read.
+fn store(entry: &Path, facts: &FileFacts) {
+    let Some(folder) = entry.parent() else { return };
+    let temporary = entry.with_extension(format!("{}.tmp", std::process::id()));
+    let text = serde_json::to_vec(facts).expect("strings and numbers are JSON");
+    let _ = fs::create_dir_all(folder)
+        .and_then(|()| fs::write(&temporary, text))
+        .and_then(|()| fs::rename(&temporary, entry));
+}
