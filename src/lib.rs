@@ -4,6 +4,8 @@ pub mod diagnostics;
 pub mod engine;
 pub mod flags;
 pub mod generate;
+pub mod graph;
+pub mod manifest;
 pub mod project;
 pub mod sql;
 pub mod stats;

@@ -1,0 +1,174 @@
+//! dbt's selection language: `name`, `path/`, `tag:x`, `+model`, `model+2`, `@model`; a space unites, a comma intersects.
+
+use std::collections::BTreeSet;
+
+use globset::{Glob, GlobMatcher};
+use petgraph::Direction;
+
+use super::Graph;
+use crate::diagnostics::{Checked, Code, Diagnostic, did_you_mean};
+use crate::manifest::{Manifest, Materialization, Node, NodeId, NodeKind};
+
+/// The nodes a command works on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    pub nodes: BTreeSet<NodeId>,
+    /// Whether it is the whole project, so that what is gone may be dropped from an environment.
+    pub is_everything: bool,
+}
+
+impl Selection {
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.nodes.contains(&id)
+    }
+}
+
+impl Graph {
+    /// What `--select` and `--exclude` mean. Without `select`, all nodes. Tests come along with what they test.
+    pub fn select(&self, manifest: &Manifest, select: &[String], exclude: &[String]) -> Checked<Selection> {
+        let mut diagnostics = Vec::new();
+        let chosen = if select.is_empty() {
+            manifest.nodes.iter().map(|node| node.id).collect()
+        } else {
+            self.union(manifest, select, &mut diagnostics)
+        };
+        let excluded = self.union(manifest, exclude, &mut diagnostics);
+        let mut nodes: BTreeSet<NodeId> = chosen.difference(&excluded).copied().collect();
+        self.add_tests(manifest, &mut nodes, &excluded);
+        let is_everything = select.is_empty() && exclude.is_empty();
+        Checked::with(Selection { nodes, is_everything }, diagnostics)
+    }
+
+    fn union(&self, manifest: &Manifest, terms: &[String], diagnostics: &mut Vec<Diagnostic>) -> BTreeSet<NodeId> {
+        let words = terms.iter().flat_map(|term| term.split_whitespace());
+        words.flat_map(|word| self.intersection(manifest, word, diagnostics)).collect()
+    }
+
+    fn intersection(&self, manifest: &Manifest, word: &str, diagnostics: &mut Vec<Diagnostic>) -> BTreeSet<NodeId> {
+        let mut sets = word.split(',').filter(|part| !part.is_empty()).map(|part| match self.term(manifest, part) {
+            Ok(nodes) => nodes,
+            Err(diagnostic) => {
+                diagnostics.push(diagnostic);
+                BTreeSet::new()
+            }
+        });
+        let first = sets.next().unwrap_or_default();
+        sets.fold(first, |left, right| left.intersection(&right).copied().collect())
+    }
+
+    fn term(&self, manifest: &Manifest, text: &str) -> Result<BTreeSet<NodeId>, Diagnostic> {
+        let term = Term::parse(text)?;
+        let matched: BTreeSet<NodeId> = manifest.nodes.iter().filter(|node| term.matches(manifest, node)).map(|node| node.id).collect();
+        if matched.is_empty() {
+            let names = manifest.nodes.iter().filter(|node| !node.is_test()).map(|node| node.name.as_str());
+            return Err(Diagnostic::error(Code::E0302, format!("`{text}` selects nothing")).hint(did_you_mean(&term.value, names)));
+        }
+        let mut all = matched.clone();
+        for id in &matched {
+            if let Some(depth) = term.up {
+                all.extend(self.reach(*id, Direction::Incoming, depth));
+            }
+            if let Some(depth) = term.down {
+                all.extend(self.reach(*id, Direction::Outgoing, depth));
+            }
+            if term.at {
+                let below = self.reach(*id, Direction::Outgoing, None);
+                let above: Vec<NodeId> = below.iter().chain([id]).flat_map(|id| self.reach(*id, Direction::Incoming, None)).collect();
+                all.extend(below);
+                all.extend(above);
+            }
+        }
+        Ok(all)
+    }
+
+    /// A test runs when everything it reads is selected or, for tests of one node, when that node is.
+    fn add_tests(&self, manifest: &Manifest, nodes: &mut BTreeSet<NodeId>, excluded: &BTreeSet<NodeId>) {
+        for node in manifest.nodes.iter().filter(|node| !excluded.contains(&node.id)) {
+            if let NodeKind::Test { attached_to, .. } = &node.kind {
+                let at_owner = attached_to.is_some_and(|owner| nodes.contains(&owner));
+                let reads_selected = node.depends_on.iter().any(|id| nodes.contains(id));
+                if at_owner || (attached_to.is_none() && reads_selected) {
+                    nodes.insert(node.id);
+                }
+            }
+        }
+    }
+}
+
+/// One selector with its graph operators.
+struct Term {
+    at: bool,
+    /// `Some(None)` is any distance.
+    up: Option<Option<usize>>,
+    down: Option<Option<usize>>,
+    method: String,
+    value: String,
+    glob: GlobMatcher,
+}
+
+const METHODS: &[&str] = &["name", "path", "file", "tag", "fqn", "source", "resource_type", "config.materialized", "test_type", "test_name", "package"];
+
+impl Term {
+    fn parse(text: &str) -> Result<Self, Diagnostic> {
+        let pattern = regex::Regex::new(r"^(?P<at>@)?(?P<up>\d*\+)?(?:(?P<method>[a-z_.]+):)?(?P<value>[^+@:]+)(?P<down>\+\d*)?$")
+            .expect("the pattern is constant");
+        let found = pattern.captures(text).ok_or_else(|| unreadable(text, "write it like `+stg_orders`, `tag:daily` or `models/marts+`"))?;
+        let depth = |name: &str| found.name(name).map(|depth| depth.as_str().trim_matches('+').parse::<usize>().ok());
+        let value = found["value"].to_string();
+        let method = match found.name("method") {
+            Some(method) => method.as_str().to_string(),
+            None if value.contains('/') || value.ends_with(".sql") || value.ends_with(".csv") => "path".to_string(),
+            None => "name".to_string(),
+        };
+        if !METHODS.contains(&method.as_str()) {
+            return Err(unreadable(text, &did_you_mean(&method, METHODS.iter().copied())));
+        }
+        let glob = Glob::new(value.trim_end_matches('/')).map_err(|error| unreadable(text, &error.to_string()))?.compile_matcher();
+        Ok(Self { at: found.name("at").is_some(), up: depth("up"), down: depth("down"), method, value, glob })
+    }
+
+    fn matches(&self, manifest: &Manifest, node: &Node) -> bool {
+        let is = |text: &str| text == self.value || self.glob.is_match(text);
+        match self.method.as_str() {
+            "name" => is(&node.name) || (matches!(node.kind, NodeKind::Source(_)) && is(node.name.split('.').next().unwrap_or(""))),
+            "path" => is(&node.path) || node.path.starts_with(&format!("{}/", self.value.trim_end_matches('/'))),
+            "file" => is(node.path.rsplit('/').next().unwrap_or(&node.path)),
+            "tag" => node.settings.tags.iter().any(|tag| is(tag)),
+            "fqn" => self.matches_fqn(manifest, node),
+            "source" => match &node.kind {
+                NodeKind::Source(table) => is(&table.source) || is(&node.name),
+                _ => false,
+            },
+            "resource_type" => is(node.kind.word()),
+            "config.materialized" => matches!(node.kind, NodeKind::Model(_)) && is(materialization(node)),
+            "test_type" => match &node.kind {
+                NodeKind::Test { attached_to, .. } => is(if attached_to.is_some() { "generic" } else { "singular" }),
+                _ => false,
+            },
+            "test_name" => node.is_test() && is(&node.name),
+            "package" => is(&manifest.project_name) || self.value == "this",
+            _ => false,
+        }
+    }
+
+    /// `project.folder.model`, or any beginning of it.
+    fn matches_fqn(&self, manifest: &Manifest, node: &Node) -> bool {
+        let folders = node.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let inner: Vec<&str> = folders.split('/').skip(1).collect();
+        let fqn = [&[manifest.project_name.as_str()][..], &inner, &[node.name.as_str()]].concat().join(".");
+        let short = fqn.split_once('.').map_or("", |(_, rest)| rest);
+        [fqn.as_str(), short].iter().any(|name| *name == self.value || name.starts_with(&format!("{}.", self.value)))
+    }
+}
+
+fn materialization(node: &Node) -> &'static str {
+    match node.settings.materialized {
+        Materialization::View => "view",
+        Materialization::Table => "table",
+        Materialization::Ephemeral => "ephemeral",
+    }
+}
+
+fn unreadable(text: &str, hint: &str) -> Diagnostic {
+    Diagnostic::error(Code::E0303, format!("cannot read the selector `{text}`")).hint(hint)
+}

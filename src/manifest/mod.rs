@@ -1,0 +1,12 @@
+//! Gives every thing of a project its name, kind and settings, and checks that all names exist.
+//! In: a [`Project`]. Out: a [`Manifest`] of nodes that know what they depend on. Templates are rendered once to see
+//! which names they use; their SQL is not read here.
+
+mod discover;
+mod node;
+mod resolve;
+mod tests;
+
+pub use discover::Discovery;
+pub use node::{Column, Materialization, Node, NodeId, NodeKind, Settings, SourceTable, TestSettings, TestSeverity};
+pub use resolve::{Manifest, resolve};

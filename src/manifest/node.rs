@@ -1,0 +1,226 @@
+//! What a project is made of.
+
+use std::sync::Arc;
+
+use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
+use crate::project::{FactSpec, SqlFile};
+
+/// Position of a node in its manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub usize);
+
+/// A model, seed, source table or data test.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub id: NodeId,
+    pub kind: NodeKind,
+    /// Unique within its kind; models and seeds share one space of names.
+    pub name: String,
+    /// The file that defines it, relative to the project.
+    pub path: Arc<str>,
+    pub span: Span,
+    pub description: String,
+    pub settings: Settings,
+    pub columns: Vec<Column>,
+    pub fact: Option<FactSpec>,
+    /// Nodes it reads, in the order of first use.
+    pub depends_on: Vec<NodeId>,
+}
+
+#[derive(Debug, Clone)]
+pub enum NodeKind {
+    Model(SqlFile),
+    /// A CSV file of the project.
+    Seed,
+    Source(SourceTable),
+    /// A query that selects wrong rows; the nodes it reads are what it tests.
+    Test { template: SqlFile, attached_to: Option<NodeId>, column: Option<String>, settings: TestSettings },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Materialization {
+    View,
+    Table,
+    Ephemeral,
+}
+
+/// Settings of a node, from the project file, its YAML and its template, the later winning.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub materialized: Materialization,
+    pub enabled: bool,
+    pub tags: Vec<String>,
+    /// Types that seed columns are read as.
+    pub column_types: Vec<(String, String)>,
+    pub delimiter: Option<String>,
+    pub partition_by: Vec<String>,
+    /// All of them, for `config.get`.
+    pub raw: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            materialized: Materialization::View,
+            enabled: true,
+            tags: Vec::new(),
+            column_types: Vec::new(),
+            delimiter: None,
+            partition_by: Vec::new(),
+            raw: serde_json::Map::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Column {
+    pub name: String,
+    pub span: Span,
+    pub description: String,
+    pub data_type: Option<(String, Span)>,
+}
+
+/// Where the rows of a source table come from.
+#[derive(Debug, Clone)]
+pub struct SourceTable {
+    pub source: String,
+    pub table: String,
+    pub location: String,
+    pub location_span: Span,
+    pub format: Option<String>,
+    pub delimiter: Option<char>,
+    pub header: bool,
+    pub null_values: Vec<String>,
+    pub allow_empty: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TestSeverity {
+    Error,
+    Warn,
+}
+
+/// dbt's settings of a data test.
+#[derive(Debug, Clone)]
+pub struct TestSettings {
+    pub severity: TestSeverity,
+    pub condition: Option<String>,
+    pub limit: Option<i64>,
+    /// Comparisons with the number of failing rows: `!= 0`, `> 10`.
+    pub error_if: String,
+    pub warn_if: String,
+    /// The aggregate that counts failures.
+    pub fail_calc: String,
+}
+
+impl Default for TestSettings {
+    fn default() -> Self {
+        Self {
+            severity: TestSeverity::Error,
+            condition: None,
+            limit: None,
+            error_if: "!= 0".to_string(),
+            warn_if: "!= 0".to_string(),
+            fail_calc: "count(*)".to_string(),
+        }
+    }
+}
+
+const KNOWN: &[&str] = &[
+    "materialized", "enabled", "tags", "meta", "schema", "column_types", "delimiter", "severity", "docs", "quote_columns",
+    "alias", "partition_by", "description", "contract", "grants", "persist_docs", "full_refresh", "pre_hook", "post_hook", "group", "access",
+];
+
+impl Settings {
+    /// Adds one setting; what cannot be is a diagnostic without a place.
+    pub fn set(&mut self, key: &str, value: &serde_json::Value) -> Result<(), Diagnostic> {
+        self.raw.insert(key.to_string(), value.clone());
+        match key {
+            "materialized" => self.materialized = materialization(value)?,
+            "enabled" => self.enabled = value.as_bool().ok_or_else(|| wrong(key, "true or false", value))?,
+            "tags" => self.tags.extend(texts(value).ok_or_else(|| wrong(key, "a text or a list of texts", value))?),
+            "partition_by" => self.partition_by = texts(value).ok_or_else(|| wrong(key, "a list of columns", value))?,
+            "delimiter" => self.delimiter = Some(value.as_str().ok_or_else(|| wrong(key, "one character", value))?.to_string()),
+            "column_types" => {
+                let map = value.as_object().ok_or_else(|| wrong(key, "a mapping of columns to types", value))?;
+                self.column_types = map.iter().map(|(name, kind)| (name.clone(), text(kind))).collect();
+            }
+            key if KNOWN.contains(&key) => {}
+            unknown => {
+                let hint = did_you_mean(unknown, KNOWN.iter().copied());
+                return Err(Diagnostic::error(Code::E0103, format!("unknown setting `{unknown}`")).hint(hint));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn materialization(value: &serde_json::Value) -> Result<Materialization, Diagnostic> {
+    match value.as_str() {
+        Some("view") => Ok(Materialization::View),
+        Some("table") => Ok(Materialization::Table),
+        Some("ephemeral") => Ok(Materialization::Ephemeral),
+        _ => Err(Diagnostic::error(Code::E0106, format!("{value} is not a materialization"))
+            .hint("use `view`, `table` or `ephemeral`")),
+    }
+}
+
+fn wrong(key: &str, expected: &str, value: &serde_json::Value) -> Diagnostic {
+    Diagnostic::error(Code::E0104, format!("the setting `{key}` is {value}, expected {expected}"))
+}
+
+fn texts(value: &serde_json::Value) -> Option<Vec<String>> {
+    match value {
+        serde_json::Value::Array(items) => items.iter().map(|item| item.as_str().map(ToString::to_string)).collect(),
+        serde_json::Value::String(text) => Some(vec![text.clone()]),
+        _ => None,
+    }
+}
+
+fn text(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), ToString::to_string)
+}
+
+impl Node {
+    /// dbt's unique id: `model.shop.stg_orders`.
+    pub fn unique_id(&self, project: &str) -> String {
+        match &self.kind {
+            NodeKind::Source(table) => format!("source.{project}.{}.{}", table.source, table.table),
+            kind => format!("{}.{project}.{}", kind.word(), self.name),
+        }
+    }
+
+    pub fn is_test(&self) -> bool {
+        matches!(self.kind, NodeKind::Test { .. })
+    }
+
+    /// How SQL names the relation.
+    pub fn relation(&self) -> String {
+        match &self.kind {
+            NodeKind::Source(table) => format!("{}.{}", identifier(&table.source), identifier(&table.table)),
+            _ => identifier(&self.name),
+        }
+    }
+}
+
+impl NodeKind {
+    /// dbt's `resource_type`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            NodeKind::Model(_) => "model",
+            NodeKind::Seed => "seed",
+            NodeKind::Source(_) => "source",
+            NodeKind::Test { .. } => "test",
+        }
+    }
+}
+
+/// A name as SQL reads it: quoted only when folding to lower case would change it or it is no plain word.
+pub fn identifier(name: &str) -> String {
+    let plain = name.chars().all(|character| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_');
+    if plain && !name.starts_with(|first: char| first.is_ascii_digit()) && !name.is_empty() {
+        name.to_string()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+}

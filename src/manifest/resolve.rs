@@ -1,0 +1,347 @@
+//! Project -> Manifest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::discover::{Discovery, Names};
+use super::node::{Column, Node, NodeId, NodeKind, Settings, SourceTable};
+use super::tests;
+use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
+use crate::project::yaml::{Node as Yaml, Spot};
+use crate::project::{ColumnSpec, DomainSpecs, Project, ResourceSpec, SourceSpec, SqlFile, TestSpec};
+use crate::template::{Scope, Surroundings, Templates};
+
+/// Every node of a project, its names checked, and the domain specs whose meaning higher rooms give.
+pub struct Manifest {
+    pub project_name: String,
+    pub nodes: Vec<Node>,
+    pub domain: DomainSpecs,
+    pub templates: Templates,
+    pub surroundings: Arc<Surroundings>,
+    names: Arc<Names>,
+}
+
+impl Manifest {
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// The model or seed of that name.
+    pub fn model(&self, name: &str) -> Option<&Node> {
+        self.names.models.get(name).map(|id| self.node(*id))
+    }
+
+    pub fn model_names(&self) -> impl Iterator<Item = &str> {
+        self.names.models.keys().map(String::as_str)
+    }
+
+    pub fn names(&self) -> &Arc<Names> {
+        &self.names
+    }
+
+    /// A scope to render a node's template in.
+    pub fn scope(&self, node: &Node, relations: Arc<dyn crate::template::Relations>, execute: bool) -> Scope {
+        let mut scope = Scope::new(self.surroundings.clone(), relations, node.relation());
+        scope.config = node.settings.raw.clone();
+        scope.execute = execute;
+        scope.model = serde_json::json!({"name": node.name, "path": &*node.path, "unique_id": node.unique_id(&self.project_name)});
+        scope
+    }
+}
+
+/// Names everything and finds what depends on what.
+pub fn resolve(project: &Project, surroundings: Surroundings) -> Checked<Manifest> {
+    let mut diagnostics = Vec::new();
+    let macros = Templates::new(&project.macros);
+    diagnostics.extend(macros.diagnostics);
+    let mut resolver = Resolver {
+        project,
+        templates: macros.value,
+        surroundings: Arc::new(surroundings),
+        nodes: Vec::new(),
+        described: BTreeMap::new(),
+        names: Names::default(),
+        diagnostics,
+    };
+    resolver.collect_descriptions();
+    resolver.add_models();
+    resolver.add_seeds();
+    resolver.add_sources();
+    resolver.report_unused_descriptions();
+    resolver.names_for_domain();
+    let names = Arc::new(std::mem::take(&mut resolver.names));
+    resolver.discover_models(&names);
+    tests::add(&mut resolver, &names);
+    let Resolver { templates, surroundings, nodes, diagnostics, .. } = resolver;
+    let manifest =
+        Manifest { project_name: project.spec.name.clone(), nodes, domain: project.domain.clone(), templates, surroundings, names };
+    Checked::with(manifest, diagnostics)
+}
+
+pub(super) struct Resolver<'a> {
+    pub project: &'a Project,
+    pub templates: Templates,
+    pub surroundings: Arc<Surroundings>,
+    pub nodes: Vec<Node>,
+    /// YAML of models and seeds by name, with whether a file of that name was found.
+    described: BTreeMap<String, (&'a ResourceSpec, bool)>,
+    names: Names,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl<'a> Resolver<'a> {
+    fn collect_descriptions(&mut self) {
+        for properties in &self.project.properties {
+            for resource in properties.models.iter().chain(&properties.seeds) {
+                let earlier = self.described.insert(resource.name.value.clone(), (resource, false));
+                if let Some((earlier, _)) = earlier {
+                    let message = format!("`{}` is described twice", resource.name.value);
+                    self.duplicate(message, &resource.name.span, &earlier.name.span);
+                }
+            }
+        }
+    }
+
+    fn add_models(&mut self) {
+        for file in &self.project.models {
+            self.add_file(NodeKind::Model(file.clone()), file, &self.project.spec.model_paths, &self.project.spec.models);
+        }
+    }
+
+    fn add_seeds(&mut self) {
+        for path in &self.project.seeds {
+            let file = SqlFile { path: path.clone(), text: "".into() };
+            self.add_file(NodeKind::Seed, &file, &self.project.spec.seed_paths, &self.project.spec.seeds);
+        }
+    }
+
+    fn add_file(&mut self, kind: NodeKind, file: &SqlFile, roots: &[String], tree: &crate::project::ConfigTree) {
+        let name = file.stem().to_string();
+        let span = Span::file(file.path.clone());
+        let described = self.described.get_mut(&name).map(|(resource, found)| {
+            *found = true;
+            *resource
+        });
+        let mut settings = Settings::default();
+        self.apply_tree(&mut settings, file, roots, tree);
+        for (key, value) in described.map(|resource| resource.config.as_slice()).unwrap_or_default() {
+            self.apply(&mut settings, key, &key.span, value);
+        }
+        if !settings.enabled {
+            self.names.disabled.push(name);
+            return;
+        }
+        if let Some(earlier) = self.names.models.get(&name) {
+            let earlier = self.nodes[earlier.0].span.clone();
+            self.duplicate(format!("there are two models or seeds named `{name}`"), &span, &earlier);
+            return;
+        }
+        let id = NodeId(self.nodes.len());
+        self.names.models.insert(name.clone(), id);
+        self.nodes.push(Node {
+            id,
+            kind,
+            name,
+            path: file.path.clone(),
+            span,
+            description: described.map(|resource| resource.description.clone()).unwrap_or_default(),
+            settings,
+            columns: described.map(|resource| columns(&resource.columns)).unwrap_or_default(),
+            fact: described.and_then(|resource| resource.fact.clone()),
+            depends_on: Vec::new(),
+        });
+    }
+
+    /// Settings of the project file apply by folder: `models: {<project>: {staging: {+materialized: view}}}`; naming the
+    /// project may be left out.
+    fn apply_tree(&mut self, settings: &mut Settings, file: &SqlFile, roots: &[String], tree: &crate::project::ConfigTree) {
+        let root = roots.iter().find(|root| file.path.starts_with(&format!("{root}/"))).map_or(0, |root| root.len() + 1);
+        let inner = &file.path[root..];
+        let mut path: Vec<&str> = inner.split('/').collect();
+        path.pop();
+        path.push(file.stem());
+        let qualified: Vec<&str> = std::iter::once(self.project.spec.name.as_str()).chain(path.iter().copied()).collect();
+        let has_project = tree.folders.contains_key(&self.project.spec.name);
+        let found = if has_project { tree.settings_for(&qualified) } else { tree.settings_for(&path) };
+        let found: Vec<(String, Yaml)> = found.into_iter().map(|(key, node)| (key.to_string(), node.clone())).collect();
+        for (key, node) in found {
+            self.apply(settings, &key, &node.span, &node);
+        }
+    }
+
+    fn apply(&mut self, settings: &mut Settings, key: &str, span: &Span, value: &Yaml) {
+        if let Err(diagnostic) = settings.set(key, &value.to_json()) {
+            let place = if diagnostic.code == Code::E0103 { span.clone() } else { value.span.clone() };
+            self.diagnostics.push(diagnostic.at(place));
+        }
+    }
+
+    fn add_sources(&mut self) {
+        let sources: Vec<&SourceSpec> = self.project.properties.iter().flat_map(|properties| &properties.sources).collect();
+        for source in sources {
+            for table in &source.tables {
+                self.add_source_table(source, table);
+            }
+        }
+    }
+
+    fn add_source_table(&mut self, source: &SourceSpec, table: &crate::project::SourceTableSpec) {
+        let key = (source.name.value.clone(), table.name.value.clone());
+        if let Some(earlier) = self.names.sources.get(&key) {
+            let earlier = self.nodes[earlier.0].span.clone();
+            self.duplicate(format!("the source table `{}.{}` is declared twice", key.0, key.1), &table.name.span, &earlier);
+            return;
+        }
+        let Some(location) = self.location(table) else { return };
+        let id = NodeId(self.nodes.len());
+        let span = table.name.span.clone();
+        let kind = NodeKind::Source(SourceTable {
+            source: key.0.clone(),
+            table: key.1.clone(),
+            location,
+            location_span: table.location.as_ref().map_or(span.clone(), |location| location.span.clone()),
+            format: table.format.as_ref().map(|format| format.value.clone()),
+            delimiter: table.delimiter.as_ref().and_then(|text| text.chars().next()),
+            header: table.header.unwrap_or(true),
+            null_values: table.null_values.clone(),
+            allow_empty: table.allow_empty,
+        });
+        self.names.sources.insert(key, id);
+        self.nodes.push(Node {
+            id,
+            kind,
+            name: format!("{}.{}", source.name.value, table.name.value),
+            path: span.file.clone(),
+            span,
+            description: table.description.clone(),
+            settings: Settings::default(),
+            columns: columns(&table.columns),
+            fact: None,
+            depends_on: Vec::new(),
+        });
+    }
+
+    fn location(&mut self, table: &crate::project::SourceTableSpec) -> Option<String> {
+        let Some(location) = &table.location else {
+            self.diagnostics.push(
+                Diagnostic::error(Code::E0105, format!("the source table `{}` needs `location`", table.name.value))
+                    .at(table.name.span.clone())
+                    .hint("add `location: path/to/files/*.csv`, relative to the project folder"),
+            );
+            return None;
+        };
+        let scope = Arc::new(Scope::new(self.surroundings.clone(), Arc::new(Discovery::new(Arc::default())), ""));
+        match self.templates.render_text(&location.value, &scope) {
+            Ok(text) => Some(text),
+            Err(message) => {
+                self.diagnostics.push(Diagnostic::error(Code::E0402, message).at(location.span.clone()));
+                None
+            }
+        }
+    }
+
+    fn report_unused_descriptions(&mut self) {
+        let known: Vec<&str> = self.names.models.keys().map(String::as_str).collect();
+        for (name, (resource, found)) in &self.described {
+            if !found {
+                self.diagnostics.push(
+                    Diagnostic::error(Code::E0202, format!("YAML describes `{name}`, but there is no such model or seed"))
+                        .at(resource.name.span.clone())
+                        .hint(did_you_mean(name, known.iter().copied())),
+                );
+            }
+        }
+    }
+
+    fn names_for_domain(&mut self) {
+        let domain = &self.project.domain;
+        let measures = domain.metrics.iter().flat_map(|metric| [&metric.value, &metric.numerator, &metric.denominator]);
+        let mut facts: Vec<String> = measures.flatten().filter_map(|measure| measure.fact.as_ref()).map(|fact| fact.value.clone()).collect();
+        let assignments = domain.experiments.iter().filter_map(|experiment| experiment.assignments.as_ref()?.model.as_ref());
+        let mut models: Vec<String> = assignments.map(|model| model.value.clone()).collect();
+        for names in [&mut facts, &mut models] {
+            names.sort();
+            names.dedup();
+        }
+        self.names.facts = facts;
+        self.names.assignment_models = models;
+    }
+
+    /// Renders each model once to see what it uses and which settings it gives.
+    fn discover_models(&mut self, names: &Arc<Names>) {
+        for at in 0..self.nodes.len() {
+            let NodeKind::Model(file) = self.nodes[at].kind.clone() else { continue };
+            let discovery = Arc::new(Discovery::new(names.clone()));
+            let mut scope = Scope::new(self.surroundings.clone(), discovery.clone(), self.nodes[at].relation());
+            scope.config = self.nodes[at].settings.raw.clone();
+            scope.model = serde_json::json!({"name": self.nodes[at].name, "path": &*self.nodes[at].path});
+            let scope = Arc::new(scope);
+            let rendered = self.templates.render(&file, &scope);
+            self.diagnostics.extend(rendered.diagnostics);
+            let mut settings = std::mem::take(&mut self.nodes[at].settings);
+            for (key, value) in scope.take_config() {
+                if let Err(diagnostic) = settings.set(&key, &value) {
+                    let span = find_word(&file, &key);
+                    self.diagnostics.push(diagnostic.at(span));
+                }
+            }
+            self.nodes[at].settings = settings;
+            self.nodes[at].depends_on = discovery.used();
+        }
+    }
+
+    pub fn duplicate(&mut self, message: String, here: &Span, earlier: &Span) {
+        self.diagnostics.push(
+            Diagnostic::error(Code::E0201, message)
+                .at(here.clone())
+                .also(earlier.clone(), "first here")
+                .hint("rename or remove one of them"),
+        );
+    }
+
+    /// Tests written beside models, seeds and sources, with the node that they stand at.
+    pub fn written_tests(&self, names: &Names) -> Vec<(NodeId, Option<String>, &'a TestSpec)> {
+        let mut found = Vec::new();
+        let mut add = |id: NodeId, tests: &'a [TestSpec], columns: &'a [ColumnSpec]| {
+            found.extend(tests.iter().map(|test| (id, None, test)));
+            for column in columns {
+                found.extend(column.tests.iter().map(|test| (id, Some(column.name.value.clone()), test)));
+            }
+        };
+        for properties in &self.project.properties {
+            for resource in properties.models.iter().chain(&properties.seeds) {
+                if let Some(id) = names.models.get(&resource.name.value) {
+                    add(*id, &resource.tests, &resource.columns);
+                }
+            }
+            for source in &properties.sources {
+                for table in &source.tables {
+                    if let Some(id) = names.sources.get(&(source.name.value.clone(), table.name.value.clone())) {
+                        add(*id, &table.tests, &table.columns);
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+fn columns(specs: &[ColumnSpec]) -> Vec<Column> {
+    let data_type = |kind: &Spot<String>| (kind.value.clone(), kind.span.clone());
+    specs
+        .iter()
+        .map(|spec| Column {
+            name: spec.name.value.clone(),
+            span: spec.name.span.clone(),
+            description: spec.description.clone(),
+            data_type: spec.data_type.as_ref().map(data_type),
+        })
+        .collect()
+}
+
+pub(super) fn find_word(file: &SqlFile, word: &str) -> Span {
+    match file.text.find(word) {
+        Some(start) => Span::of_bytes(file.path.clone(), &file.text, start, start + word.len()),
+        None => Span::file(file.path.clone()),
+    }
+}

@@ -1,0 +1,224 @@
+//! Data tests become nodes: a singular test is its own file, a generic one is a call of the macro `test_<name>`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::discover::{Discovery, Names};
+use super::node::{Node, NodeId, NodeKind, Settings, TestSettings, TestSeverity};
+use super::resolve::Resolver;
+use crate::diagnostics::{Code, Diagnostic, did_you_mean};
+use crate::project::yaml::{Node as Yaml, Value};
+use crate::project::{SqlFile, TestSpec};
+use crate::template::Scope;
+
+pub(super) fn add(resolver: &mut Resolver<'_>, names: &Arc<Names>) {
+    for file in &resolver.project.tests.clone() {
+        add_singular(resolver, names, file);
+    }
+    let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+    for (owner, column, spec) in resolver.written_tests(names) {
+        add_generic(resolver, names, owner, column, spec, &mut taken);
+    }
+}
+
+fn add_singular(resolver: &mut Resolver<'_>, names: &Arc<Names>, file: &SqlFile) {
+    let name = file.stem().to_string();
+    let discovered = discover(resolver, names, file, &name);
+    let mut settings = TestSettings::default();
+    let mut node_settings = Settings::default();
+    for (key, value) in discovered.config {
+        match set(&mut settings, &key, &value) {
+            Ok(true) => {}
+            Ok(false) => {
+                if let Err(diagnostic) = node_settings.set(&key, &value) {
+                    resolver.diagnostics.push(diagnostic.at(super::resolve::find_word(file, &key)));
+                }
+            }
+            Err(diagnostic) => resolver.diagnostics.push(diagnostic.at(super::resolve::find_word(file, &key))),
+        }
+    }
+    if !node_settings.enabled {
+        return;
+    }
+    let span = crate::diagnostics::Span::file(file.path.clone());
+    push(resolver, name, file.clone(), discovered.used, span, None, None, settings, node_settings.tags);
+}
+
+fn add_generic(
+    resolver: &mut Resolver<'_>,
+    names: &Arc<Names>,
+    owner: NodeId,
+    column: Option<String>,
+    spec: &TestSpec,
+    taken: &mut BTreeMap<String, usize>,
+) {
+    // `package.test` is a test of a package; the packages' macros share one space of names.
+    let test = spec.name.rsplit('.').next().unwrap_or(&spec.name).to_string();
+    if !resolver.templates.has_macro(&format!("test_{test}")) {
+        let macros = resolver.templates.macro_names();
+        let known = macros.iter().filter_map(|name| name.strip_prefix("test_"));
+        resolver.diagnostics.push(
+            Diagnostic::error(Code::E0205, format!("unknown data test `{}`", spec.name.value))
+                .at(spec.name.span.clone())
+                .hint(did_you_mean(&test, known)),
+        );
+        return;
+    }
+    let Some((settings, tags)) = test_settings(resolver, spec) else { return };
+    let node = &resolver.nodes[owner.0];
+    let relation = match &node.kind {
+        NodeKind::Source(table) => format!("source('{}', '{}')", table.source, table.table),
+        _ => format!("ref('{}')", node.name),
+    };
+    let mut arguments = vec![match &settings.condition {
+        Some(condition) => format!("model=\"(select * from \" ~ {relation} ~ \" where \" ~ {} ~ \") as tested\"", quote(condition)),
+        None => format!("model={relation}"),
+    }];
+    arguments.extend(column.iter().map(|column| format!("column_name={}", quote(column))));
+    for (key, value) in &spec.arguments {
+        arguments.push(format!("{}={}", key.value, expression(value)));
+    }
+    let text = format!("{{{{ test_{test}({}) }}}}", arguments.join(", "));
+    let name = spec.custom_name.as_ref().map_or_else(
+        || default_name(&test, &resolver.nodes[owner.0].name, column.as_deref(), &spec.arguments),
+        |name| name.value.clone(),
+    );
+    let count = taken.entry(name.clone()).or_default();
+    *count += 1;
+    let name = if *count == 1 { name } else { format!("{name}_{count}") };
+    let file = SqlFile { path: spec.name.span.file.clone(), text: text.into() };
+    let before = resolver.diagnostics.len();
+    let discovered = discover(resolver, names, &file, &name);
+    for diagnostic in &mut resolver.diagnostics[before..] {
+        // The call was written by us; the user wrote the YAML.
+        if diagnostic.span.as_ref().is_none_or(|span| span.file == spec.name.span.file) {
+            diagnostic.span = Some(spec.name.span.clone());
+            diagnostic.code = if diagnostic.code == Code::E0402 { Code::E0205 } else { diagnostic.code };
+        }
+    }
+    push(resolver, name, file, discovered.used, spec.name.span.clone(), Some(owner), column, settings, tags);
+}
+
+struct Discovered {
+    used: Vec<NodeId>,
+    config: serde_json::Map<String, serde_json::Value>,
+}
+
+fn discover(resolver: &mut Resolver<'_>, names: &Arc<Names>, file: &SqlFile, this: &str) -> Discovered {
+    let discovery = Arc::new(Discovery::new(names.clone()));
+    let scope = Arc::new(Scope::new(resolver.surroundings.clone(), discovery.clone(), this));
+    let rendered = resolver.templates.render(file, &scope);
+    resolver.diagnostics.extend(rendered.diagnostics);
+    Discovered { used: discovery.used(), config: scope.take_config() }
+}
+
+#[allow(clippy::too_many_arguments)] // one node's parts, put together in one place
+fn push(
+    resolver: &mut Resolver<'_>,
+    name: String,
+    template: SqlFile,
+    depends_on: Vec<NodeId>,
+    span: crate::diagnostics::Span,
+    attached_to: Option<NodeId>,
+    column: Option<String>,
+    settings: TestSettings,
+    tags: Vec<String>,
+) {
+    let id = NodeId(resolver.nodes.len());
+    resolver.nodes.push(Node {
+        id,
+        path: span.file.clone(),
+        kind: NodeKind::Test { template, attached_to, column, settings },
+        name,
+        span,
+        description: String::new(),
+        settings: Settings { tags, ..Settings::default() },
+        columns: Vec::new(),
+        fact: None,
+        depends_on,
+    });
+}
+
+/// `None` when the test is disabled.
+fn test_settings(resolver: &mut Resolver<'_>, spec: &TestSpec) -> Option<(TestSettings, Vec<String>)> {
+    let mut settings = TestSettings::default();
+    let mut others = Settings::default();
+    for (key, node) in &spec.config {
+        let value = node.to_json();
+        let outcome = set(&mut settings, key, &value).and_then(|known| if known { Ok(()) } else { others.set(key, &value) });
+        if let Err(diagnostic) = outcome {
+            resolver.diagnostics.push(diagnostic.at(node.span.clone()));
+        }
+    }
+    others.enabled.then_some((settings, others.tags))
+}
+
+/// Takes over a setting that only tests have; false when it is none of those.
+fn set(settings: &mut TestSettings, key: &str, value: &serde_json::Value) -> Result<bool, Diagnostic> {
+    let text = || value.as_str().map_or_else(|| value.to_string(), ToString::to_string);
+    match key {
+        "severity" => {
+            settings.severity = match text().to_lowercase().as_str() {
+                "error" => TestSeverity::Error,
+                "warn" => TestSeverity::Warn,
+                other => {
+                    return Err(Diagnostic::error(Code::E0106, format!("`{other}` is not a severity")).hint("use `error` or `warn`"));
+                }
+            }
+        }
+        "where" => settings.condition = Some(text()),
+        "limit" => {
+            let limit = value.as_i64().filter(|limit| *limit > 0);
+            settings.limit = Some(limit.ok_or_else(|| Diagnostic::error(Code::E0104, "`limit` must be a positive integer"))?);
+        }
+        "error_if" => settings.error_if = comparison(&text())?,
+        "warn_if" => settings.warn_if = comparison(&text())?,
+        "fail_calc" => settings.fail_calc = text(),
+        "store_failures" => {}
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// `> 10`, `!= 0`, `between 1 and 5` and the like.
+fn comparison(text: &str) -> Result<String, Diagnostic> {
+    let pattern = regex::Regex::new(r"(?i)^\s*((=|==|!=|<>|<|<=|>|>=)\s*-?\d+|between\s+-?\d+\s+and\s+-?\d+)\s*$").expect("the pattern is constant");
+    if pattern.is_match(text) {
+        return Ok(text.trim().replace("==", "="));
+    }
+    Err(Diagnostic::error(Code::E0106, format!("`{text}` is not a comparison with a number")).hint("write it like `> 10` or `!= 0`"))
+}
+
+fn default_name(test: &str, owner: &str, column: Option<&str>, arguments: &[(crate::project::yaml::Spot<String>, Yaml)]) -> String {
+    let mut parts = vec![test.to_string(), owner.replace('.', "_")];
+    parts.extend(column.map(ToString::to_string));
+    for (key, value) in arguments {
+        if matches!(key.as_str(), "field" | "to" | "columns" | "combination_of_columns") {
+            let text = value.to_json().to_string();
+            parts.push(text.chars().filter(|character| character.is_ascii_alphanumeric() || *character == '_').collect());
+        }
+    }
+    parts.join("_")
+}
+
+fn quote(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// A YAML value as a template expression. Text that calls `ref` or `source`, or stands in `{{ }}`, is code, as in dbt.
+fn expression(value: &Yaml) -> String {
+    match &value.value {
+        Value::String(text) => {
+            let code = text.trim().strip_prefix("{{").and_then(|text| text.strip_suffix("}}")).map(str::trim);
+            let call = regex::Regex::new(r"^\s*(ref|source|var|env_var)\s*\(.*\)\s*$").expect("the pattern is constant");
+            match code {
+                Some(code) => format!("({code})"),
+                None if call.is_match(text) => text.clone(),
+                None => quote(text),
+            }
+        }
+        Value::Sequence(items) => format!("[{}]", items.iter().map(expression).collect::<Vec<_>>().join(", ")),
+        Value::Null => "none".to_string(),
+        _ => value.to_json().to_string(),
+    }
+}
