@@ -1,3 +1,7 @@
-//! SQL. Out: the functions that offer statistics to SQL.
+//! SQL. In: rendered queries and the schemas they read. Out: plans, schemas and errors with places ([`Analyzer`]); and the
+//! functions that offer statistics and bucketing to SQL ([`functions`]).
 
+mod analyze;
 pub mod functions;
+
+pub use analyze::{Analyzed, Analyzer, SqlError, SqlErrorKind, register};

@@ -1,0 +1,251 @@
+//! Says what a query means before it runs.
+//! In: SQL and the schemas of the relations it may read. Out: its plan and output schema, or a [`SqlError`] with the
+//! place in the SQL. No row is read.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{MemorySchemaProvider, TableProvider};
+use datafusion::common::{Column, DataFusionError, SchemaError, TableReference};
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::dialect::dialect_from_str;
+
+/// Plans queries against schemas.
+#[derive(Clone)]
+pub struct Analyzer {
+    context: SessionContext,
+}
+
+/// A query that means something.
+#[derive(Debug, Clone)]
+pub struct Analyzed {
+    pub plan: LogicalPlan,
+    pub schema: SchemaRef,
+    /// Functions whose answer changes from call to call, such as `now`.
+    pub volatile: Vec<String>,
+}
+
+/// What kind of thing is wrong with a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SqlErrorKind {
+    Syntax,
+    NotOneQuery,
+    UnknownColumn,
+    UnknownTable,
+    Meaning,
+}
+
+/// Why a query means nothing.
+#[derive(Debug, Clone)]
+pub struct SqlError {
+    pub kind: SqlErrorKind,
+    pub message: String,
+    pub hint: Option<String>,
+    /// Byte range in the SQL, if it is known.
+    pub range: Option<(usize, usize)>,
+    /// The offending word, to look for when the range is not known.
+    pub word: String,
+}
+
+impl Analyzer {
+    /// `context` brings the functions; its tables are not used.
+    pub fn new(context: SessionContext) -> Self {
+        Self { context }
+    }
+
+    /// Makes a relation known by its schema. `relation` is `name` or `schema.name`, as SQL writes it.
+    pub fn add_relation(&self, relation: &str, schema: SchemaRef) -> Result<(), DataFusionError> {
+        register(&self.context, relation, Arc::new(EmptyTable::new(schema)))
+    }
+
+    pub async fn analyze(&self, sql: &str) -> Result<Analyzed, SqlError> {
+        let statement = self.parse(sql)?;
+        let plan = self.context.state().statement_to_plan(statement).await.map_err(|error| plan_error(sql, &error))?;
+        let schema = Arc::new(plan.schema().as_arrow().clone());
+        repeated_column(sql, &schema)?;
+        Ok(Analyzed { volatile: volatile_functions(&plan), schema, plan })
+    }
+
+    /// Names of the relations that a query reads, without its own common table expressions.
+    pub fn relations(&self, sql: &str) -> Result<BTreeSet<String>, SqlError> {
+        let statement = self.parse(sql)?;
+        let references = self.context.state().resolve_table_references(&statement).map_err(|error| plan_error(sql, &error))?;
+        Ok(references.into_iter().map(|reference| reference.to_string()).collect())
+    }
+
+    /// One `select`, or `with ... select`.
+    fn parse(&self, sql: &str) -> Result<Statement, SqlError> {
+        let dialect = self.context.copied_config().options().sql_parser.dialect;
+        let dialect = dialect_from_str(dialect.as_ref()).expect("the session's dialect exists");
+        let parsed = datafusion::sql::parser::DFParserBuilder::new(sql).with_dialect(dialect.as_ref()).build();
+        let statements = parsed.and_then(|mut parser| parser.parse_statements()).map_err(|error| syntax_error(sql, &error))?;
+        let count = statements.len();
+        match statements.into_iter().next() {
+            Some(statement @ Statement::Statement(_)) if count == 1 && is_query(&statement) => Ok(statement),
+            None => Err(not_one("there is no query: the SQL is empty")),
+            Some(_) if count > 1 => Err(not_one("there is more than one statement")),
+            Some(_) => Err(not_one("this is not a query: a model is one `select`")),
+        }
+    }
+}
+
+/// Registers a table under `name` or `schema.name`; the schema is made when it does not exist yet.
+pub fn register(context: &SessionContext, relation: &str, table: Arc<dyn TableProvider>) -> Result<(), DataFusionError> {
+    let reference = TableReference::from(relation);
+    if let Some(schema) = reference.schema() {
+        let config = context.copied_config();
+        let catalog = context.catalog(&config.options().catalog.default_catalog).expect("the session has its default catalog");
+        if catalog.schema(schema).is_none() {
+            catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
+        }
+    }
+    context.register_table(reference, table)?;
+    Ok(())
+}
+
+fn is_query(statement: &Statement) -> bool {
+    matches!(statement, Statement::Statement(inner) if matches!(inner.as_ref(), ast::Statement::Query(_)))
+}
+
+fn not_one(message: &str) -> SqlError {
+    SqlError { kind: SqlErrorKind::NotOneQuery, message: message.to_string(), hint: None, range: None, word: String::new() }
+}
+
+fn syntax_error(sql: &str, error: &DataFusionError) -> SqlError {
+    let text = error.strip_backtrace();
+    let text = text.strip_prefix("SQL error: ").unwrap_or(&text);
+    let inner = text.strip_prefix("ParserError(\"").and_then(|text| text.strip_suffix("\")")).unwrap_or(text);
+    let place = regex::Regex::new(r"(?s)^(.*?),?\s*at Line: (\d+), Column: (\d+)").expect("the pattern is constant");
+    let found = place.captures(inner);
+    let range = found.as_ref().and_then(|found| Some(at(sql, found[2].parse().ok()?, found[3].parse().ok()?)));
+    let message = found.map_or(inner.to_string(), |found| found[1].to_string());
+    let message = message.strip_prefix("sql parser error: ").unwrap_or(&message).replace("\\\"", "\"");
+    let range = range.map(|start| (start, word_end(sql, start)));
+    SqlError { kind: SqlErrorKind::Syntax, message: format!("SQL does not parse: {}", lower_first(&message)), hint: None, range, word: String::new() }
+}
+
+fn plan_error(sql: &str, error: &DataFusionError) -> SqlError {
+    let range = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| {
+        let end = at(sql, span.end.line, span.end.column);
+        (at(sql, span.start.line, span.start.column), end)
+    });
+    let root = error.find_root();
+    if let DataFusionError::SchemaError(schema_error, _) = root {
+        return column_error(sql, schema_error, range);
+    }
+    let text = root.strip_backtrace();
+    let text = text.strip_prefix("Error during planning: ").unwrap_or(&text);
+    let missing = regex::Regex::new(r"table '([^']+)' not found").expect("the pattern is constant");
+    if let Some(found) = missing.captures(text) {
+        let name = found[1].rsplit('.').next().unwrap_or(&found[1]).to_string();
+        let message = format!("there is no relation `{}`", found[1].trim_start_matches("datafusion.").trim_start_matches("public."));
+        return SqlError { kind: SqlErrorKind::UnknownTable, message, hint: None, range: range.or(find(sql, &name)), word: name };
+    }
+    let word = regex::Regex::new(r"'([a-z_0-9]+)'|function:? ([a-z_0-9]+)").expect("the pattern is constant");
+    let word = word.captures(text).and_then(|found| found.get(1).or(found.get(2))).map(|found| found.as_str().to_string()).unwrap_or_default();
+    let range = range.or_else(|| find(sql, &word));
+    let text = text.lines().take(3).collect::<Vec<_>>().join(" ");
+    SqlError { kind: SqlErrorKind::Meaning, message: lower_first(text.trim()), hint: None, range, word }
+}
+
+fn column_error(sql: &str, error: &SchemaError, range: Option<(usize, usize)>) -> SqlError {
+    let (kind, message, hint, column) = match error {
+        SchemaError::FieldNotFound { field, valid_fields } => {
+            let known: Vec<String> = valid_fields.iter().map(|column| column.name.clone()).collect();
+            let hint = crate::diagnostics::did_you_mean(&field.name, known.iter().map(String::as_str));
+            (SqlErrorKind::UnknownColumn, format!("there is no column `{}`", plain(field)), Some(hint), field.name.clone())
+        }
+        SchemaError::AmbiguousReference { field } => {
+            let hint = "name the relation: `orders.user_id`".to_string();
+            (SqlErrorKind::UnknownColumn, format!("the column `{}` could be one of several", field.name), Some(hint), field.name.clone())
+        }
+        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+            let hint = "give one of them another name with `as`".to_string();
+            (SqlErrorKind::Meaning, format!("two columns are named `{name}`"), Some(hint), name.clone())
+        }
+    };
+    let range = range.or_else(|| find(sql, &column));
+    SqlError { kind, message, hint, range, word: column }
+}
+
+fn plain(column: &Column) -> String {
+    match &column.relation {
+        Some(relation) => format!("{}.{}", relation.table(), column.name),
+        None => column.name.clone(),
+    }
+}
+
+/// A relation needs different names for its columns.
+fn repeated_column(sql: &str, schema: &SchemaRef) -> Result<(), SqlError> {
+    let mut seen = BTreeSet::new();
+    let Some(field) = schema.fields().iter().find(|field| !seen.insert(field.name().to_lowercase())) else { return Ok(()) };
+    Err(SqlError {
+        kind: SqlErrorKind::Meaning,
+        message: format!("two columns are named `{}`", field.name()),
+        hint: Some("give one of them another name with `as`".to_string()),
+        range: find(sql, field.name()),
+        word: field.name().clone(),
+    })
+}
+
+fn volatile_functions(plan: &LogicalPlan) -> Vec<String> {
+    use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+    use datafusion::logical_expr::{Expr, Volatility};
+    let mut found = BTreeSet::new();
+    let visited = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|inner| {
+                if let Expr::ScalarFunction(call) = inner {
+                    if call.func.signature().volatility != Volatility::Immutable {
+                        found.insert(call.func.name().to_string());
+                    }
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    visited.expect("the visitor does not fail");
+    // Stable, but only by the time zone setting, which is fixed here.
+    found.into_iter().filter(|name| is_clock_or_chance(name)).collect()
+}
+
+fn is_clock_or_chance(name: &str) -> bool {
+    matches!(name, "now" | "current_timestamp" | "current_date" | "current_time" | "today" | "random" | "uuid")
+}
+
+/// Byte offset of a 1-based line and column, which DataFusion counts in characters.
+fn at(sql: &str, line: u64, column: u64) -> usize {
+    let start: usize = sql.split_inclusive('\n').take(line.saturating_sub(1) as usize).map(str::len).sum();
+    let rest = &sql[start.min(sql.len())..];
+    start + rest.char_indices().nth(column.saturating_sub(1) as usize).map_or(rest.len(), |(at, _)| at)
+}
+
+fn word_end(sql: &str, start: usize) -> usize {
+    let rest = &sql[start.min(sql.len())..];
+    let length = rest.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(rest.len());
+    start + length.max(usize::from(!rest.is_empty()))
+}
+
+/// The first place where `word` stands alone.
+fn find(sql: &str, word: &str) -> Option<(usize, usize)> {
+    if word.is_empty() {
+        return None;
+    }
+    let pattern = regex::RegexBuilder::new(&format!(r"\b{}\b", regex::escape(word))).case_insensitive(true).build().ok()?;
+    pattern.find(sql).map(|found| (found.start(), found.end()))
+}
+
+fn lower_first(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_lowercase().collect::<String>()).unwrap_or_default();
+    // `SQL`, `SELECT` and the like stay as they are.
+    match text.chars().nth(1) {
+        Some(second) if second.is_uppercase() => text.to_string(),
+        _ => first + characters.as_str(),
+    }
+}
