@@ -3,16 +3,18 @@
 //! by the table function `metric_states`. What a metric is, and what follows from its states, is decided elsewhere.
 //!
 //! [`plan`] -> [`lanes`] (compiled) -> [`merge`] (units) -> [`kernel`] (one unit) -> [`cells`] (sums) -> [`states`] (rows);
-//! [`exec`] and [`function`] hang it into DataFusion.
+//! [`exec`], [`sources`] and [`function`] hang it into DataFusion.
 
 mod batches;
 mod cells;
 mod exec;
+pub mod facts;
 mod function;
 mod kernel;
 mod lanes;
 mod merge;
 mod plan;
+mod sources;
 mod sql;
 mod states;
 

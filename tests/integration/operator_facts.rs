@@ -1,0 +1,289 @@
+//! Clustered facts: merged as they lie, the same after any history of appends, and few files after compaction.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::util::pretty::pretty_format_batches;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use equipoise::engine::operator::facts::{Appended, ClusteredFacts, Clustering};
+use equipoise::engine::operator::{MetricPlan, register};
+use tempfile::TempDir;
+
+use super::operator_states::{
+    Data, Random, assignment_batch, data, event_batch, operator_query, plan, rows_of, session,
+};
+
+const BUCKETS: u16 = 3;
+const DAY: i64 = 86_400_000_000;
+
+/// Both fact tables in one folder.
+struct Facts {
+    context: SessionContext,
+    events: ClusteredFacts,
+    assignments: ClusteredFacts,
+}
+
+impl Facts {
+    async fn open(folder: &Path) -> Facts {
+        let context = SessionContext::new_with_config(
+            SessionConfig::new()
+                .with_target_partitions(2)
+                .with_batch_size(41),
+        );
+        register(&context);
+        let clustering = |unit: &str, time: &str, id: &str| Clustering {
+            unit: unit.to_owned(),
+            time: time.to_owned(),
+            id: id.to_owned(),
+            buckets: BUCKETS,
+        };
+        let by_event = clustering("user_id", "occurred_at", "event_id");
+        let by_assignment = clustering("unit_id", "assigned_at", "assignment_id");
+        let (events, assignments) = (event_batch(&[]).schema(), assignment_batch(&[]).schema());
+        let events = ClusteredFacts::open(&folder.join("events"), &events, by_event)
+            .await
+            .unwrap();
+        let folder = folder.join("assignments");
+        let assignments = ClusteredFacts::open(&folder, &assignments, by_assignment)
+            .await
+            .unwrap();
+        Facts {
+            context,
+            events,
+            assignments,
+        }
+    }
+
+    async fn append(&mut self, data: &Data) -> (Appended, Appended) {
+        let events = self.context.read_batch(event_batch(&data.events)).unwrap();
+        let assignments = self
+            .context
+            .read_batch(assignment_batch(&data.assignments))
+            .unwrap();
+        let events = self.events.append(&self.context, events).await.unwrap();
+        (
+            events,
+            self.assignments
+                .append(&self.context, assignments)
+                .await
+                .unwrap(),
+        )
+    }
+
+    async fn compact(&mut self, most_runs: usize) {
+        self.events.compact(&self.context, most_runs).await.unwrap();
+        self.assignments
+            .compact(&self.context, most_runs)
+            .await
+            .unwrap();
+    }
+
+    async fn query(&self, query: &str) -> Vec<RecordBatch> {
+        for (name, facts) in [("events", &self.events), ("assignments", &self.assignments)] {
+            self.context.deregister_table(name).unwrap();
+            self.context
+                .register_table(name, Arc::new(facts.provider().unwrap()))
+                .unwrap();
+        }
+        self.context
+            .sql(query)
+            .await
+            .unwrap()
+            .collect()
+            .await
+            .unwrap()
+    }
+
+    async fn states(&self, plan: &MetricPlan) -> Vec<RecordBatch> {
+        self.query(&operator_query(plan)).await
+    }
+}
+
+fn on_a_runtime<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work)
+}
+
+fn between(data: &Data, from: i64, to: i64) -> Data {
+    Data {
+        events: data
+            .events
+            .iter()
+            .filter(|row| (from..to).contains(&row.at))
+            .cloned()
+            .collect(),
+        assignments: data
+            .assignments
+            .iter()
+            .filter(|row| (from..to).contains(&row.at))
+            .cloned()
+            .collect(),
+    }
+}
+
+fn random_project(seed: u64) -> (MetricPlan, Data) {
+    let mut random = Random(seed);
+    let experiments = 2 + random.below(2) as usize;
+    (
+        plan(&mut random, experiments),
+        data(&mut random, experiments),
+    )
+}
+
+#[test]
+fn clustered_facts_are_merged_without_a_sort_and_give_the_same_bytes() {
+    let folder = TempDir::new().unwrap();
+    on_a_runtime(async {
+        let (plan, data) = random_project(21);
+        let mut facts = Facts::open(folder.path()).await;
+        facts.append(&data).await;
+        let expected = {
+            let (plan, data) = (plan.clone(), data.clone());
+            std::thread::spawn(move || rows_of(&session(&data, 2), &operator_query(&plan)))
+                .join()
+                .unwrap()
+        };
+        assert_eq!(facts.states(&plan).await, expected);
+
+        let explained = facts
+            .query(&format!("explain {}", operator_query(&plan)))
+            .await;
+        let text = pretty_format_batches(&explained).unwrap().to_string();
+        assert!(text.contains("clustered in 3 buckets"), "{text}");
+        assert!(
+            !text.contains("SortExec") && !text.contains("RepartitionExec"),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn a_sorted_query_on_clustered_facts_merges_instead_of_sorting() {
+    let folder = TempDir::new().unwrap();
+    on_a_runtime(async {
+        let mut facts = Facts::open(folder.path()).await;
+        facts.append(&random_project(3).1).await;
+        let explained = facts
+            .query("explain select * from events order by unit_key, occurred_at")
+            .await;
+        let text = pretty_format_batches(&explained).unwrap().to_string();
+        assert!(
+            text.contains("SortPreservingMergeExec") && !text.contains("SortExec:"),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn any_history_of_appends_ends_in_the_states_of_one_full_build() {
+    for seed in 0..3 {
+        let (plan, data) = random_project(100 + seed);
+        let (whole, pieces) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        on_a_runtime(async {
+            let mut full = Facts::open(whole.path()).await;
+            full.append(&data).await;
+            let expected = full.states(&plan).await;
+
+            let mut facts = Facts::open(pieces.path()).await;
+            live_through_a_history(&mut facts, &data, &mut Random(seed)).await;
+            assert_eq!(facts.states(&plan).await, expected, "history {seed}");
+            assert_eq!(
+                count(&facts).await,
+                (data.events.len(), data.assignments.len())
+            );
+        });
+    }
+}
+
+/// Days in random order, some of them delivered in overlapping pieces, again, or late; now and then a compaction or a restart.
+async fn live_through_a_history(facts: &mut Facts, data: &Data, random: &mut Random) {
+    let start = data.events.iter().map(|row| row.at).min().unwrap() / DAY * DAY;
+    let mut spans: Vec<(i64, i64)> = (0..62)
+        .step_by(9)
+        .map(|day| (start + (day - 4) * DAY, start + (day + 5) * DAY))
+        .collect();
+    for _ in 0..3 {
+        let first = random.below(60) as i64;
+        spans.push((
+            start + first * DAY,
+            start + (first + 1 + random.below(6) as i64) * DAY,
+        ));
+    }
+    for index in (1..spans.len()).rev() {
+        spans.swap(index, random.below(index as u64 + 1) as usize);
+    }
+    for (from, to) in spans {
+        let delivery = between(data, from, to);
+        facts.append(&delivery).await;
+        if random.chance(20) {
+            let again = facts.append(&delivery).await;
+            assert_eq!((again.0.rows, again.1.rows), (0, 0), "a retry stored rows");
+        }
+        if random.chance(25) {
+            facts.compact(1 + random.below(4) as usize).await;
+        }
+    }
+}
+
+async fn count(facts: &Facts) -> (usize, usize) {
+    let rows = |table: &str| format!("select * from {table}");
+    let length = |batches: Vec<RecordBatch>| batches.iter().map(RecordBatch::num_rows).sum();
+    (
+        length(facts.query(&rows("events")).await),
+        length(facts.query(&rows("assignments")).await),
+    )
+}
+
+#[test]
+fn a_row_that_comes_twice_in_one_delivery_is_stored_once() {
+    let folder = TempDir::new().unwrap();
+    on_a_runtime(async {
+        let (_, mut data) = random_project(8);
+        let rows = data.events.len() as u64;
+        data.events.extend(data.events.clone());
+        let mut facts = Facts::open(folder.path()).await;
+        let (events, _) = facts.append(&data).await;
+        assert_eq!((events.rows, events.repeated), (rows, rows));
+    });
+}
+
+#[test]
+fn compaction_leaves_few_files_and_every_row() {
+    let folder = TempDir::new().unwrap();
+    on_a_runtime(async {
+        let (plan, data) = random_project(9);
+        let mut facts = Facts::open(folder.path()).await;
+        facts.append(&data).await;
+        let (before, rows) = (facts.states(&plan).await, count(&facts).await);
+        assert!(facts.events.runs().unwrap().len() > 100);
+        facts.compact(1).await;
+        let runs = facts.events.runs().unwrap();
+        assert_eq!(runs.len(), usize::from(BUCKETS));
+        assert!(runs.iter().all(|run| run.day < run.through));
+        assert_eq!(
+            (facts.states(&plan).await, count(&facts).await),
+            (before, rows)
+        );
+    });
+}
+
+#[test]
+fn a_table_that_is_opened_again_holds_what_was_appended() {
+    let folder = TempDir::new().unwrap();
+    on_a_runtime(async {
+        let (plan, data) = random_project(10);
+        let mut facts = Facts::open(folder.path()).await;
+        facts.append(&data).await;
+        let expected = facts.states(&plan).await;
+        drop(facts);
+        assert_eq!(
+            Facts::open(folder.path()).await.states(&plan).await,
+            expected
+        );
+    });
+}
