@@ -1,8 +1,7 @@
 //! What the units do on one day: visits, assignments, exposures, clicks, orders and refunds, and how the logs receive them.
 //! In: a [`Population`] and a day. Out: a [`DayLog`] of rows, in unit order. Each row depends on (seed, unit, day) only.
 
-use super::bucketing::bucket;
-use super::population::{Population, Profile};
+use super::population::{Population, Profile, bucket};
 use super::random::{Draws, Purpose};
 use super::scenario::{BEHAVIOURS, Behaviour, Experiment, Kind, LOSING_PLATFORM, LOST_SHARE};
 

@@ -7,7 +7,7 @@ use chrono::{Days, NaiveDate};
 use serde_json::{Value, json};
 
 use super::GenerateOptions;
-use super::bucketing::ALGORITHM;
+use super::population::ALGORITHM;
 use super::scenario::{Allocation, Behaviour, Experiment, Kind, Scenario};
 
 /// A file below the output folder.

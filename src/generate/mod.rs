@@ -4,7 +4,6 @@
 //! on any machine and any number of threads. Memory holds two bytes per unit and layer and as many days as there are threads.
 
 mod behaviour;
-mod bucketing;
 mod definitions;
 mod files;
 mod population;

@@ -2,14 +2,21 @@
 //! In: seed, scenario. Out: a [`Population`]. Profiles are recomputed on demand; only the hashed variants are kept, two bytes
 //! per unit and layer.
 
-use super::bucketing::bucket;
 use super::random::{Draws, Purpose, exponential, mix};
 use super::scenario::Scenario;
 use super::{GenerateOptions, UnitIds};
+use crate::flags::bucketing::Algorithm;
 
 pub const COUNTRIES: [&str; 6] = ["US", "DE", "FR", "GB", "JP", "BR"];
 pub const PLATFORMS: [&str; 3] = ["web", "ios", "android"];
 pub const PLANS: [&str; 3] = ["free", "plus", "enterprise"];
+
+/// How every layer and experiment of the shop hashes its units.
+pub const ALGORITHM: Algorithm = Algorithm::Md5Mod10000;
+
+pub fn bucket(salt: &str, unit: &str) -> u16 {
+    ALGORITHM.bucket(salt, unit).index as u16
+}
 
 pub struct Population<'a> {
     pub options: &'a GenerateOptions,

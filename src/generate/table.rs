@@ -6,8 +6,7 @@ use std::io::{self, Write};
 use chrono::DateTime;
 
 use super::behaviour::{AssignmentRow, ConversionRow, DAY, EVENT_NAMES, EventRow, Logged};
-use super::bucketing::ALGORITHM;
-use super::population::{COUNTRIES, PLANS, PLATFORMS, Population, unit_integer};
+use super::population::{ALGORITHM, COUNTRIES, PLANS, PLATFORMS, Population, unit_integer};
 use super::{GenerateOptions, UnitIds};
 use crate::engine::columns::{Column, Text};
 
@@ -145,7 +144,7 @@ impl Tables<'_> {
             per_experiment(&|index| scenario.experiments[index].key.clone()),
             per_experiment(&|index| scenario.experiments[index].key.clone()),
             self.allocation_ids(rows),
-            constant(rows.len(), ALGORITHM),
+            constant(rows.len(), ALGORITHM.id()),
             per_experiment(&|index| scenario.experiments[index].allocations[0].salt.clone()),
             per_experiment(&layer_of),
             Column::Integer(rows.iter().map(|row| i64::from(row.layer_bucket)).collect()),
