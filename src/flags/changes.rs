@@ -116,6 +116,7 @@ pub enum ChangeKind {
     /// Buckets of the layer that enter and leave the experiment's slot.
     Slot {
         layer: Box<str>,
+        buckets: u32,
         entered: u32,
         left: u32,
     },
@@ -125,6 +126,36 @@ pub enum ChangeKind {
         from: Option<Box<str>>,
         to: Option<Box<str>>,
     },
+}
+
+impl fmt::Display for ExperimentChange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = &self.experiment;
+        match &self.kind {
+            ChangeKind::Added => write!(formatter, "`{key}` is new"),
+            ChangeKind::Removed => write!(formatter, "`{key}` is gone"),
+            ChangeKind::Allocation { from, to, change } => {
+                write!(formatter, "`{key}`: from `{from}` to `{to}`, {change}")
+            }
+            ChangeKind::Slot { layer, buckets, entered, left } => {
+                write!(
+                    formatter,
+                    "`{key}`: of {buckets} buckets of the layer `{layer}` {entered} enter, {left} leave"
+                )
+            }
+            ChangeKind::Delivery { what, from, to } => {
+                let name = |name: &Option<Box<str>>| {
+                    name.as_ref().map_or("none".to_owned(), |name| format!("`{name}`"))
+                };
+                write!(
+                    formatter,
+                    "`{key}`: the {what} was {} and is {}; every unit is drawn again",
+                    name(from),
+                    name(to)
+                )
+            }
+        }
+    }
 }
 
 /// What changes for units from one version of the definitions to the next.
@@ -196,13 +227,19 @@ fn slot_change(
         })
     };
     let (mut entered, mut left) = (0, 0);
-    for bucket in 0..new_layer.algorithm.buckets() {
+    let buckets = new_layer.algorithm.buckets();
+    for bucket in 0..buckets {
         let was = has(before, &old_layer.slots, &old.key, bucket);
         let is = has(after, &new_layer.slots, &new.key, bucket);
         entered += u32::from(is && !was);
         left += u32::from(was && !is);
     }
-    (entered + left > 0).then(|| ChangeKind::Slot { layer: new_layer.key.clone(), entered, left })
+    (entered + left > 0).then(|| ChangeKind::Slot {
+        layer: new_layer.key.clone(),
+        buckets,
+        entered,
+        left,
+    })
 }
 
 fn bump(counts: &mut Vec<(Box<str>, f64)>, name: &str, count: f64) {

@@ -8,6 +8,7 @@ pub mod changes;
 pub mod context;
 mod evaluate;
 pub mod import;
+pub mod lock;
 mod proofs;
 mod resolve;
 pub mod set;
@@ -20,6 +21,7 @@ pub use evaluate::{
     Assignment, Evaluation, EvaluationError, HOLDOUT_VARIANT, HoldoutPart, Reason, evaluate,
     evaluate_traced,
 };
-pub use resolve::{FlagSource, resolve};
+pub use lock::Lock;
+pub use resolve::{FlagSource, resolve, resolve_locked};
 pub use set::FlagSet;
 pub use trace::{Step, Trace};

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use super::changes::allocation_change;
+use super::lock::Lock;
 use super::set::{Allocation, Experiment, Flag, FlagSet, Layer, Outcome, Rebucket, Rule, Slot};
 use super::targeting::{Predicate, Reach, reach};
 use crate::diagnostics::Code;
@@ -21,11 +22,22 @@ pub struct Finding {
 /// What a finding is about, by the indexes of the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    Allocation { experiment: usize, allocation: usize },
+    Allocation {
+        experiment: usize,
+        allocation: usize,
+    },
+    /// An experiment that may be gone, by name.
+    Experiment(Box<str>),
     Layer(usize),
     Salt(SaltOwner),
-    Rule { flag: usize, rule: usize },
-    Prerequisite { flag: usize, prerequisite: usize },
+    Rule {
+        flag: usize,
+        rule: usize,
+    },
+    Prerequisite {
+        flag: usize,
+        prerequisite: usize,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +61,37 @@ pub fn findings(set: &FlagSet) -> Vec<Finding> {
         findings.extend(unreachable_rules(set, index, flag));
         findings.extend(prerequisites(set, index, flag));
     }
+    findings
+}
+
+/// Merged allocations keep their content and their place in the history.
+pub fn edited_allocations(set: &FlagSet, lock: &Lock) -> Vec<Finding> {
+    let changes = lock.changes(set);
+    let mut findings = Vec::new();
+    for (index, experiment) in set.experiments.iter().enumerate() {
+        for (position, allocation) in experiment.allocations.iter().enumerate() {
+            if changes.edited.contains(&super::lock::key(experiment, allocation)) {
+                findings.push(Finding {
+                    code: Code::E0606,
+                    subject: Subject::Allocation { experiment: index, allocation: position },
+                    message: format!(
+                        "the allocation `{}` of `{}` was edited after it was merged",
+                        allocation.id, experiment.key
+                    ),
+                    hint: "restore it, and add a new allocation with a later `valid_from`".into(),
+                });
+            }
+        }
+    }
+    findings.extend(changes.removed.iter().map(|key| {
+        let experiment = key.split('/').next().unwrap_or(key);
+        Finding {
+            code: Code::E0606,
+            subject: Subject::Experiment(experiment.into()),
+            message: format!("the allocation `{key}` was removed after it was merged"),
+            hint: "restore it: what it assigned could not be derived again".into(),
+        }
+    }));
     findings
 }
 

@@ -239,6 +239,20 @@ impl Split {
         (bucket < range.end).then_some(range.target)
     }
 
+    /// The same split with ranges that touch and stand for the same thing made one.
+    pub fn joined(&self) -> Self {
+        let mut ranges: Vec<SplitRange> = Vec::new();
+        for range in &self.ranges {
+            match ranges.last_mut() {
+                Some(last) if last.end == range.start && last.target == range.target => {
+                    last.end = range.end
+                }
+                _ => ranges.push(*range),
+            }
+        }
+        Self { buckets: self.buckets, ranges }
+    }
+
     /// How many buckets each target has.
     pub fn counts(&self, targets: usize) -> Vec<u32> {
         let mut counts = vec![0; targets];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use equipoise::diagnostics::Checked;
 use equipoise::flags::{
-    self, EvaluationError, FlagSet, FlagSource, Reason, Step, evaluate, evaluate_traced,
+    self, EvaluationError, FlagSet, FlagSource, Lock, Reason, Step, evaluate, evaluate_traced,
     set::{Pin, Pins},
 };
 use serde_json::json;
@@ -361,6 +361,56 @@ fn what_is_not_sound_is_said() {
             "{said:#?}"
         );
     }
+}
+
+#[test]
+fn a_merged_allocation_is_never_edited() {
+    let set = sound(CHECKOUT);
+    let lock = Lock::parse(&Lock::of(&set).to_string()).expect("a lock reads back");
+    let said = |yaml: &str| -> Vec<String> {
+        let spec = serde_saphyr::from_str(yaml).expect("the example is YAML of the right shape");
+        let checked =
+            flags::resolve_locked(&[FlagSource { file: "flags/checkout.yml".into(), spec }], &lock);
+        checked.diagnostics.iter().map(|diagnostic| diagnostic.message.clone()).collect()
+    };
+    assert!(said(CHECKOUT).is_empty());
+    let respelled = CHECKOUT.replace("control: [[0, 500]],", "control: [[0, 200], [200, 500]],");
+    assert!(said(&respelled).is_empty(), "the same buckets are no edit");
+    let resalted = CHECKOUT.replace("salt: one_click_pay.1", "salt: one_click_pay.2");
+    let edited = ["a1", "a2", "a3"].map(|id| {
+        format!("the allocation `{id}` of `one_click_pay` was edited after it was merged")
+    });
+    assert_eq!(said(&resalted), edited);
+    let later = CHECKOUT.replace("2026-11-11T08:00:00Z", "2026-11-11T09:00:00+01:00");
+    assert!(said(&later).is_empty(), "the same instant in another zone is no edit");
+    let renamed = CHECKOUT.replace("- id: a3", "- id: a4");
+    assert_eq!(
+        said(&renamed),
+        ["the allocation `one_click_pay/a3` was removed after it was merged"]
+    );
+}
+
+#[test]
+fn a_diff_counts_units_over_all_buckets() {
+    let before = sound(CHECKOUT);
+    let said = |from: &str, to: &str| -> Vec<String> {
+        let after = sound(&CHECKOUT.replacen(from, to, 1));
+        flags::changes::changes(&before, &after).iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(said("version: 1", "version: 1"), [""; 0]);
+    assert_eq!(
+        said("ranges: [[0, 5000]]", "ranges: [[0, 6000]]"),
+        ["`one_click_pay`: of 10000 buckets of the layer `checkout_page` 1000 enter, 0 leave"]
+    );
+    let more = "experiments:\n  - key: second\n    allocations: [{id: a, valid_from: 2026-01-01, salt: x, weights: {a: 1}}]";
+    assert_eq!(said("experiments:", more), ["`second` is new"]);
+    let stop = "[8750, 10000]]\n      - {id: a4, valid_from: 2026-12-01, salt: two, rebucket: allow(new phase), weights: {blue: 1}}";
+    assert_eq!(
+        said("[8750, 10000]]", stop),
+        [
+            "`one_click_pay`: from `a3` to `a4`, of 10000 buckets about 7500 move, about 0 enter, about 0 leave; control -> blue 5000; green -> blue 2500"
+        ]
+    );
 }
 
 fn assigned(set: &FlagSet, context: &flags::Context, now: DateTime<Utc>) -> Option<String> {

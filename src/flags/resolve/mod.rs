@@ -16,6 +16,7 @@ use crate::diagnostics::{Checked, Code, Diagnostic};
 use serde_saphyr::Spanned;
 
 use self::places::{Place, Placed};
+use super::lock::Lock;
 use super::proofs;
 use super::set::FlagSet;
 use super::spec::{FlagSpec, FlagsFile};
@@ -30,6 +31,15 @@ pub struct FlagSource {
 
 /// Checks names, types and soundness over all files.
 pub fn resolve(sources: &[FlagSource]) -> Checked<FlagSet> {
+    resolved(sources).finish(None)
+}
+
+/// The same, and an error for every allocation that is no longer what was locked.
+pub fn resolve_locked(sources: &[FlagSource], lock: &Lock) -> Checked<FlagSet> {
+    resolved(sources).finish(Some(lock))
+}
+
+fn resolved(sources: &[FlagSource]) -> Resolver {
     let mut resolver = Resolver::default();
     for source in sources {
         resolver.contexts(source);
@@ -48,7 +58,7 @@ pub fn resolve(sources: &[FlagSource]) -> Checked<FlagSet> {
     for source in sources {
         resolver.flags(source);
     }
-    resolver.finish()
+    resolver
 }
 
 /// What is known so far. Names are registered before anything refers to them; what could not be resolved is left out,
@@ -132,9 +142,11 @@ impl Resolver {
         self.diagnostics.push(Diagnostic::error(code, message).at(place.clone()).hint(hint));
     }
 
-    fn finish(mut self) -> Checked<FlagSet> {
+    fn finish(mut self, lock: Option<&Lock>) -> Checked<FlagSet> {
         self.check_slots();
-        let findings = proofs::findings(&self.set);
+        let mut findings = proofs::findings(&self.set);
+        findings
+            .extend(lock.into_iter().flat_map(|lock| proofs::edited_allocations(&self.set, lock)));
         for finding in findings {
             let diagnostic = self.at_place(finding);
             self.diagnostics.push(diagnostic);
@@ -148,6 +160,7 @@ impl Resolver {
             proofs::Subject::Allocation { experiment, allocation } => {
                 self.allocation_places.get(&(experiment, allocation)).cloned()
             }
+            proofs::Subject::Experiment(ref key) => self.experiment_names.get(&**key).cloned(),
             proofs::Subject::Layer(layer) => {
                 self.layer_names.get(&*self.set.layers[layer].key).cloned()
             }
