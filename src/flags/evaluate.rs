@@ -45,7 +45,8 @@ pub fn evaluate_traced<'a, T: Trace>(
 #[derive(Clone, Copy, Debug)]
 pub struct Evaluation<'a> {
     pub flag: &'a Flag,
-    pub variant: &'a Variant,
+    /// Absent where the value in the code counts.
+    pub variant: Option<&'a Variant>,
     pub reason: Reason,
     /// The rule that decided.
     pub rule: Option<&'a str>,
@@ -113,9 +114,10 @@ pub enum EvaluationError<'a> {
     },
 }
 
-impl Evaluation<'_> {
-    pub fn value(&self) -> &Json {
-        &self.variant.value
+impl<'a> Evaluation<'a> {
+    /// The value; absent where the value in the code counts.
+    pub fn value(&self) -> Option<&'a Json> {
+        self.variant.map(|variant| &variant.value)
     }
 }
 
@@ -162,7 +164,7 @@ struct Evaluator<'a> {
 }
 
 /// Variant (an index), reason and assignment of a rule that decided.
-type Decision<'a> = (usize, Reason, Option<Assignment<'a>>);
+type Decision<'a> = (Option<usize>, Reason, Option<Assignment<'a>>);
 
 impl<'a> Evaluator<'a> {
     fn flag<T: Trace>(
@@ -181,7 +183,7 @@ impl<'a> Evaluator<'a> {
         }
         if let Some((variant, assignment)) = self.forced(flag) {
             trace.step(|| Step::forced(flag, &flag.variants[variant], assignment.unit));
-            return Ok(answer(flag, variant, Reason::ForcedUnit, None, Some(assignment)));
+            return Ok(answer(flag, Some(variant), Reason::ForcedUnit, None, Some(assignment)));
         }
         for rule in &flag.rules {
             if let Some((variant, reason, assignment)) = self.rule(flag, rule, trace)? {
@@ -203,7 +205,7 @@ impl<'a> Evaluator<'a> {
         let found = self.flag(flag, &mut ())?;
         let wanted = &flag.variants[wanted.variant];
         trace.step(|| Step::prerequisite(flag, wanted, found.variant));
-        Ok(found.variant.key == wanted.key)
+        Ok(found.variant == Some(wanted))
     }
 
     fn forced(&self, flag: &'a Flag) -> Option<(usize, Assignment<'a>)> {
@@ -238,7 +240,7 @@ impl<'a> Evaluator<'a> {
             }
         };
         Ok(match variant {
-            Some(variant) => Some((variant, reason, assignment)),
+            Some(variant) => Some((Some(variant), reason, assignment)),
             None if rule.falls_through && reason != Reason::HeldOut => None,
             None => Some((flag.default, reason, assignment)),
         })
@@ -410,10 +412,16 @@ impl<'a> Assignment<'a> {
 
 fn answer<'a>(
     flag: &'a Flag,
-    variant: usize,
+    variant: Option<usize>,
     reason: Reason,
     rule: Option<&'a str>,
     assignment: Option<Assignment<'a>>,
 ) -> Evaluation<'a> {
-    Evaluation { flag, variant: &flag.variants[variant], reason, rule, assignment }
+    Evaluation {
+        flag,
+        variant: variant.map(|variant| &flag.variants[variant]),
+        reason,
+        rule,
+        assignment,
+    }
 }

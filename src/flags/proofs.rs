@@ -345,7 +345,7 @@ fn can_serve(set: &FlagSet, flag: &Flag, variant: usize) -> bool {
                 .any(|split| split.ranges.iter().any(|range| variants[range.target] == variant))
         }
     };
-    flag.default == variant
+    flag.default == Some(variant)
         || (flag.is_enabled
             && (flag.forced.values().any(|forced| *forced == variant)
                 || flag.rules.iter().any(by_rule)))

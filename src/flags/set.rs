@@ -41,8 +41,8 @@ pub struct Flag {
     pub owner: Option<Box<str>>,
     pub kind: ValueType,
     pub variants: Vec<Variant>,
-    /// Index of the default variant.
-    pub default: usize,
+    /// Index of the default variant; none where the value in the code is the default.
+    pub default: Option<usize>,
     pub is_enabled: bool,
     pub prerequisites: Vec<Prerequisite>,
     /// Units with a variant of their own, by identifier.
@@ -214,8 +214,8 @@ impl Flag {
         self.variants.iter().position(|variant| &*variant.key == key)
     }
 
-    pub fn default_variant(&self) -> &Variant {
-        &self.variants[self.default]
+    pub fn default_variant(&self) -> Option<&Variant> {
+        self.default.map(|default| &self.variants[default])
     }
 }
 

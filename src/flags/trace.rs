@@ -40,8 +40,8 @@ impl Step {
         Self::new("state", &*flag.key, if flag.is_enabled { "enabled" } else { "disabled" })
     }
 
-    pub(super) fn prerequisite(flag: &Flag, wanted: &Variant, found: &Variant) -> Self {
-        let outcome = format!("wants `{}`, gives `{}`", wanted.key, found.key);
+    pub(super) fn prerequisite(flag: &Flag, wanted: &Variant, found: Option<&Variant>) -> Self {
+        let outcome = format!("wants `{}`, gives {}", wanted.key, default_words(found));
         Self::new("prerequisite", &*flag.key, outcome)
     }
 
@@ -103,8 +103,13 @@ impl Step {
     }
 
     pub(super) fn default(flag: &Flag) -> Self {
-        Self::new("default", &*flag.key, format!("`{}`", flag.default_variant().key))
+        Self::new("default", &*flag.key, default_words(flag.default_variant()))
     }
+}
+
+fn default_words(variant: Option<&Variant>) -> String {
+    variant
+        .map_or_else(|| "the value in the code".to_owned(), |variant| format!("`{}`", variant.key))
 }
 
 fn bucket_words(bucket: Bucket, variant: Option<&str>) -> String {

@@ -81,7 +81,9 @@ fn every_unit_is_held_out_outside_the_slot_or_allocated_in_the_declared_shares()
         );
         let answer =
             evaluate(&set, "one_click_pay_button", &context, at("2026-11-20T00:00:00Z")).unwrap();
-        *counts.entry(format!("{} {}", answer.reason.code(), answer.variant.key)).or_default() += 1;
+        *counts
+            .entry(format!("{} {}", answer.reason.code(), answer.variant.unwrap().key))
+            .or_default() += 1;
     }
     let share = |name: &str| counts[name] as f64 / 20_000.0;
     assert!((share("held_out control") - 0.02).abs() < 0.005, "{counts:?}");
@@ -114,7 +116,7 @@ fn rules_come_in_order_and_each_says_why() {
     let reason = |request| {
         let context = context(&set, request);
         evaluate(&set, "one_click_pay_button", &context, now)
-            .map(|answer| (answer.reason, answer.variant.key.to_string()))
+            .map(|answer| (answer.reason, answer.variant.unwrap().key.to_string()))
             .map_err(|error| format!("{error:?}"))
     };
     let control = |reason| Ok((reason, "control".to_owned()));
@@ -165,7 +167,7 @@ fn an_assignment_carries_what_re_derives_it() {
     assert_eq!(algorithm.bucket(salt, assignment.unit), bucket);
     assert_eq!(assignment.layer.unwrap().0, "checkout_page");
     assert!(assignment.layer.unwrap().1.index < 5_000);
-    assert_eq!(assignment.variant, Some(&*answer.variant.key));
+    assert_eq!(assignment.variant, Some(&*answer.variant.unwrap().key));
     assert_eq!(answer.rule, Some("exp"));
     assert!(!assignment.is_override && !assignment.is_sticky);
 }
@@ -230,7 +232,7 @@ experiments:
         let set = sound(ramp).with_pins(Arc::new(pins));
         let context = context(&set, json!({"targetingKey": "u"}));
         let answer = evaluate(&set, "f", &context, at("2026-03-05T00:00:00Z")).unwrap();
-        (answer.variant.key.to_string(), answer.reason)
+        (answer.variant.unwrap().key.to_string(), answer.reason)
     };
     assert_eq!(served(Pins::default()), ("b".into(), Reason::Allocated));
     assert_eq!(served(pins("two")), ("a".into(), Reason::Sticky));
@@ -258,6 +260,21 @@ experiments:
         steps,
         ["a.1 2026-01-01 [250, 250]", "a.2 2026-01-04 [1250, 1250]", "a.3 2026-01-07 [5000, 5000]"]
     );
+}
+
+#[test]
+fn a_flag_without_a_default_leaves_the_value_to_the_code() {
+    let set = sound(
+        "
+flags:
+  - {key: f, type: integer, variants: {one: 1}, rules: [{id: r, when: user_id = 'u', serve: one}]}
+",
+    );
+    let value = |unit: &str| {
+        let context = context(&set, json!({ "targetingKey": unit }));
+        evaluate(&set, "f", &context, at("2026-01-01T00:00:00Z")).unwrap().value().cloned()
+    };
+    assert_eq!((value("u"), value("v")), (Some(json!(1)), None));
 }
 
 #[test]
@@ -415,7 +432,7 @@ fn a_diff_counts_units_over_all_buckets() {
 
 fn assigned(set: &FlagSet, context: &flags::Context, now: DateTime<Utc>) -> Option<String> {
     let answer = evaluate(set, "one_click_pay_button", context, now).unwrap();
-    (answer.reason == Reason::Allocated).then(|| answer.variant.key.to_string())
+    (answer.reason == Reason::Allocated).then(|| answer.variant.unwrap().key.to_string())
 }
 
 fn resolve(yaml: &str) -> Checked<FlagSet> {

@@ -24,17 +24,7 @@ impl Resolver {
             return None;
         };
         let variants = self.variants(file, kind, &spec.variants);
-        let default =
-            variants.iter().position(|variant| *variant.key == *spec.default_variant.value);
-        let Some(default) = default else {
-            let hint = did_you_mean(&spec.default_variant.value, spec.variants.keys());
-            let message = format!(
-                "the default variant `{}` is not among the variants",
-                spec.default_variant.value
-            );
-            self.error(Code::E0207, &place(file, &spec.default_variant), message, hint);
-            return None;
-        };
+        let default = self.default_variant(file, spec, &variants)?;
         Some(Flag {
             key: spec.key.value.as_str().into(),
             description: spec.description.as_deref().map(Box::from),
@@ -48,6 +38,23 @@ impl Resolver {
             rules: Vec::new(),
             metadata: self.metadata(file, spec),
         })
+    }
+
+    /// No default variant is the value in the code; nothing at all is an unknown name.
+    fn default_variant(
+        &mut self,
+        file: &Arc<str>,
+        spec: &FlagSpec,
+        variants: &[Variant],
+    ) -> Option<Option<usize>> {
+        let Some(name) = &spec.default_variant else { return Some(None) };
+        let found = variants.iter().position(|variant| *variant.key == *name.value);
+        if found.is_none() {
+            let hint = did_you_mean(&name.value, spec.variants.keys());
+            let message = format!("the default variant `{}` is not among the variants", name.value);
+            self.error(Code::E0207, &place(file, name), message, hint);
+        }
+        found.map(Some)
     }
 
     pub fn flags(&mut self, source: &FlagSource) {

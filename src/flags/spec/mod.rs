@@ -104,7 +104,9 @@ pub struct FlagSpec {
     #[serde(rename = "type")]
     pub kind: Spanned<String>,
     pub variants: Ordered<serde_json::Value>,
-    pub default_variant: Spanned<String>,
+    /// Absent where the value in the code is the default.
+    #[serde(default)]
+    pub default_variant: Option<Spanned<String>>,
     /// `enabled` (the default) or `disabled`.
     #[serde(default)]
     pub state: Option<Spanned<String>>,
