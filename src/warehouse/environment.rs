@@ -58,7 +58,6 @@ impl Warehouse {
         let current = self.environment(&next.name)?;
         let next = Environment {
             version: current.version + 1,
-            format: FORMAT,
             ..next
         };
         if let Some((relation, fingerprint)) = self.lost_table(&next)? {
@@ -154,7 +153,6 @@ impl Warehouse {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
-    format: u32,
     pub name: String,
     /// 0 before the first publish, then 1, 2, ...
     pub version: u64,
@@ -183,7 +181,6 @@ impl Environment {
     pub fn new(name: &str, published_at: &str, relations: BTreeMap<String, Relation>) -> Self {
         let (name, published_at) = (name.to_string(), published_at.to_string());
         Self {
-            format: FORMAT,
             name,
             version: 0,
             published_at,
@@ -224,9 +221,17 @@ fn read_environment(path: &Path) -> Result<Option<Environment>> {
         detail,
     };
     check_format(&text).map_err(damaged)?;
-    serde_json::from_str(&text)
-        .map(Some)
-        .map_err(|error| damaged(error.to_string()))
+    let file: EnvironmentFile =
+        serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    Ok(Some(file.environment))
+}
+
+/// What stands in an environment's file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EnvironmentFile {
+    format: u32,
+    environment: Environment,
 }
 
 /// The format is read first, so that a file of a newer version is not called damaged for its new fields.
@@ -249,7 +254,11 @@ fn write_atomically(path: &Path, environment: &Environment) -> Result<()> {
     let folder = path.parent().expect("an environment file lies in a folder");
     fs::create_dir_all(folder).context("create the folder", folder)?;
     let temporary = path.with_extension("tmp");
-    let mut text = serde_json::to_vec_pretty(environment).expect("strings and numbers are JSON");
+    let file = EnvironmentFile {
+        format: FORMAT,
+        environment: environment.clone(),
+    };
+    let mut text = serde_json::to_vec_pretty(&file).expect("strings and numbers are JSON");
     text.push(b'\n');
     write_synced(&temporary, &text).context("write", &temporary)?;
     fs::rename(&temporary, path).context("replace", path)?;

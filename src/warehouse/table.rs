@@ -6,11 +6,12 @@ use super::staging::Staging;
 use super::types::{can_partition_by, stored_batch, stored_schema};
 use super::{ColumnProblem, Result, Warehouse, WarehouseError};
 use datafusion::arrow::array::{Array, RecordBatch, StringViewArray};
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
-use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use datafusion::parquet::schema::types::ColumnPath;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::delta_datafusion::{DeltaScanConfig, DeltaScanNext};
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
@@ -201,20 +202,37 @@ async fn write_files(
 }
 
 fn writer_config(schema: &SchemaRef, partition_by: &[String]) -> WriterConfig {
-    let properties = WriterProperties::builder()
+    let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .build();
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+    // Minimum and maximum leave NaN out, so a reader that trusts them would skip a file whose NaN a filter asks for.
+    for column in float_columns(schema.fields(), &[]) {
+        properties = properties.set_column_statistics_enabled(column, EnabledStatistics::None);
+    }
     let rows_per_write = Some(8192);
     WriterConfig::new(
         schema.clone(),
         partition_by.to_vec(),
-        Some(properties),
+        Some(properties.build()),
         Some(TARGET_FILE_BYTES),
         rows_per_write,
         Default::default(),
         None,
     )
+}
+
+/// The paths of floating-point columns, also inside structs.
+fn float_columns(fields: &Fields, parents: &[String]) -> Vec<ColumnPath> {
+    let mut paths = Vec::new();
+    for field in fields {
+        let path = [parents, &[field.name().clone()]].concat();
+        match field.data_type() {
+            DataType::Float32 | DataType::Float64 => paths.push(ColumnPath::new(path)),
+            DataType::Struct(fields) => paths.extend(float_columns(fields, &path)),
+            _ => {}
+        }
+    }
+    paths
 }
 
 async fn commit(

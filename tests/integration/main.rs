@@ -4,3 +4,5 @@ mod events_rotate;
 mod generate_shop;
 mod operator_facts;
 mod operator_states;
+mod sources;
+mod warehouse;
