@@ -2,10 +2,12 @@
 
 pub mod diagnostics;
 pub mod engine;
+pub mod experiments;
 pub mod flags;
 pub mod generate;
 pub mod graph;
 pub mod manifest;
+pub mod metrics;
 pub mod project;
 pub mod sql;
 pub mod stats;

@@ -7,6 +7,6 @@ mod node;
 mod resolve;
 mod tests;
 
-pub use discover::Discovery;
-pub use node::{Column, Materialization, Node, NodeId, NodeKind, Settings, SourceTable, TestSettings, TestSeverity};
+pub use discover::{Discovery, Names};
+pub use node::{identifier, Column, Materialization, Node, NodeId, NodeKind, Settings, SourceTable, TestSettings, TestSeverity};
 pub use resolve::{Manifest, resolve};

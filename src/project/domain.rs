@@ -31,7 +31,8 @@ pub struct MetricSpec {
     pub window: Option<WindowSpec>,
     pub direction: Option<Spot<String>>,
     pub cap: Option<Spot<f64>>,
-    pub variance_reduction: Option<VarianceReductionSpec>,
+    /// The same measure before the unit was exposed, for variance reduction (CUPED).
+    pub covariate: Option<CovariateSpec>,
     pub unit_of_measure: Option<String>,
 }
 
@@ -55,8 +56,7 @@ pub struct WindowSpec {
 }
 
 #[derive(Debug, Clone)]
-pub struct VarianceReductionSpec {
-    pub method: Spot<String>,
+pub struct CovariateSpec {
     pub lookback: Option<Spot<String>>,
     /// `exposure` (each unit's own, the default) or `period` (the experiment's first day).
     pub before: Option<Spot<String>>,
@@ -149,7 +149,7 @@ impl FromNode for MetricSpec {
             window: fields.optional("window"),
             direction: fields.optional("direction"),
             cap: fields.optional("cap"),
-            variance_reduction: fields.optional("variance_reduction"),
+            covariate: fields.optional("covariate"),
             unit_of_measure: fields.optional("unit_of_measure"),
             name: name.clone().unwrap_or(Spot { value: String::new(), span: node.span.clone() }),
         };
@@ -193,13 +193,13 @@ impl FromNode for WindowSpec {
     }
 }
 
-impl FromNode for VarianceReductionSpec {
-    const EXPECTED: &'static str = "a mapping: `{method: cuped, lookback: 14d}`";
+impl FromNode for CovariateSpec {
+    const EXPECTED: &'static str = "a mapping: `{lookback: 14d}`";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
-        let mut fields = Fields::of(node, "variance_reduction", diagnostics)?;
-        let (method, lookback, before) = (fields.required("method"), fields.optional("lookback"), fields.optional("before"));
+        let mut fields = Fields::of(node, "a covariate", diagnostics)?;
+        let spec = Self { lookback: fields.required("lookback"), before: fields.optional("before") };
         fields.finish();
-        Some(Self { method: method?, lookback, before })
+        Some(spec)
     }
 }
 

@@ -9,10 +9,10 @@ mod load;
 mod properties;
 pub mod yaml;
 
-pub use config::{ConfigTree, ProjectSpec, TargetSpec};
+pub use config::{ConfigTree, ProjectSpec, TargetSpec, check_name};
 pub use domain::{
     AssignmentsSpec, DomainSpecs, ExperimentMetricSpec, ExperimentSpec, MeasureSpec, MetricSpec, PeriodSpec,
-    VarianceReductionSpec, WindowSpec, choice,
+    CovariateSpec, WindowSpec, choice,
 };
 pub use files::{Files, Folder, MemoryFiles};
 pub use load::{Options, Project, SqlFile, load};

@@ -1,0 +1,11 @@
+//! What a metric is, and the SQL it becomes.
+//! In: the metric specs of a manifest. Out: [`Metrics`], each sound; and the SQL of the metric marts. No query runs here.
+
+mod duration;
+mod metric;
+mod resolve;
+pub mod sql;
+
+pub use duration::Duration;
+pub use metric::{Aggregation, Covariate, Direction, Kind, Measure, Metric, Metrics, Tier, Window};
+pub use resolve::resolve;
