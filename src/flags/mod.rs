@@ -6,7 +6,9 @@
 pub mod bucketing;
 pub mod changes;
 pub mod context;
+pub mod dimensions;
 mod evaluate;
+pub mod export;
 pub mod import;
 pub mod lock;
 mod proofs;

@@ -2,6 +2,7 @@
 //! are read. Only [`super::resolve`] makes them.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -260,6 +261,58 @@ impl Split {
             counts[range.target] += range.end - range.start;
         }
         counts
+    }
+}
+
+/// A split with the names of its variants, as tables have it: `control:0-500,1000-3000;blue:500-750`. Names may hold
+/// anything but `:` at their end, since the last one divides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedSplit {
+    names: Vec<Box<str>>,
+    split: Split,
+}
+
+impl NamedSplit {
+    /// The split of an allocation with the names of its experiment's variants.
+    pub fn of(experiment: &Experiment, allocation: &Allocation) -> Self {
+        Self { names: experiment.variants.clone(), split: allocation.split.joined() }
+    }
+
+    /// Reads the text of a split; the number of buckets is the caller's.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut named = Self::default();
+        for part in text.split(';').filter(|part| !part.is_empty()) {
+            let (name, ranges) = part.rsplit_once(':')?;
+            let target = named.names.len();
+            named.names.push(name.into());
+            for range in ranges.split(',').filter(|range| !range.is_empty()) {
+                let (start, end) = range.split_once('-')?;
+                named.split.ranges.push(SplitRange {
+                    start: start.parse().ok()?,
+                    end: end.parse().ok()?,
+                    target,
+                });
+            }
+        }
+        named.split.ranges.sort_unstable();
+        Some(named)
+    }
+
+    /// The variant of a bucket.
+    pub fn variant(&self, bucket: u32) -> Option<&str> {
+        self.split.target(bucket).map(|target| &*self.names[target])
+    }
+}
+
+impl fmt::Display for NamedSplit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (target, name) in self.names.iter().enumerate() {
+            let own = self.split.ranges.iter().filter(|range| range.target == target);
+            let ranges: Vec<String> =
+                own.map(|range| format!("{}-{}", range.start, range.end)).collect();
+            write!(formatter, "{}{name}:{}", if target > 0 { ";" } else { "" }, ranges.join(","))?;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,9 @@
+mod conformance;
 mod events_accept;
 mod events_log;
 mod events_rotate;
+mod flags_definitions;
+mod flags_export;
 mod generate_shop;
 mod operator_facts;
 mod operator_states;

@@ -86,7 +86,8 @@ fn measure(set: &FlagSet, key: &str, contexts: &[Context]) -> (f64, u64) {
 /// The measured flags among a thousand others.
 fn flag_set() -> FlagSet {
     let members: Vec<String> = (0..1_000).map(|member| format!("'account-{member}'")).collect();
-    let when = "country IN ('DE', 'FR', 'US') AND plan <> 'enterprise' AND app_version >= semver('3.2.0')";
+    let when =
+        "country IN ('DE', 'FR', 'US') AND plan <> 'enterprise' AND app_version >= semver('3.2.0')";
     let yaml = format!(
         "
 contexts:
@@ -149,7 +150,9 @@ fn contexts(set: &FlagSet) -> Vec<Context> {
                 "app_version": format!("3.{}.1", 2 + unit % 9),
                 "account": format!("account-{}", unit % 1_000),
             });
-            set.schema.context(request.as_object().expect("an object")).expect("the types are right")
+            set.schema
+                .context(request.as_object().expect("an object"))
+                .expect("the types are right")
         })
         .collect()
 }

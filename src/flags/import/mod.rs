@@ -7,3 +7,5 @@ pub mod flagd;
 pub mod growthbook;
 mod javascript;
 pub mod unleash;
+
+pub(super) use javascript::number_text;

@@ -140,7 +140,7 @@ fn atom(expression: &Expression, wanted: bool) -> Option<(usize, Type, Constrain
         }
         Expression::Compare { operator, left, right } => {
             let (slot, kind, operator, value) = sides(*operator, left, right)?;
-            let operator = if wanted { operator } else { opposite(operator) };
+            let operator = if wanted { operator } else { operator.opposite() };
             Some((slot, kind, Constraint::Is(operator, value)))
         }
         Expression::In { operand, list, is_negated } => {
@@ -203,17 +203,6 @@ fn constant(expression: &Expression) -> Option<Value> {
     match expression {
         Expression::Constant { value, .. } => Some(value.clone()),
         _ => None,
-    }
-}
-
-fn opposite(operator: Comparison) -> Comparison {
-    match operator {
-        Comparison::Equal => Comparison::NotEqual,
-        Comparison::NotEqual => Comparison::Equal,
-        Comparison::Less => Comparison::GreaterOrEqual,
-        Comparison::LessOrEqual => Comparison::Greater,
-        Comparison::Greater => Comparison::LessOrEqual,
-        Comparison::GreaterOrEqual => Comparison::Less,
     }
 }
 

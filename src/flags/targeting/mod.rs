@@ -12,8 +12,8 @@ mod version;
 
 pub use domain::{Reach, reach};
 pub use explain::Explanation;
-pub use expression::Expression;
-pub use version::version_key;
+pub use expression::{Comparison, Expression, Function, LikeToken};
+pub use version::{version_key, version_text};
 
 use super::context::{Context, Schema};
 
