@@ -14,6 +14,7 @@
 //! A table is written in `staging`, synced to disk and renamed to its place in one step. So a folder under `relations` is
 //! always a complete table, whatever killed its writer, and two builds that write the same fingerprint agree on the first.
 
+mod disk;
 mod environment;
 mod error;
 mod lock;

@@ -3,7 +3,7 @@
 
 use super::error::IoContext;
 use super::lock::open_lock_file;
-use super::{Result, Warehouse, WarehouseError};
+use super::{Result, Warehouse};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -55,11 +55,7 @@ impl Staging {
                 Ok(true)
             }
             Err(error) if is_taken(&error) => Ok(false),
-            Err(source) => Err(WarehouseError::Io {
-                action: "move the finished table to",
-                path: place.to_path_buf(),
-                source,
-            }),
+            Err(error) => Err(error).context("move the finished table to", place),
         }
     }
 }

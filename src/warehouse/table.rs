@@ -1,6 +1,7 @@
 //! Tables under a fingerprint. In: a stream of record batches. Out: a Delta table with exactly one commit, or none at all.
 //! Rows keep the order of the stream within each partition; sorting and naming are the query's business.
 
+use super::disk::FirstFailure;
 use super::error::{IoContext, delta_error, query_error};
 use super::staging::Staging;
 use super::types::{can_partition_by, stored_batch, stored_schema};
@@ -164,8 +165,20 @@ async fn write_staged(
         .and_then(|builder| builder.build())
         .map_err(as_delta_error)?;
     let config = writer_config(schema, partition_by);
-    let writer = DeltaWriter::new(table.log_store().object_store(None), config);
-    let (files, rows) = write_files(writer, folder, schema, stream, partition_by).await?;
+    let first_failure = FirstFailure::in_folder(folder);
+    let store = first_failure.watch(table.log_store().object_store(None));
+    let mut writer = DeltaWriter::new(store, config);
+    let rows = write_rows(
+        &mut writer,
+        &first_failure,
+        folder,
+        schema,
+        stream,
+        partition_by,
+    )
+    .await?;
+    let files = writer.close().await.map_err(as_delta_error)?;
+    first_failure.take()?;
     let summary = TableSummary {
         rows,
         bytes: files.iter().map(|file| file.size.unsigned_abs()).sum(),
@@ -177,13 +190,15 @@ async fn write_staged(
     Ok(summary)
 }
 
-async fn write_files(
-    mut writer: DeltaWriter,
+/// The number of rows written.
+async fn write_rows(
+    writer: &mut DeltaWriter,
+    first_failure: &FirstFailure,
     folder: &Path,
     schema: &SchemaRef,
     mut stream: SendableRecordBatchStream,
     partition_by: &[String],
-) -> Result<(Vec<Add>, u64)> {
+) -> Result<u64> {
     let mut rows = 0;
     while let Some(batch) = stream.next().await {
         let batch = stored_batch(&batch.map_err(|error| query_error(error, folder))?, schema)?;
@@ -193,12 +208,9 @@ async fn write_files(
             .write(&batch)
             .await
             .map_err(|error| delta_error(&error, folder))?;
+        first_failure.take()?;
     }
-    let files = writer
-        .close()
-        .await
-        .map_err(|error| delta_error(&error, folder))?;
-    Ok((files, rows))
+    Ok(rows)
 }
 
 fn writer_config(schema: &SchemaRef, partition_by: &[String]) -> WriterConfig {

@@ -792,3 +792,12 @@ fn empty_fields_of_real_files_are_null() {
     let sql = "select count(*) - count(country) || ' ' || count(*) - count(gender) from t";
     assert_eq!(value(cache.path(), &source, sql), "643 6855");
 }
+
+#[test]
+fn a_problem_becomes_a_diagnostic_at_its_place() {
+    let folder = folder(&[("t.csv", b"n,w\n1,a\nNaN,b\n")]);
+    let diagnostic = inspected(folder.path(), &source("t.csv")).unwrap_err()[0].diagnostic();
+    assert!(diagnostic.is_error());
+    assert_eq!(diagnostic.code.as_str(), "E0413");
+    assert_eq!(diagnostic.span.unwrap().to_string(), "t.csv:3:1");
+}

@@ -118,7 +118,7 @@ impl CsvRows<'_> {
         match reader.read_byte_record(record) {
             Ok(has_row) => Some(has_row),
             Err(error) => {
-                let line = reader.position().line();
+                let line = place_number(reader.position().line());
                 // The scanner stops the reading of an endless quote, and reports it itself.
                 if !is_endless_quote(&error) {
                     let message = format!("the file cannot be read: {error}");
@@ -331,8 +331,15 @@ impl CsvRows<'_> {
     }
 }
 
-fn line_of(record: &ByteRecord) -> u64 {
-    record.position().map_or(1, csv::Position::line)
+fn line_of(record: &ByteRecord) -> u32 {
+    record
+        .position()
+        .map_or(1, |position| place_number(position.line()))
+}
+
+/// Lines and columns as diagnostics count them.
+fn place_number(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn counted(count: usize, noun: &str) -> String {
@@ -361,7 +368,7 @@ fn find_field(
     start: u64,
     field: usize,
     delimiter: u8,
-    line: u64,
+    line: u32,
 ) -> Option<Place> {
     let offset = plain_text_offset(file)?;
     let mut reader = BufReader::new(File::open(&file.path).ok()?);
@@ -387,8 +394,9 @@ fn find_field(
     (number == field).then(|| place_in(row, begin, row.len(), line))
 }
 
-fn place_in(row: &[u8], begin: usize, end: usize, line: u64) -> Place {
-    let characters = |bytes: &[u8]| String::from_utf8_lossy(bytes).chars().count() as u64;
+fn place_in(row: &[u8], begin: usize, end: usize, line: u32) -> Place {
+    let characters =
+        |bytes: &[u8]| place_number(String::from_utf8_lossy(bytes).chars().count() as u64);
     Place {
         line,
         column: Some(characters(&row[..begin]) + 1),
@@ -402,8 +410,8 @@ struct Scanner<R> {
     hasher: blake3::Hasher,
     delimiter: u8,
     state: Quoting,
-    line: u64,
-    column: u64,
+    line: u32,
+    column: u32,
     opened: Place,
     quoted_bytes: u64,
     text_after_quote: Option<Place>,
@@ -436,7 +444,7 @@ impl<R> Scanner<R> {
     }
 
     fn watch(&mut self, byte: u8) {
-        self.column += u64::from(byte & 0xC0 != 0x80);
+        self.column = self.column.saturating_add(u32::from(byte & 0xC0 != 0x80));
         let is_end = byte == self.delimiter || byte == b'\n' || byte == b'\r';
         self.state = match (self.state, byte) {
             (Quoting::FieldStart, b'"') => {
@@ -467,7 +475,7 @@ impl<R> Scanner<R> {
             _ => Quoting::Plain,
         };
         if byte == b'\n' {
-            (self.line, self.column) = (self.line + 1, 0);
+            (self.line, self.column) = (self.line.saturating_add(1), 0);
         }
     }
 

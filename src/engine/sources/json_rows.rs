@@ -99,7 +99,7 @@ impl<'a> JsonRows<'a> {
         }
     }
 
-    fn line(&mut self, bytes: &[u8], line: u64, visit: &mut Visit<'_>) -> GoOn {
+    fn line(&mut self, bytes: &[u8], line: u32, visit: &mut Visit<'_>) -> GoOn {
         let Ok(text) = std::str::from_utf8(bytes) else {
             let hint = "save the file as UTF-8; it may be Latin-1 or Windows-1252 now";
             self.problem(
@@ -124,7 +124,7 @@ impl<'a> JsonRows<'a> {
         }
     }
 
-    fn row(&mut self, pairs: &[(String, &RawValue)], line: u64, visit: &mut Visit<'_>) -> GoOn {
+    fn row(&mut self, pairs: &[(String, &RawValue)], line: u32, visit: &mut Visit<'_>) -> GoOn {
         let Ok(decoded) = pairs
             .iter()
             .map(|(_, raw)| Value::of(raw))
@@ -180,10 +180,10 @@ impl<'a> JsonRows<'a> {
         Some(self.columns.len() - 1)
     }
 
-    fn json_problem(&mut self, text: &str, line: u64, error: &serde_json::Error) {
+    fn json_problem(&mut self, text: &str, line: u32, error: &serde_json::Error) {
         let place = Place {
             line,
-            column: Some(error.column().max(1) as u64),
+            column: Some(u32::try_from(error.column().max(1)).unwrap_or(u32::MAX)),
             length: Some(1),
         };
         let (message, hint) = match text.trim_start().starts_with('[') {

@@ -1,6 +1,7 @@
 //! What is wrong with a source, for the caller to show as diagnostics. In: findings of the row readers.
 //! Out: [`SourceProblem`]s, at most one for each kind and column of a file, with the number of further rows like it.
 
+use crate::diagnostics::{Code, Diagnostic, Span};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,11 +13,11 @@ pub struct SourceProblem {
     /// The file's name, or the declared location where no file was found.
     pub file: String,
     /// Counted from 1; none where the whole file is meant.
-    pub line: Option<u64>,
+    pub line: Option<u32>,
     /// The first character of the value in its line, counted from 1.
-    pub column: Option<u64>,
+    pub column: Option<u32>,
     /// Characters of the value.
-    pub length: Option<u64>,
+    pub length: Option<u32>,
     pub message: String,
     pub hint: String,
 }
@@ -53,6 +54,19 @@ pub enum ProblemKind {
     DeclaredColumn,
     /// Files of one source with different columns.
     Mismatch,
+}
+
+impl ProblemKind {
+    fn code(self) -> Code {
+        match self {
+            ProblemKind::Missing => Code::E0410,
+            ProblemKind::NoRows => Code::E0412,
+            ProblemKind::Value | ProblemKind::NonFinite => Code::E0413,
+            ProblemKind::DeclaredColumn => Code::E0414,
+            ProblemKind::DeclaredType => Code::E0106,
+            _ => Code::E0411,
+        }
+    }
 }
 
 impl fmt::Display for SourceProblem {
@@ -94,6 +108,24 @@ impl SourceProblem {
         }
     }
 
+    /// The problem as the diagnostic that a user sees.
+    pub fn diagnostic(&self) -> Diagnostic {
+        let make = match self.kind {
+            ProblemKind::NoRows => Diagnostic::warning,
+            _ => Diagnostic::error,
+        };
+        let place = (self.line.unwrap_or(1), self.column.unwrap_or(1));
+        let span = Span::new(
+            self.file.as_str(),
+            place.0,
+            place.1,
+            self.length.unwrap_or(0),
+        );
+        make(self.kind.code(), &self.message)
+            .at(span)
+            .hint(&self.hint)
+    }
+
     /// Says how many rows beside the one in the message have the same problem.
     pub(super) fn and_more(self, rows: u64) -> Self {
         let message = match rows {
@@ -109,14 +141,14 @@ impl SourceProblem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Place {
-    pub line: u64,
-    pub column: Option<u64>,
-    pub length: Option<u64>,
+    pub line: u32,
+    pub column: Option<u32>,
+    pub length: Option<u32>,
 }
 
 impl Place {
     /// A whole line.
-    pub(super) fn line(line: u64) -> Self {
+    pub(super) fn line(line: u32) -> Self {
         Self {
             line,
             column: None,

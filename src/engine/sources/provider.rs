@@ -148,9 +148,9 @@ impl Partition {
             let mut problems = Problems::default();
             let mut outcome = Ok(true);
             read(self.format, file, wanted, &mut problems, &mut |_, row| {
-                outcome = batches.add(&row, file).and_then(|full| match full {
-                    Some(batch) => Ok(sender.blocking_send(Ok(batch)).is_ok()),
-                    None => Ok(true),
+                outcome = batches.add(&row, file).map(|full| match full {
+                    Some(batch) => sender.blocking_send(Ok(batch)).is_ok(),
+                    None => true,
                 });
                 matches!(outcome, Ok(true))
             });

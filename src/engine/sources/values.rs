@@ -31,7 +31,8 @@ pub(super) fn is_plain_number(text: &str) -> bool {
         None => ("", rest),
     };
     let has_leading_zero = whole.len() > 1 && whole.starts_with('0');
-    !has_leading_zero && !(whole.is_empty() && fraction.is_empty()) && is_exponent(rest)
+    let has_digits = !whole.is_empty() || !fraction.is_empty();
+    has_digits && !has_leading_zero && is_exponent(rest)
 }
 
 /// A whole number as programs write it, of any size.
@@ -127,7 +128,7 @@ fn split_offset(text: &str) -> Option<(&str, FixedOffset)> {
         return Some((text, utc));
     };
     let (time, offset) = text.split_at(sign);
-    let (hours, minutes) = match offset[1..].as_bytes() {
+    let (hours, minutes) = match &offset.as_bytes()[1..] {
         [hours @ .., b':', m1, m2] if hours.len() == 2 => (number(hours)?, number(&[*m1, *m2])?),
         digits if digits.len() == 4 => (number(&digits[..2])?, number(&digits[2..])?),
         digits if digits.len() == 2 => (number(digits)?, 0),
