@@ -12,6 +12,7 @@ use crate::project::{ColumnSpec, DomainSpecs, Project, ResourceSpec, SourceSpec,
 use crate::template::{Scope, Surroundings, Templates};
 
 /// Every node of a project, its names checked, and the domain specs whose meaning higher rooms give.
+#[derive(Debug)]
 pub struct Manifest {
     pub project_name: String,
     pub nodes: Vec<Node>,

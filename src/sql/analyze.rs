@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::common::{Column, DataFusionError, SchemaError, TableReference};
 use datafusion::datasource::empty::EmptyTable;
@@ -78,6 +78,12 @@ impl Analyzer {
         Ok(references.into_iter().map(|reference| reference.to_string()).collect())
     }
 
+    /// The type that SQL means by `text`, or none.
+    pub async fn data_type(&self, text: &str) -> Option<DataType> {
+        let analyzed = self.analyze(&format!("select cast(null as {text}) as value")).await.ok()?;
+        Some(analyzed.schema.field(0).data_type().clone())
+    }
+
     /// One `select`, or `with ... select`.
     fn parse(&self, sql: &str) -> Result<Statement, SqlError> {
         let dialect = self.context.copied_config().options().sql_parser.dialect;
@@ -106,6 +112,23 @@ pub fn register(context: &SessionContext, relation: &str, table: Arc<dyn TablePr
     }
     context.register_table(reference, table)?;
     Ok(())
+}
+
+/// Whether two types hold the same values: the kinds of string, binary and timestamp precision do not matter.
+pub fn same_type(left: &DataType, right: &DataType) -> bool {
+    let family = |kind: &DataType| match kind {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
+        DataType::Timestamp(_, zone) => DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, zone.clone()),
+        DataType::Date64 => DataType::Date32,
+        other => other.clone(),
+    };
+    family(left) == family(right)
+}
+
+/// Whether a value of this type can be summed as a number; booleans count as 0 and 1.
+pub fn is_number(kind: &DataType) -> bool {
+    kind.is_numeric() || matches!(kind, DataType::Boolean | DataType::Null)
 }
 
 fn is_query(statement: &Statement) -> bool {

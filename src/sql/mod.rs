@@ -4,4 +4,6 @@
 mod analyze;
 pub mod functions;
 
-pub use analyze::{Analyzed, Analyzer, SqlError, SqlErrorKind, register};
+pub use analyze::{Analyzed, Analyzer, SqlError, SqlErrorKind, is_number, register, same_type};
+/// Columns and their types.
+pub use datafusion::arrow::datatypes::SchemaRef as Schema;

@@ -116,6 +116,12 @@ impl Templates {
     }
 }
 
+impl std::fmt::Debug for Templates {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Templates").field("macros", &self.macro_names()).finish()
+    }
+}
+
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);

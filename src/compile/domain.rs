@@ -1,0 +1,225 @@
+//! The SQL that templates get for metrics and experiments, and the checks of what they say about models.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::Compiled;
+use crate::diagnostics::{Code, Diagnostic, did_you_mean};
+use crate::experiments::{self, Experiments};
+use crate::manifest::{Manifest, Node, identifier};
+use crate::metrics::{self, Metrics};
+use crate::project::MeasureSpec;
+use crate::project::yaml::Spot;
+use crate::sql::{Analyzer, Schema, SqlErrorKind, is_number};
+use crate::template::Relations;
+
+/// The sound part of a project's definitions.
+#[derive(Debug)]
+pub(super) struct Domain {
+    pub metrics: Metrics,
+    pub experiments: Experiments,
+    /// Whether some definition is wrong, so that SQL made from them all would be wrong too.
+    is_broken: AtomicBool,
+}
+
+impl Domain {
+    pub fn new(metrics: Metrics, experiments: Experiments, is_sound: bool) -> Self {
+        Self { metrics, experiments, is_broken: AtomicBool::new(!is_sound) }
+    }
+
+    pub fn mark_broken(&self) {
+        self.is_broken.store(true, Ordering::Relaxed);
+    }
+
+    fn sql(&self, function: &str, arguments: &BTreeMap<String, String>) -> Result<String, Diagnostic> {
+        let argument = |name: &str| arguments.get(name).or(arguments.get("0")).cloned();
+        Ok(match function {
+            "experiment_definitions" => experiments::sql::experiment_definitions(&self.experiments),
+            "variant_definitions" => experiments::sql::variant_definitions(&self.experiments),
+            "metric_definitions" => experiments::sql::metric_definitions(&self.metrics),
+            "experiment_metrics" => experiments::sql::experiment_metrics(&self.experiments),
+            "experiment_units" => experiments::sql::units(&self.experiments),
+            "metric_aggregates" => {
+                let units = argument("units").ok_or_else(|| {
+                    Diagnostic::error(Code::E0402, "`metric_aggregates` needs the relation of units")
+                        .hint("write `{{ metric_aggregates(units=ref('fact_assignments')) }}`")
+                })?;
+                self.aggregates(&units)
+            }
+            "metric_daily" => metrics::sql::daily(&self.metrics.iter().collect::<Vec<_>>()),
+            _ => return Err(Diagnostic::error(Code::E0402, format!("`{function}` writes no SQL yet"))),
+        })
+    }
+
+    fn aggregates(&self, units: &str) -> String {
+        let uses: Vec<metrics::sql::Use<'_>> = self
+            .metrics
+            .iter()
+            .map(|metric| metrics::sql::Use { metric, experiments: self.experiments_with(&metric.name) })
+            .filter(|used| !used.experiments.is_empty())
+            .collect();
+        let segments = self.experiments.iter().map(|experiment| (experiment.key.clone(), experiment.segments.clone())).collect();
+        metrics::sql::aggregates(&uses, units, &segments)
+    }
+
+    fn experiments_with(&self, metric: &str) -> Vec<String> {
+        let uses = self.experiments.iter().filter(|experiment| experiment.metrics().iter().any(|(name, _, _)| *name == metric));
+        uses.map(|experiment| experiment.key.clone()).collect()
+    }
+}
+
+/// Answers templates with final names and SQL.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    manifest: Arc<Manifest>,
+    domain: Arc<Domain>,
+    met_broken: AtomicBool,
+}
+
+impl Resolved {
+    pub fn new(manifest: Arc<Manifest>, domain: Arc<Domain>) -> Self {
+        Self { manifest, domain, met_broken: AtomicBool::new(false) }
+    }
+
+    /// Whether the template asked for SQL of definitions that are wrong; their errors are reported elsewhere.
+    pub fn met_broken_definition(&self) -> bool {
+        self.met_broken.load(Ordering::Relaxed)
+    }
+}
+
+impl Relations for Resolved {
+    fn reference(&self, name: &str) -> Result<String, Diagnostic> {
+        self.manifest.names().model(name).map(|id| self.manifest.node(id).relation())
+    }
+
+    fn source(&self, source: &str, table: &str) -> Result<String, Diagnostic> {
+        self.manifest.names().source(source, table).map(|id| self.manifest.node(id).relation())
+    }
+
+    fn domain(&self, function: &str, arguments: &BTreeMap<String, String>) -> Result<String, Diagnostic> {
+        if self.domain.is_broken.load(Ordering::Relaxed) {
+            self.met_broken.store(true, Ordering::Relaxed);
+            return Ok("(select 1)".to_string());
+        }
+        self.domain.sql(function, arguments)
+    }
+}
+
+/// Checks what metrics and experiments say about the node that was just compiled: its columns and expressions.
+pub(super) async fn check_at(
+    manifest: &Manifest,
+    node: &Node,
+    analyzer: &Analyzer,
+    compiled: &Compiled,
+) -> Vec<Diagnostic> {
+    let Some(schema) = compiled.nodes.get(&node.id).map(|compiled| compiled.schema.clone()) else { return Vec::new() };
+    if node.is_test() {
+        return Vec::new();
+    }
+    let mut diagnostics = fact_columns(node, &schema);
+    if diagnostics.is_empty() {
+        for spec in &manifest.domain.metrics {
+            for measure in [&spec.value, &spec.numerator, &spec.denominator].into_iter().flatten() {
+                if measure.fact.as_ref().is_some_and(|fact| fact.value == node.name) {
+                    diagnostics.extend(measure_expressions(node, measure, analyzer).await);
+                }
+            }
+        }
+    }
+    diagnostics.extend(assignment_columns(manifest, node, &schema));
+    diagnostics
+}
+
+/// The columns that `fact:` names exist.
+fn fact_columns(node: &Node, schema: &Schema) -> Vec<Diagnostic> {
+    let Some(fact) = &node.fact else { return Vec::new() };
+    let named = [Some(&fact.unit), Some(&fact.time), fact.event.as_ref()];
+    named.into_iter().flatten().filter_map(|column| missing_column(node, schema, column)).collect()
+}
+
+fn missing_column(node: &Node, schema: &Schema, column: &Spot<String>) -> Option<Diagnostic> {
+    let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    (!known.contains(&column.as_str())).then(|| {
+        Diagnostic::error(Code::E0501, format!("`{}` has no column `{}`", node.name, column.value))
+            .at(column.span.clone())
+            .hint(did_you_mean(column, known.iter().copied()))
+    })
+}
+
+/// A measure's SQL means something over its fact, and a sum is of numbers.
+async fn measure_expressions(node: &Node, measure: &MeasureSpec, analyzer: &Analyzer) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    let sums = measure.aggregation.as_ref().is_some_and(|word| matches!(word.value.as_str(), "sum" | "max" | "min"));
+    for (spot, needs) in [(&measure.expression, if sums { "a number" } else { "" }), (&measure.filter, "a condition")] {
+        let Some(spot) = spot else { continue };
+        let query = format!("select {} as expression from {}", spot.value, identifier(&node.name));
+        match analyzer.analyze(&query).await {
+            Err(error) => {
+                let code = match error.kind {
+                    SqlErrorKind::Syntax | SqlErrorKind::NotOneQuery => Code::E0405,
+                    SqlErrorKind::UnknownColumn => Code::E0406,
+                    SqlErrorKind::UnknownTable => Code::E0407,
+                    SqlErrorKind::Meaning => Code::E0408,
+                };
+                let mut diagnostic = Diagnostic::error(code, error.message).at(spot.span.clone());
+                diagnostic.hint = error.hint;
+                diagnostics.push(diagnostic);
+            }
+            Ok(analyzed) => {
+                let kind = analyzed.schema.field(0).data_type().clone();
+                let fits = match needs {
+                    "a number" => is_number(&kind),
+                    "a condition" => kind.to_string() == "Boolean",
+                    _ => true,
+                };
+                if !fits {
+                    diagnostics.push(
+                        Diagnostic::error(Code::E0601, format!("expected {needs}, but `{}` is {kind}", spot.value)).at(spot.span.clone()),
+                    );
+                }
+            }
+        }
+    }
+    diagnostics
+}
+
+/// An assignment model has the columns that units are made of.
+fn assignment_columns(manifest: &Manifest, node: &Node, schema: &Schema) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    for spec in &manifest.domain.experiments {
+        let Some(assignments) = spec.assignments.as_ref().filter(|assignments| assignments.model.as_ref().is_some_and(|model| model.value == node.name))
+        else {
+            continue;
+        };
+        let model = assignments.model.as_ref().expect("it was just compared");
+        for column in ["experiment_key", "unit_id", "variant", "assigned_at"] {
+            if !known.contains(&column) {
+                diagnostics.push(
+                    Diagnostic::error(Code::E0604, format!("the assignment model `{}` has no column `{column}`", node.name))
+                        .at(model.span.clone())
+                        .hint("assignment models have `experiment_key`, `unit_id`, `variant` and `assigned_at`"),
+                );
+            }
+        }
+        for exclusion in assignments.exclude.iter().filter(|exclusion| exclusion.value != "crossed_over") {
+            let column = format!("is_{}", exclusion.value);
+            if !known.contains(&column.as_str()) {
+                diagnostics.push(
+                    Diagnostic::error(Code::E0604, format!("units cannot be excluded as `{}`: `{}` has no column `{column}`", exclusion.value, node.name))
+                        .at(exclusion.span.clone())
+                        .hint(format!("add a boolean column `{column}` to the model, or use `crossed_over`")),
+                );
+            }
+        }
+        for segment in spec.segments.iter().filter(|segment| !known.contains(&segment.as_str())) {
+            diagnostics.push(
+                Diagnostic::error(Code::E0604, format!("the assignment model `{}` has no column `{}` to segment by", node.name, segment.value))
+                    .at(segment.span.clone())
+                    .hint(did_you_mean(segment, known.iter().copied())),
+            );
+        }
+    }
+    diagnostics
+}

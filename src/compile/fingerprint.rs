@@ -1,0 +1,40 @@
+//! Names for contents: equal fingerprints are equal relations, so that what exists need not be built again.
+
+use super::{Compiled, Input};
+use crate::manifest::{Materialization, Node};
+
+/// Part of every fingerprint: results may differ between versions of the engine and its functions.
+const VERSION: &str = concat!("equipoise ", env!("CARGO_PKG_VERSION"), " datafusion 55.2");
+
+/// Of a source or seed: its columns and what is in its files.
+pub(super) fn of_input(input: &Input) -> String {
+    let columns: Vec<String> = input.schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+    digest(&[VERSION, &columns.join(","), &input.content_hash])
+}
+
+/// Of a query: its text, its settings and everything it reads. `now` enters where the query asks the clock or chance.
+pub(super) fn of_query(node: &Node, sql: &str, compiled: &Compiled, volatile: &[String], now: &str) -> String {
+    let kind = match node.settings.materialized {
+        Materialization::View => "view",
+        Materialization::Table => "table",
+        Materialization::Ephemeral => "ephemeral",
+    };
+    let mut parts = vec![VERSION.to_string(), kind.to_string(), sql.trim().to_string(), node.settings.partition_by.join(",")];
+    for parent in &node.depends_on {
+        parts.push(compiled.nodes.get(parent).map(|parent| parent.fingerprint.clone()).unwrap_or_default());
+    }
+    if !volatile.is_empty() {
+        parts.push(now.to_string());
+    }
+    digest(&parts.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// 128 bits of BLAKE3 over length-prefixed parts, in hexadecimal.
+fn digest(parts: &[&str]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().to_hex()[..32].to_string()
+}

@@ -1,0 +1,171 @@
+//! One node at a time: render, plan, check, name.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::domain::{Domain, Resolved};
+use super::{Compiled, CompiledNode, Inputs, contract, fingerprint};
+use crate::diagnostics::{Checked, Code, Diagnostic, Span};
+use crate::manifest::{Manifest, Materialization, Node, NodeKind, TestSettings};
+use crate::project::SqlFile;
+use crate::sql::{Analyzer, SqlError, SqlErrorKind};
+use crate::template::{Rendered, SourceMap};
+
+type Outcome = Checked<Option<CompiledNode>>;
+
+pub(super) async fn compile_input(node: &Node, analyzer: &Analyzer, inputs: &Inputs) -> Outcome {
+    let Some(input) = inputs.by_node.get(&node.id) else { return Checked::new(None) };
+    let mut diagnostics = contract::check(node, &input.schema, analyzer).await;
+    if let Err(error) = analyzer.add_relation(&node.relation(), input.schema.clone()) {
+        diagnostics.push(Diagnostic::error(Code::E0801, error.to_string()).at(node.span.clone()));
+    }
+    let compiled = CompiledNode {
+        sql: String::new(),
+        rows_sql: None,
+        schema: input.schema.clone(),
+        fingerprint: fingerprint::of_input(input),
+        volatile: Vec::new(),
+        map: SourceMap::default(),
+        logs: Vec::new(),
+    };
+    Checked::with(Some(compiled), diagnostics)
+}
+
+pub(super) async fn compile_model(
+    manifest: &Arc<Manifest>,
+    node: &Node,
+    analyzer: &Analyzer,
+    domain: &Arc<Domain>,
+    compiled: &Compiled,
+    now: &str,
+) -> Outcome {
+    let NodeKind::Model(file) = &node.kind else { unreachable!("only models come here") };
+    let mut checked = compile_query(manifest, node, file, analyzer, domain, compiled, now).await;
+    let Some(query) = &mut checked.value else { return checked };
+    if node.settings.materialized == Materialization::Table {
+        match crate::warehouse::stored_schema(&query.schema) {
+            Ok(schema) => query.schema = schema,
+            Err(error) => {
+                let span = query.map.whole().unwrap_or(node.span.clone());
+                checked.diagnostics.push(Diagnostic::error(Code::E0408, error.to_string()).at(span).hint("cast the column in the model's last select"));
+                return Checked::with(None, checked.diagnostics);
+            }
+        }
+    }
+    let broken = contract::check(node, &query.schema, analyzer).await;
+    if let Err(error) = analyzer.add_relation(&node.relation(), query.schema.clone()) {
+        checked.diagnostics.push(Diagnostic::error(Code::E0801, error.to_string()).at(node.span.clone()));
+    }
+    checked.diagnostics.extend(broken);
+    checked
+}
+
+pub(super) async fn compile_test(
+    manifest: &Arc<Manifest>,
+    node: &Node,
+    analyzer: &Analyzer,
+    domain: &Arc<Domain>,
+    compiled: &Compiled,
+    now: &str,
+) -> Outcome {
+    let NodeKind::Test { template, attached_to, settings, .. } = &node.kind else { unreachable!("only tests come here") };
+    let mut checked = compile_query(manifest, node, template, analyzer, domain, compiled, now).await;
+    if attached_to.is_some() {
+        // The call was written by us; what is wrong stands in the YAML.
+        for diagnostic in &mut checked.diagnostics {
+            diagnostic.span = Some(node.span.clone());
+            diagnostic.message = format!("in the test `{}`: {}", node.name, diagnostic.message);
+        }
+    }
+    let Some(query) = &mut checked.value else { return checked };
+    let counted = count_failures(&query.sql, settings);
+    match analyzer.analyze(&counted).await {
+        Ok(_) => query.rows_sql = Some(std::mem::replace(&mut query.sql, counted)),
+        Err(error) => {
+            checked.diagnostics.push(Diagnostic::error(Code::E0205, format!("`fail_calc` does not work: {}", error.message)).at(node.span.clone()));
+            checked.value = None;
+        }
+    }
+    checked
+}
+
+/// Wraps a test's query so that it returns one row: the number of failures.
+fn count_failures(sql: &str, settings: &TestSettings) -> String {
+    let limit = settings.limit.map(|limit| format!("\nlimit {limit}")).unwrap_or_default();
+    format!("select {} as failures\nfrom (\nselect * from (\n{}\n) as rows_found{limit}\n) as failing_rows", settings.fail_calc, sql.trim())
+}
+
+#[allow(clippy::too_many_arguments)] // one query and all that it is compiled against
+async fn compile_query(
+    manifest: &Arc<Manifest>,
+    node: &Node,
+    file: &SqlFile,
+    analyzer: &Analyzer,
+    domain: &Arc<Domain>,
+    compiled: &Compiled,
+    now: &str,
+) -> Outcome {
+    // What reads a broken model would only repeat its errors.
+    if node.depends_on.iter().any(|parent| !compiled.nodes.contains_key(parent)) {
+        return Checked::new(None);
+    }
+    let relations = Arc::new(Resolved::new(manifest.clone(), domain.clone()));
+    let scope = Arc::new(manifest.scope(node, relations.clone(), true));
+    let rendered = manifest.templates.render(file, &scope);
+    let mut checked: Outcome = Checked::with(None, rendered.diagnostics);
+    if checked.has_errors() || relations.met_broken_definition() {
+        return checked;
+    }
+    let Rendered { sql, map } = rendered.value;
+    let analyzed = match analyzer.analyze(&sql).await {
+        Ok(analyzed) => analyzed,
+        Err(error) => {
+            checked.push(sql_diagnostic(manifest, node, &map, &error));
+            return checked;
+        }
+    };
+    checked.diagnostics.extend(undeclared_relations(manifest, node, &map, analyzer, &sql));
+    let fingerprint = fingerprint::of_query(node, &sql, compiled, &analyzed.volatile, now);
+    checked.value = Some(CompiledNode { sql, rows_sql: None, schema: analyzed.schema, fingerprint, volatile: analyzed.volatile, map, logs: scope.take_logs() });
+    checked
+}
+
+/// An error in rendered SQL, at its place in the file the user wrote.
+fn sql_diagnostic(manifest: &Manifest, node: &Node, map: &SourceMap, error: &SqlError) -> Diagnostic {
+    let code = match error.kind {
+        SqlErrorKind::Syntax => Code::E0405,
+        SqlErrorKind::NotOneQuery => Code::E0409,
+        SqlErrorKind::UnknownColumn => Code::E0406,
+        SqlErrorKind::UnknownTable => Code::E0407,
+        SqlErrorKind::Meaning => Code::E0408,
+    };
+    let place = error.range.and_then(|(start, end)| map.span(start, end, &error.word)).or(map.whole()).unwrap_or(node.span.clone());
+    let mut diagnostic = Diagnostic::error(code, error.message.clone()).at(place);
+    diagnostic.hint = error.hint.clone();
+    if error.kind == SqlErrorKind::UnknownTable {
+        diagnostic.hint = Some(match manifest.model(&error.word) {
+            Some(model) => format!("read it as `{{{{ ref('{}') }}}}`", model.name),
+            None => crate::diagnostics::did_you_mean(&error.word, manifest.model_names()),
+        });
+    }
+    diagnostic
+}
+
+/// A relation named in SQL without `ref` or `source` is invisible to the graph, so it could be read before it is built.
+fn undeclared_relations(manifest: &Manifest, node: &Node, map: &SourceMap, analyzer: &Analyzer, sql: &str) -> Vec<Diagnostic> {
+    let declared: BTreeSet<String> = node.depends_on.iter().map(|id| manifest.node(*id).relation()).collect();
+    let used = analyzer.relations(sql).unwrap_or_default();
+    let undeclared = used.into_iter().filter(|relation| !declared.contains(relation));
+    undeclared
+        .filter_map(|relation| {
+            let other = manifest.nodes.iter().find(|other| !other.is_test() && other.relation() == relation)?;
+            let call = match &other.kind {
+                NodeKind::Source(table) => format!("{{{{ source('{}', '{}') }}}}", table.source, table.table),
+                _ => format!("{{{{ ref('{}') }}}}", other.name),
+            };
+            let start = sql.find(&relation);
+            let span: Option<Span> = start.and_then(|start| map.span(start, start + relation.len(), &relation)).or(map.whole());
+            Some(Diagnostic::error(Code::E0415, format!("`{relation}` is read without `ref` or `source`")).at(span).hint(format!("write `{call}`")))
+        })
+        .collect()
+}

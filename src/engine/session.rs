@@ -1,0 +1,158 @@
+//! One DataFusion session: every function and operator of the product, and the relations of one run.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::json::LineDelimitedWriter;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::catalog::view::ViewTable;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::decision;
+use super::operator;
+use super::sources::{self, SourceFiles, SourceTable};
+use crate::sql::{self, Analyzer};
+use crate::warehouse::{TableSummary, Warehouse, WarehouseError};
+
+/// How a session is set up.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EngineOptions {
+    /// Partitions that one query runs on; all cores if absent.
+    pub threads: Option<usize>,
+    /// Bytes that sorts, joins and groups may hold before they spill to disk.
+    pub memory_limit: Option<usize>,
+}
+
+/// Runs queries over the relations that were added to it.
+#[derive(Clone)]
+pub struct Engine {
+    context: SessionContext,
+}
+
+impl Engine {
+    pub fn new(options: EngineOptions) -> Result<Self> {
+        let mut config = SessionConfig::new().with_information_schema(true);
+        if let Some(threads) = options.threads {
+            config = config.with_target_partitions(threads.max(1));
+        }
+        config.options_mut().sql_parser.collect_spans = true;
+        // Statistics of the written files say which can be skipped.
+        config.options_mut().execution.parquet.pushdown_filters = true;
+        let mut runtime = RuntimeEnvBuilder::new();
+        if let Some(bytes) = options.memory_limit {
+            runtime = runtime.with_memory_pool(Arc::new(FairSpillPool::new(bytes)));
+        }
+        let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
+        sql::functions::register(&context);
+        operator::register(&context);
+        context.register_udf(decision::decide_function());
+        Ok(Self { context })
+    }
+
+    /// An analyzer with the same functions and no relations.
+    pub fn analyzer(&self) -> Result<Analyzer> {
+        let other = Self::new(EngineOptions { threads: Some(1), memory_limit: None })?;
+        Ok(Analyzer::new(other.context))
+    }
+
+    pub async fn add_source(&self, relation: &str, files: &SourceFiles, table: &SourceTable) -> Result<()> {
+        sql::register(&self.context, relation, sources::provider(files, table).await?)
+    }
+
+    pub async fn add_table(&self, relation: &str, warehouse: &Warehouse, fingerprint: &str, name: &str) -> Result<(), WarehouseError> {
+        let table = warehouse.open_table(name, fingerprint).await?;
+        sql::register(&self.context, relation, table).map_err(WarehouseError::Query)
+    }
+
+    pub async fn add_view(&self, relation: &str, query: &str) -> Result<()> {
+        let plan = self.context.state().create_logical_plan(query).await?;
+        sql::register(&self.context, relation, Arc::new(ViewTable::new(plan, Some(query.to_string()))))
+    }
+
+    /// Writes the rows of a query as a table of the warehouse.
+    pub async fn materialize(&self, query: &str, warehouse: &Warehouse, name: &str, fingerprint: &str, partition_by: &[String]) -> Result<TableSummary, WarehouseError> {
+        let frame = self.context.sql(query).await.map_err(WarehouseError::Query)?;
+        let stream = frame.execute_stream().await.map_err(WarehouseError::Query)?;
+        warehouse.write_table(name, fingerprint, stream, partition_by).await
+    }
+
+    /// The one number that a query returns; none for null.
+    pub async fn number(&self, query: &str) -> Result<Option<i64>> {
+        let rows = self.rows(query, None).await?;
+        let cell = rows.cells()?.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
+        match cell {
+            None => Ok(None),
+            Some(text) => text
+                .parse::<f64>()
+                .map(|number| Some(number as i64))
+                .map_err(|_| DataFusionError::Execution(format!("expected a number, found `{text}`"))),
+        }
+    }
+
+    pub async fn rows(&self, query: &str, limit: Option<usize>) -> Result<Rows> {
+        let options = datafusion::execution::context::SQLOptions::new().with_allow_ddl(false).with_allow_dml(false);
+        let mut frame = self.context.sql_with_options(query, options).await?;
+        if let Some(limit) = limit {
+            frame = frame.limit(0, Some(limit))?;
+        }
+        let schema = Arc::new(frame.schema().as_arrow().clone());
+        Ok(Rows { schema, batches: frame.collect().await? })
+    }
+}
+
+/// The answer of a query, small enough to hold.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+}
+
+impl Rows {
+    pub fn columns(&self) -> Vec<&str> {
+        self.schema.fields().iter().map(|field| field.name().as_str()).collect()
+    }
+
+    /// Whether a column holds numbers, which are printed to the right.
+    pub fn is_numeric(&self, column: usize) -> bool {
+        self.schema.field(column).data_type().is_numeric()
+    }
+
+    pub fn len(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every value as text; none for null.
+    pub fn cells(&self) -> Result<Vec<Vec<Option<String>>>> {
+        let options = FormatOptions::default().with_types_info(false);
+        let mut rows = Vec::with_capacity(self.len());
+        for batch in &self.batches {
+            let formatters: Vec<ArrayFormatter<'_>> =
+                batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options)).collect::<Result<_, _>>()?;
+            for row in 0..batch.num_rows() {
+                let cell = |(column, formatter): (usize, &ArrayFormatter<'_>)| {
+                    (!batch.column(column).is_null(row)).then(|| formatter.value(row).to_string())
+                };
+                rows.push(formatters.iter().enumerate().map(cell).collect());
+            }
+        }
+        Ok(rows)
+    }
+
+    /// One JSON object per row, with the types of the columns.
+    pub fn json_lines(&self) -> Result<String> {
+        let mut writer = LineDelimitedWriter::new(Vec::new());
+        for batch in &self.batches {
+            writer.write(batch)?;
+        }
+        writer.finish()?;
+        String::from_utf8(writer.into_inner()).map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+}
