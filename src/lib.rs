@@ -10,6 +10,7 @@ pub mod graph;
 pub mod manifest;
 pub mod metrics;
 pub mod project;
+pub mod run;
 pub mod sql;
 pub mod stats;
 pub mod template;

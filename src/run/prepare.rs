@@ -1,0 +1,147 @@
+//! Everything before a row moves: load, resolve, order, look at the files, compile.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::inputs::{self, Inspected};
+use super::memory::bytes;
+use crate::compile::{Compiled, compile};
+use crate::diagnostics::{Checked, Code, Diagnostic, Span};
+use crate::engine::{Engine, EngineOptions};
+use crate::graph::{self, Graph};
+use crate::manifest::{self, Manifest};
+use crate::project::{self, Files, Project, TargetSpec};
+use crate::template::Surroundings;
+
+/// What the command line decides.
+#[derive(Debug, Clone, Default)]
+pub struct PrepareOptions {
+    pub load: project::Options,
+    pub threads: Option<usize>,
+    pub memory_limit: Option<String>,
+    pub environment_variables: std::collections::BTreeMap<String, String>,
+    /// The one clock reading of the command: UTC, RFC 3339.
+    pub now: String,
+    pub invocation_id: String,
+}
+
+/// A compiled project and where it goes.
+pub struct Prepared {
+    pub project: Project,
+    pub manifest: Arc<Manifest>,
+    pub graph: Graph,
+    pub compiled: Compiled,
+    pub root: PathBuf,
+    pub warehouse: PathBuf,
+    pub environment: String,
+    pub threads: usize,
+    pub engine: EngineOptions,
+    pub now: String,
+    pub(super) inspected: Inspected,
+}
+
+/// Returns the value even with errors, so that commands can show what is known; nothing may run then.
+pub async fn prepare(files: &dyn Files, options: &PrepareOptions) -> Checked<Prepared> {
+    let mut diagnostics = Vec::new();
+    let loaded = project::load(files, &options.load);
+    diagnostics.extend(loaded.diagnostics);
+    let project = loaded.value;
+    let target = project.spec.targets.get(&project.target).cloned().unwrap_or_default();
+    let threads = threads(options, &target);
+    let surroundings = surroundings(&project, options, &target, threads);
+    let resolved = manifest::resolve(&project, surroundings);
+    diagnostics.extend(resolved.diagnostics);
+    let manifest = Arc::new(resolved.value);
+    let graph = graph::build(&manifest);
+    diagnostics.extend(graph.diagnostics);
+    let cache = files.root().join("target").join("sources");
+    let looked = inputs::look(&manifest, files.root(), &cache).await;
+    diagnostics.extend(looked.diagnostics);
+    let engine = engine_options(options, &target, threads, &mut diagnostics);
+    let compiled = compiled(&manifest, &graph.value, &looked.value, options, &mut diagnostics).await;
+    let prepared = Prepared {
+        root: files.root().to_path_buf(),
+        warehouse: files.root().join(target.warehouse.as_deref().unwrap_or("target/warehouse")),
+        environment: target.environment.clone().unwrap_or(project.target.clone()),
+        project,
+        manifest,
+        graph: graph.value,
+        compiled,
+        threads,
+        engine,
+        now: options.now.clone(),
+        inspected: looked.value,
+    };
+    Checked::with(prepared, diagnostics)
+}
+
+async fn compiled(
+    manifest: &Arc<Manifest>,
+    graph: &Graph,
+    inspected: &Inspected,
+    options: &PrepareOptions,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Compiled {
+    let analyzer = match Engine::new(EngineOptions::default()).and_then(|engine| engine.analyzer()) {
+        Ok(analyzer) => analyzer,
+        Err(error) => {
+            diagnostics.push(Diagnostic::error(Code::E0801, format!("the engine does not start: {error}")));
+            return Compiled::default();
+        }
+    };
+    let compiled = compile(manifest, graph, &analyzer, &inputs::inputs(inspected), &options.now).await;
+    diagnostics.extend(compiled.diagnostics);
+    compiled.value
+}
+
+fn threads(options: &PrepareOptions, target: &TargetSpec) -> usize {
+    let from_target = target.threads.and_then(|threads| usize::try_from(threads).ok());
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    options.threads.or(from_target).unwrap_or(cores).max(1)
+}
+
+fn engine_options(options: &PrepareOptions, target: &TargetSpec, threads: usize, diagnostics: &mut Vec<Diagnostic>) -> EngineOptions {
+    let text = options.memory_limit.as_ref().or(target.memory_limit.as_ref());
+    let memory_limit = text.and_then(|text| {
+        let limit = bytes(text);
+        if limit.is_none() {
+            diagnostics.push(
+                Diagnostic::error(Code::E0108, format!("`{text}` is not a size")).at(Span::file("project.yml")).hint("write it like `1GB` or `512MiB`"),
+            );
+        }
+        limit
+    });
+    EngineOptions { threads: Some(threads), memory_limit }
+}
+
+fn surroundings(project: &Project, options: &PrepareOptions, target: &TargetSpec, threads: usize) -> Surroundings {
+    let environment = target.environment.clone().unwrap_or(project.target.clone());
+    let entries = [
+        ("name", project.target.clone().into()),
+        ("schema", environment.clone().into()),
+        ("environment", environment.into()),
+        ("database", "equipoise".into()),
+        ("type", "datafusion".into()),
+        ("threads", threads.into()),
+        ("profile_name", project.spec.name.clone().into()),
+    ];
+    Surroundings {
+        project_name: project.spec.name.clone(),
+        target: entries.into_iter().map(|(key, value): (&str, serde_json::Value)| (key.to_string(), value)).collect(),
+        vars: project.vars.clone(),
+        environment_variables: options.environment_variables.clone(),
+        run_started_at: options.now.clone(),
+        invocation_id: options.invocation_id.clone(),
+    }
+}
+
+impl Prepared {
+    pub fn target_folder(&self) -> PathBuf {
+        self.root.join("target")
+    }
+
+    /// Where the compiled SQL of a file stands.
+    pub fn compiled_path(&self, path: &str) -> PathBuf {
+        self.target_folder().join("compiled").join(Path::new(path))
+    }
+}
