@@ -1,8 +1,11 @@
-//! SQL. In: rendered queries and the schemas they read. Out: plans, schemas and errors with places ([`Analyzer`]); and the
-//! functions that offer statistics and bucketing to SQL ([`functions`]).
+//! SQL. In: rendered queries and the schemas they read. Out: plans, schemas and errors with places ([`Analyzer`]); the
+//! meaning of a plan as one text ([`canonical`]); and the functions that offer statistics and bucketing to SQL
+//! ([`functions`]).
 
 mod analyze;
+pub mod canonical;
 pub mod functions;
+pub mod lineage;
 
 pub use analyze::{Analyzed, Analyzer, SqlError, SqlErrorKind, is_number, register, same_type};
 /// Columns and their types.

@@ -1,11 +1,21 @@
 mod conformance;
+mod drift_fuzz;
+mod drift_pairs;
+mod drift_project;
 mod events_accept;
 mod events_log;
 mod events_rotate;
 mod flags_definitions;
 mod flags_export;
 mod generate_shop;
+mod lineage_execution;
 mod operator_facts;
 mod operator_states;
 mod sources;
 mod warehouse;
+
+/// A runtime for tests that plan or run queries.
+fn runtime() -> &'static tokio::runtime::Runtime {
+    static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
+    RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().expect("a runtime"))
+}

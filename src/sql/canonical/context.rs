@@ -1,0 +1,106 @@
+//! What is known where an expression stands: which columns cannot be NULL, and on which declared constraint that rests.
+//! In: facts per column. Out: answers; every constraint an answer leaned on is noted in `used`.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use super::form::{ColumnRef, Expr, Node};
+use super::literal::Literal;
+
+/// The declared constraints a proof leans on, as `table.column NOT NULL`.
+pub type Assumptions = BTreeSet<String>;
+
+pub(super) type Facts<'a> = &'a dyn Fn(ColumnRef) -> Option<Assumptions>;
+
+pub(super) struct Context<'a> {
+    facts: Facts<'a>,
+    used: &'a RefCell<Assumptions>,
+}
+
+impl<'a> Context<'a> {
+    pub fn new(facts: Facts<'a>, used: &'a RefCell<Assumptions>) -> Context<'a> {
+        Context { facts, used }
+    }
+
+    /// True when the expression is never NULL here; the constraints that say so are noted as used.
+    pub fn is_not_null(&self, expr: &Expr) -> bool {
+        let Some(assumptions) = never_null(expr, self.facts) else { return false };
+        self.used.borrow_mut().extend(assumptions);
+        true
+    }
+}
+
+/// The constraints under which an expression is never NULL, if there are such.
+pub(super) fn never_null(expr: &Expr, facts: Facts) -> Option<Assumptions> {
+    let all = |exprs: Vec<&Expr>| {
+        let mut assumptions = Assumptions::new();
+        for expr in exprs {
+            assumptions.extend(never_null(expr, facts)?);
+        }
+        Some(assumptions)
+    };
+    match &expr.node {
+        Node::Column(column) => facts(*column),
+        Node::Literal(literal) => (*literal != Literal::Null).then(Assumptions::new),
+        Node::IsNull(_) | Node::IsTrue(_) | Node::DistinctFrom(..) | Node::Exists(_) => Some(Assumptions::new()),
+        Node::And(_) | Node::Or(_) | Node::Not(_) | Node::Compare(..) | Node::InSet(..) | Node::Sum(_) | Node::Cast(_) => {
+            all(expr.children())
+        }
+        Node::Case(arms, Some(otherwise)) => case_never_null(arms, otherwise, facts),
+        Node::Case(_, None) | Node::TryCast(_) | Node::InQuery(..) | Node::Scalar(_) => None,
+        Node::Call(name, arguments, _) => match is_strict_function(name) {
+            true => all(arguments.iter().collect()),
+            false => None,
+        },
+    }
+}
+
+/// An arm `x IS NOT NULL THEN x` is not NULL by its own condition.
+fn case_never_null(arms: &[(Expr, Expr)], otherwise: &Expr, facts: Facts) -> Option<Assumptions> {
+    let mut assumptions = match arms {
+        [(when, _)] if *when == otherwise.clone().is_null() => Assumptions::new(),
+        _ => never_null(otherwise, facts)?,
+    };
+    for (when, then) in arms {
+        if *when != then.clone().is_not_null() {
+            assumptions.extend(never_null(then, facts)?);
+        }
+    }
+    Some(assumptions)
+}
+
+/// Functions that give NULL exactly when an argument is NULL.
+pub(super) fn is_strict_function(name: &str) -> bool {
+    matches!(
+        name,
+        "+" | "-" | "*" | "||" | "negative" | "like" | "ilike" | "lower" | "upper" | "abs" | "date_trunc" | "btrim" | "~" | "~*"
+    )
+}
+
+/// True when the expression is NULL whenever `part` is: `part` stands in it under nothing but strict operators.
+pub(super) fn is_null_with(expr: &Expr, part: &Expr) -> bool {
+    if expr == part {
+        return true;
+    }
+    let is_strict = match &expr.node {
+        Node::Compare(..) | Node::InSet(..) | Node::Sum(_) | Node::Cast(_) | Node::TryCast(_) | Node::Not(_) => true,
+        Node::Call(name, _, _) => is_strict_function(name) || matches!(name.as_str(), "/" | "%"),
+        _ => false,
+    };
+    is_strict && expr.children().into_iter().any(|child| is_null_with(child, part))
+}
+
+/// True when a row with `part` NULL cannot pass the filter `predicate`.
+pub(super) fn rejects_null(predicate: &Expr, part: &Expr) -> bool {
+    match &predicate.node {
+        Node::Not(inner) => match &inner.node {
+            Node::IsNull(tested) => is_null_with(tested, part),
+            _ => is_null_with(inner, part),
+        },
+        Node::IsTrue(inner) => rejects_null(inner, part),
+        Node::And(items) => items.iter().any(|item| rejects_null(item, part)),
+        Node::Or(items) => items.iter().all(|item| rejects_null(item, part)),
+        Node::Literal(literal) => matches!(literal, Literal::Boolean(false) | Literal::Null),
+        _ => is_null_with(predicate, part),
+    }
+}

@@ -1,0 +1,86 @@
+//! The meaning of a query as one text, and its fingerprint.
+//! In: a bound plan, the relations of the models it names, the constraints declared on base tables. Out: a [`Canonical`]:
+//! equal hashes mean equal results on every database that meets the noted assumptions; different hashes mean nothing yet.
+//!
+//! The rules are our own and versioned by [`VERSION`]: no optimiser's output is hashed, so a lock file does not churn with
+//! an engine release. Soundness was preferred to completeness everywhere: a rule that might be wrong once is not here.
+//! Not kept: whether a query fails (overflow, division by zero), and the last bits of float sums, which depend on the
+//! order of rows in every engine.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::error::Result;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+
+pub use bind::table_name;
+pub use catalog::{Catalog, ForeignKey, Seed, Table};
+pub use form::Relation;
+
+mod aggregates;
+mod bind;
+mod bind_expr;
+mod block;
+mod cases;
+mod catalog;
+mod context;
+mod domain;
+pub mod form;
+mod keys;
+pub mod literal;
+mod name;
+mod order;
+mod polynomial;
+mod predicate;
+mod prune;
+mod push;
+mod rules;
+mod scalar;
+pub mod types;
+mod windows;
+
+/// The version of the rule list; part of every fingerprint.
+pub const VERSION: u32 = 1;
+
+/// A query with named outputs, bound but not yet normalised: what one model is to the models that read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    pub relation: Arc<Relation>,
+    pub names: Vec<String>,
+}
+
+/// A query in canonical form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canonical {
+    pub relation: Relation,
+    pub names: Vec<String>,
+    pub text: String,
+    /// 32 hexadecimal digits.
+    pub hash: String,
+    /// The declared constraints that some rule leaned on.
+    pub assumptions: BTreeSet<String>,
+}
+
+/// Binds a plan to the relations of the models it reads; a table that `models` does not know is a base table.
+pub fn bind(state: &SessionState, plan: LogicalPlan, models: bind::Models) -> Result<Bound> {
+    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+    let names = plan.schema().fields().iter().map(|field| field.name().clone()).collect();
+    Ok(Bound { relation: Arc::new(bind::bind(&plan, models)?), names })
+}
+
+/// Normalises a bound query down to its base tables.
+pub fn canonicalise(bound: &Bound, catalog: &Catalog) -> Canonical {
+    let (relation, assumptions) = rules::normalise((*bound.relation).clone(), catalog);
+    let text = name::text(&relation, &bound.names, catalog);
+    let hash = fingerprint(&text);
+    Canonical { relation, names: bound.names.clone(), text, hash, assumptions }
+}
+
+/// The fingerprint of a canonical text: BLAKE3 with the version of the rules, 128 bits.
+pub fn fingerprint(text: &str) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("equipoise canonical {VERSION}\n").as_bytes());
+    hasher.update(text.as_bytes());
+    hasher.finalize().to_hex()[..32].to_string()
+}
