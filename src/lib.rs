@@ -1,5 +1,6 @@
 //! Equipoise: an experimentation platform built as a SQL compiler.
 
+pub mod cli;
 pub mod compile;
 pub mod diagnostics;
 pub mod engine;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `equipoise` command.
+
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::from(equipoise::cli::main() as u8)
+}

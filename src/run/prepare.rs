@@ -140,6 +140,14 @@ impl Prepared {
         self.root.join("target")
     }
 
+    /// Makes a source readable under its name.
+    pub async fn offer_source(&self, engine: &Engine, node: &manifest::Node) -> anyhow::Result<()> {
+        if let Some((files, table)) = self.inspected.get(&node.id) {
+            engine.add_source(&node.relation(), files, table).await?;
+        }
+        Ok(())
+    }
+
     /// Where the compiled SQL of a file stands.
     pub fn compiled_path(&self, path: &str) -> PathBuf {
         self.target_folder().join("compiled").join(Path::new(path))

@@ -1,0 +1,32 @@
+//! `clean`: removes what can be made again.
+
+use clap::Args;
+
+use super::{Common, Exit};
+use crate::project::PROJECT_FILES;
+
+#[derive(Debug, Clone, Args)]
+pub struct Clean {
+    /// Remove the warehouse inside the target folder as well: everything that was published
+    #[arg(long)]
+    pub warehouse: bool,
+}
+
+pub fn run(common: &Common, clean: &Clean) -> anyhow::Result<Exit> {
+    if !PROJECT_FILES.iter().any(|file| common.project_dir.join(file).exists()) {
+        eprintln!("error[E0101]: there is no project file in `{}`", common.project_dir.display());
+        return Ok(Exit::Wrong);
+    }
+    let target = common.project_dir.join("target");
+    let mut folders = vec![target.join("compiled"), target.join("sources"), target.join("state")];
+    if clean.warehouse {
+        folders.push(target.join("warehouse"));
+    }
+    for folder in folders.iter().filter(|folder| folder.exists()) {
+        std::fs::remove_dir_all(folder)?;
+        if !common.quiet {
+            eprintln!("removed {}", folder.display());
+        }
+    }
+    Ok(Exit::Good)
+}

@@ -1,0 +1,112 @@
+//! The command line: options in, library calls, text out. It decides nothing about data.
+//! Exit codes: 0 good, 1 a step, test or contract failed, 2 the project or the command line is wrong.
+
+mod build;
+mod clean;
+mod compile;
+mod context;
+mod debug;
+mod generate;
+mod init;
+mod list;
+mod options;
+mod output;
+mod progress;
+mod query;
+
+use clap::{Parser, Subcommand};
+
+pub use options::{Common, OutputFormat};
+
+/// Exit codes, as documented in the README.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Good = 0,
+    Failed = 1,
+    Wrong = 2,
+}
+
+#[derive(Parser)]
+#[command(name = "equipoise", version, about = "From raw files to ship / no-ship decisions: an experimentation platform built as a SQL compiler", max_term_width = 100)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build seeds and models, run tests, publish, and show the decisions
+    Build,
+    /// Build models and publish them, without tests
+    Run,
+    /// Run data tests on what is published
+    Test,
+    /// Load seeds and publish them
+    Seed,
+    /// Check everything and write the SQL to target/compiled
+    Compile,
+    /// List what a selection means
+    Ls,
+    /// Show the rows of a model as it would be built, or the wrong rows of a test
+    Show(query::Show),
+    /// Query what is published
+    Sql(query::Sql),
+    /// Write the raw logs and definitions of a made-up online shop with known true effects
+    Generate(generate::Generate),
+    /// Start a new project in a folder
+    Init(init::Init),
+    /// Say which project, target, warehouse and versions are in use
+    Debug,
+    /// Remove the target folder
+    Clean(clean::Clean),
+}
+
+/// Runs the command line and gives the exit code.
+pub fn main() -> Exit {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let is_help = !error.use_stderr();
+            error.print().ok();
+            return if is_help { Exit::Good } else { Exit::Wrong };
+        }
+    };
+    // DataFusion plans deep trees recursively; its own guard needs room to stand on in unoptimised builds.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().thread_stack_size(16 << 20).build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(async { tokio::spawn(dispatch(arguments)).await }),
+        Err(error) => {
+            anstream::eprintln!("error: cannot start: {error}");
+            return Exit::Failed;
+        }
+    };
+    match outcome {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(error)) => {
+            anstream::eprintln!("error: {error:#}");
+            Exit::Failed
+        }
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
+    let common = arguments.common;
+    match arguments.command {
+        Command::Build => build::run(&common, crate::run::Scope::Build).await,
+        Command::Run => build::run(&common, crate::run::Scope::Run).await,
+        Command::Test => build::run(&common, crate::run::Scope::Test).await,
+        Command::Seed => build::run(&common, crate::run::Scope::Seed).await,
+        Command::Compile => compile::run(&common).await,
+        Command::Ls => list::run(&common).await,
+        Command::Show(show) => query::show(&common, &show).await,
+        Command::Sql(sql) => query::sql(&common, &sql).await,
+        Command::Generate(generate) => generate::run(&generate),
+        Command::Init(init) => init::run(&init),
+        Command::Debug => debug::run(&common).await,
+        Command::Clean(clean) => clean::run(&common, &clean),
+    }
+}

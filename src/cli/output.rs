@@ -1,0 +1,86 @@
+//! Rows as tables, JSON or CSV; diagnostics for people and machines.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+
+use super::options::OutputFormat;
+use crate::diagnostics::{Diagnostic, Render, Severity, render_all, to_json};
+use crate::engine::Rows;
+
+/// Whether standard error takes colours: a terminal, and `NO_COLOR` is not set.
+pub fn is_styled() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+pub fn diagnostics(diagnostics: &[Diagnostic], texts: &BTreeMap<Arc<str>, Arc<str>>) {
+    if diagnostics.is_empty() {
+        return;
+    }
+    let how = if is_styled() { Render::Styled } else { Render::Plain };
+    eprintln!("{}", render_all(diagnostics, texts, how));
+    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+    if errors > 0 {
+        eprintln!("{errors} error{}", if errors == 1 { "" } else { "s" });
+    }
+}
+
+pub fn diagnostics_as_json(diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        eprintln!("{}", serde_json::json!({"event": "diagnostic", "diagnostic": to_json(diagnostic)}));
+    }
+}
+
+/// Prints rows to standard output.
+pub fn rows(rows: &Rows, format: OutputFormat) -> anyhow::Result<()> {
+    match format {
+        OutputFormat::Table => {
+            print(&format!("{}\n", table(rows)?))?;
+            print(&format!("{} row{}\n", rows.len(), if rows.len() == 1 { "" } else { "s" }))
+        }
+        OutputFormat::Json => print(&rows.json_lines()?),
+        OutputFormat::Csv => print(&csv(rows)?),
+    }
+}
+
+/// Writes to standard output; a reader that went away (`| head`) is no error.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+fn table(rows: &Rows) -> anyhow::Result<Table> {
+    let mut table = plain_table(&rows.columns());
+    for cells in rows.cells()? {
+        let cell = |(at, text): (usize, Option<String>)| {
+            let cell = Cell::new(text.unwrap_or_default());
+            if rows.is_numeric(at) { cell.set_alignment(CellAlignment::Right) } else { cell }
+        };
+        table.add_row(cells.into_iter().enumerate().map(cell));
+    }
+    Ok(table)
+}
+
+/// A table with a line under its header and no other lines.
+pub fn plain_table(columns: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(columns.to_vec());
+    if std::io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+    }
+    table
+}
+
+fn csv(rows: &Rows) -> anyhow::Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(rows.columns())?;
+    for cells in rows.cells()? {
+        writer.write_record(cells.into_iter().map(Option::unwrap_or_default))?;
+    }
+    Ok(String::from_utf8(writer.into_inner()?)?)
+}

@@ -1,0 +1,103 @@
+//! `show` and `sql`: rows of what is published.
+
+use clap::Args;
+
+use super::{Common, Exit, context, output};
+use crate::engine::Engine;
+use crate::manifest::{NodeKind, identifier};
+use crate::run::Prepared;
+use crate::warehouse::{Relation, Warehouse};
+
+#[derive(Debug, Clone, Args)]
+pub struct Show {
+    /// Rows to show
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Sql {
+    /// The query; `-` reads it from standard input
+    pub query: String,
+    /// Rows to show at most
+    #[arg(long)]
+    pub limit: Option<usize>,
+}
+
+pub async fn show(common: &Common, show: &Show) -> anyhow::Result<Exit> {
+    let Some(prepared) = context::open(common).await? else { return Ok(Exit::Wrong) };
+    if common.select.is_empty() {
+        eprintln!("error: `show` needs `--select MODEL`");
+        return Ok(Exit::Wrong);
+    }
+    let Some(selection) = context::selection(common, &prepared) else { return Ok(Exit::Wrong) };
+    let asked: Vec<&str> = common.select.iter().map(String::as_str).collect();
+    let is_asked = |name: &str| asked.iter().any(|term| term.trim_matches(['+', '@']) == name);
+    let named = prepared.manifest.nodes.iter().filter(|node| selection.contains(node.id) && (!node.is_test() || is_asked(&node.name)));
+    let warehouse = context::warehouse(&prepared)?;
+    let engine = published(&prepared, &warehouse).await?;
+    for node in named {
+        let query = match (&node.kind, prepared.compiled.nodes[&node.id].rows_sql.clone()) {
+            (NodeKind::Test { .. }, Some(sql)) => sql,
+            (NodeKind::Model(_), _) => prepared.compiled.nodes[&node.id].sql.clone(),
+            _ => format!("select * from {}", node.relation()),
+        };
+        match engine.rows(&query, Some(show.limit)).await {
+            Ok(rows) => output::rows(&rows, common.output)?,
+            Err(error) => {
+                eprintln!("error[E0801]: `{}` cannot be shown: {}", node.name, error.strip_backtrace());
+                eprintln!("   = hint: build what it reads first: `equipoise build --select +{}`", node.name);
+                return Ok(Exit::Failed);
+            }
+        }
+    }
+    Ok(Exit::Good)
+}
+
+pub async fn sql(common: &Common, sql: &Sql) -> anyhow::Result<Exit> {
+    let Some(prepared) = context::open(common).await? else { return Ok(Exit::Wrong) };
+    let query = match sql.query.as_str() {
+        "-" => std::io::read_to_string(std::io::stdin())?,
+        query => query.to_string(),
+    };
+    let warehouse = context::warehouse(&prepared)?;
+    let engine = published(&prepared, &warehouse).await?;
+    match engine.rows(&query, sql.limit).await {
+        Ok(rows) => {
+            output::rows(&rows, common.output)?;
+            Ok(Exit::Good)
+        }
+        Err(error) => {
+            eprintln!("error[E0801]: {}", error.strip_backtrace());
+            Ok(Exit::Failed)
+        }
+    }
+}
+
+/// An engine that knows everything that is published, the sources, and ephemeral models.
+pub async fn published(prepared: &Prepared, warehouse: &Warehouse) -> anyhow::Result<Engine> {
+    let engine = Engine::new(prepared.engine)?;
+    let environment = warehouse.environment(&prepared.environment)?;
+    for id in prepared.graph.order() {
+        let node = prepared.manifest.node(*id);
+        if let NodeKind::Source(_) = node.kind {
+            prepared.offer_source(&engine, node).await?;
+        }
+    }
+    for (name, relation) in &environment.relations {
+        if let Relation::Table { fingerprint, .. } = relation {
+            engine.add_table(&identifier(name), warehouse, fingerprint, name).await?;
+        }
+    }
+    // Views in the order of the graph; one whose inputs are gone is simply not there to be asked.
+    for id in prepared.graph.order() {
+        let node = prepared.manifest.node(*id);
+        let sql = match (environment.relations.get(&node.name), &node.kind) {
+            (Some(Relation::View { sql, .. }), _) => sql,
+            (None, NodeKind::Model(_)) => &prepared.compiled.nodes[id].sql,
+            _ => continue,
+        };
+        engine.add_view(&node.relation(), sql).await.ok();
+    }
+    Ok(engine)
+}
