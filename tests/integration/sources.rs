@@ -789,7 +789,7 @@ fn empty_fields_of_real_files_are_null() {
     };
     let source = source(path.to_str().unwrap());
     let cache = tempfile::tempdir().unwrap();
-    let sql = "select count(*) - count(country) || ' ' || count(*) - count(gender) from t";
+    let sql = "select concat(count(*) - count(country), ' ', count(*) - count(gender)) from t";
     assert_eq!(value(cache.path(), &source, sql), "643 6855");
 }
 

@@ -1034,13 +1034,17 @@ fn a_full_disk_is_named_and_leaves_the_last_version() {
     block_on(write(&warehouse, "things", "v1", "select 1 as n")).unwrap();
     warehouse.publish(&lock, environment("dev", "v1")).unwrap();
 
-    let random = "select md5(cast(value as varchar)) as w from generate_series(1, 500000)";
-    let error = block_on(write(&warehouse, "things", "large", random)).unwrap_err();
-    assert!(
-        matches!(error, WarehouseError::DiskFull { .. }),
-        "{error:?}"
-    );
-    assert_eq!((staged(&warehouse), published_number(&warehouse)), (0, 1));
+    // Written as one object, and in parts.
+    for rows in [150_000, 500_000] {
+        let sql =
+            format!("select md5(cast(value as varchar)) as w from generate_series(1, {rows})");
+        let error = block_on(write(&warehouse, "things", "large", &sql)).unwrap_err();
+        assert!(
+            matches!(error, WarehouseError::DiskFull { .. }),
+            "{error:?}"
+        );
+        assert_eq!((staged(&warehouse), published_number(&warehouse)), (0, 1));
+    }
 
     block_on(write(&warehouse, "things", "v2", "select 2 as n")).unwrap();
     let filler = disk.folder.path().join("filler");

@@ -55,9 +55,10 @@ impl Candidates {
         if self.types == 0 {
             return;
         }
-        let types = self.types & types_of(cell);
+        let types = self.types & types_of(cell, self.types);
         if types & DOUBLE != 0 {
-            match values::is_non_finite(text) {
+            // A type that was ruled out stays so; this is a number, or a word for one that is not finite.
+            match types & BIGINT == 0 && values::is_non_finite(text) {
                 true => self.add_non_finite(text, place),
                 false => self.has_number = true,
             }
@@ -103,14 +104,20 @@ impl Candidates {
     }
 }
 
-/// All types that the value fits. JSON says itself what is text, so `"12"` in JSON is no number.
-fn types_of(cell: Cell<'_>) -> u8 {
-    match cell {
-        Cell::Null => ALL,
-        Cell::Field(text) => boolean_type(text) | number_types(text) | time_types(text),
-        Cell::Text(text) => time_types(text),
-        Cell::Literal(text) => boolean_type(text) | number_types(text),
+/// Those of the wanted types that the value fits. JSON says itself what is text, so `"12"` in JSON is no number.
+fn types_of(cell: Cell<'_>, wanted: u8) -> u8 {
+    let is_wanted = |types: u8| wanted & types != 0;
+    let mut types = 0;
+    if let (true, Cell::Field(text) | Cell::Literal(text)) = (is_wanted(BIGINT | DOUBLE), cell) {
+        types |= number_types(text);
     }
+    if let (true, Cell::Field(text) | Cell::Literal(text)) = (is_wanted(BOOLEAN), cell) {
+        types |= boolean_type(text);
+    }
+    if let (true, Cell::Field(text) | Cell::Text(text)) = (is_wanted(DATE | TIMESTAMP), cell) {
+        types |= time_types(text);
+    }
+    types
 }
 
 fn boolean_type(text: &str) -> u8 {
@@ -122,16 +129,14 @@ fn boolean_type(text: &str) -> u8 {
 }
 
 fn number_types(text: &str) -> u8 {
-    if values::is_non_finite(text) {
-        DOUBLE
-    } else if values::is_plain_whole(text) {
+    if values::is_plain_whole(text) {
         // A whole number beyond 64 bits is an identifier; as a double it would lose digits.
         if values::whole(text).is_some() {
             BIGINT | DOUBLE
         } else {
             0
         }
-    } else if values::is_plain_number(text) {
+    } else if values::is_plain_number(text) || values::is_non_finite(text) {
         DOUBLE
     } else {
         0

@@ -55,9 +55,22 @@ fn is_exponent(text: &str) -> bool {
 
 /// Words for not-a-number and infinity, and numbers too large for a double.
 pub(super) fn is_non_finite(text: &str) -> bool {
-    let word = text.trim_start_matches(['+', '-']).to_ascii_lowercase();
-    matches!(word.as_str(), "nan" | "inf" | "infinity")
-        || (is_plain_number(text) && text.parse::<f64>().is_ok_and(f64::is_infinite))
+    let word = text.trim_start_matches(['+', '-']);
+    match word.as_bytes().first() {
+        Some(b'n' | b'N' | b'i' | b'I') => ["nan", "inf", "infinity"]
+            .iter()
+            .any(|known| word.eq_ignore_ascii_case(known)),
+        // A double has at most 309 digits before the point, so a short number without an exponent is finite.
+        _ => {
+            may_be_huge(word)
+                && is_plain_number(text)
+                && text.parse::<f64>().is_ok_and(f64::is_infinite)
+        }
+    }
+}
+
+fn may_be_huge(text: &str) -> bool {
+    text.len() > 300 || text.contains(['e', 'E'])
 }
 
 /// Whole numbers within `i64`; also `12.0`, which some programs write for whole numbers with gaps.
