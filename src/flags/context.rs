@@ -2,6 +2,7 @@
 //! In: a declared [`Schema`] and JSON as OFREP sends it. Out: a [`Context`] whose values lie in slots, so that a rule
 //! reads an attribute without looking up its name. Attributes that nobody declared are ignored.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -155,15 +156,33 @@ impl Schema {
         request: &serde_json::Map<String, Json>,
     ) -> Result<Context, ContextError> {
         let mut context = self.empty_context();
-        for (name, json) in request {
-            if let Some(slot) = self.slot(name) {
-                context.values[slot] = self.value(slot, json)?;
-            }
-        }
+        self.fill(&mut context, "", request)?;
         if let (Some(kind), Some(key)) = (self.kinds.first(), request.get("targetingKey")) {
             context.values[kind.slot] = self.value(kind.slot, key)?;
         }
         Ok(context)
+    }
+
+    /// Reads declared attributes; `a.b` is the field `b` of the object `a`.
+    fn fill(
+        &self,
+        context: &mut Context,
+        prefix: &str,
+        fields: &serde_json::Map<String, Json>,
+    ) -> Result<(), ContextError> {
+        for (name, json) in fields {
+            let path = if prefix.is_empty() {
+                Cow::Borrowed(name)
+            } else {
+                Cow::Owned(format!("{prefix}.{name}"))
+            };
+            match (self.slot(&path), json) {
+                (Some(slot), json) => context.values[slot] = self.value(slot, json)?,
+                (None, Json::Object(inner)) => self.fill(context, &path, inner)?,
+                (None, _) => {}
+            }
+        }
+        Ok(())
     }
 
     /// A context that knows nothing.

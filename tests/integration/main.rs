@@ -7,6 +7,7 @@ mod events_log;
 mod events_rotate;
 mod flags_definitions;
 mod flags_export;
+mod flags_import;
 mod generate_shop;
 mod lineage_execution;
 mod operator_facts;

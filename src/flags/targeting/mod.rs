@@ -12,7 +12,7 @@ mod version;
 
 pub use domain::{Reach, reach};
 pub use explain::Explanation;
-pub use expression::{Comparison, Expression, Function, LikeToken};
+pub use expression::{Comparison, Expression, Function, LikeToken, identifier, quoted};
 pub use version::{version_key, version_text};
 
 use super::context::{Context, Schema};
