@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Compiled;
-use crate::diagnostics::{Code, Diagnostic, did_you_mean};
+use crate::diagnostics::{Checked, Code, Diagnostic, did_you_mean};
 use crate::experiments::{self, Experiments};
+use crate::flags::spec::FlagsFile;
+use crate::flags::{self, FlagSet, FlagSource};
 use crate::manifest::{Manifest, Node, identifier};
 use crate::metrics::{self, Metrics};
 use crate::project::MeasureSpec;
@@ -19,13 +21,14 @@ use crate::template::Relations;
 pub(super) struct Domain {
     pub metrics: Metrics,
     pub experiments: Experiments,
+    pub flags: FlagSet,
     /// Whether some definition is wrong, so that SQL made from them all would be wrong too.
     is_broken: AtomicBool,
 }
 
 impl Domain {
-    pub fn new(metrics: Metrics, experiments: Experiments, is_sound: bool) -> Self {
-        Self { metrics, experiments, is_broken: AtomicBool::new(!is_sound) }
+    pub fn new(metrics: Metrics, experiments: Experiments, flags: FlagSet, is_sound: bool) -> Self {
+        Self { metrics, experiments, flags, is_broken: AtomicBool::new(!is_sound) }
     }
 
     pub fn mark_broken(&self) {
@@ -47,9 +50,22 @@ impl Domain {
                 })?;
                 self.aggregates(&units)
             }
+            "flag_definitions" => self.flag_dimension(&argument("table").unwrap_or_else(|| "dim_flags".to_string()))?,
             "metric_daily" => metrics::sql::daily(&self.metrics.iter().collect::<Vec<_>>()),
             _ => return Err(Diagnostic::error(Code::E0402, format!("`{function}` writes no SQL yet"))),
         })
+    }
+
+    /// One of the tables that the flags room makes of its definitions.
+    fn flag_dimension(&self, name: &str) -> Result<String, Diagnostic> {
+        let dimensions = flags::dimensions::dimensions(&self.flags);
+        let Some(dimension) = dimensions.iter().find(|dimension| dimension.name == name) else {
+            let known = dimensions.iter().map(|dimension| dimension.name);
+            return Err(Diagnostic::error(Code::E0402, format!("flags have no table `{name}`")).hint(did_you_mean(name, known)));
+        };
+        let types: Vec<&str> = (0..dimension.columns.len()).map(|at| json_type(&dimension.rows, at)).collect();
+        let rows = dimension.rows.iter().map(|row| row.iter().map(json_literal).collect()).collect();
+        Ok(experiments::sql::table(dimension.columns, &types, rows))
     }
 
     fn aggregates(&self, units: &str) -> String {
@@ -67,6 +83,55 @@ impl Domain {
         let uses = self.experiments.iter().filter(|experiment| experiment.metrics().iter().any(|(name, _, _)| *name == metric));
         uses.map(|experiment| experiment.key.clone()).collect()
     }
+}
+
+fn json_type(rows: &[Vec<serde_json::Value>], column: usize) -> &'static str {
+    match rows.iter().map(|row| &row[column]).find(|value| !value.is_null()) {
+        Some(serde_json::Value::Bool(_)) => "boolean",
+        Some(serde_json::Value::Number(number)) if number.is_f64() => "double",
+        Some(serde_json::Value::Number(_)) => "bigint",
+        _ => "varchar",
+    }
+}
+
+fn json_literal(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Null => "null".to_string(),
+        serde_json::Value::String(text) => format!("'{}'", text.replace('\'', "''")),
+        other => other.to_string(),
+    }
+}
+
+/// Reads the definitions of flags and proves them sound.
+pub(super) fn flags(manifest: &Manifest) -> Checked<FlagSet> {
+    let mut diagnostics = Vec::new();
+    let mut sources = Vec::new();
+    for file in &manifest.flag_files {
+        match crate::project::yaml::typed::<FlagsFile>(&file.path, &file.text) {
+            Ok(spec) => sources.push(FlagSource { file: file.path.clone(), spec }),
+            Err(diagnostic) => diagnostics.push(*diagnostic),
+        }
+    }
+    let mut checked = flags::resolve(&sources);
+    checked.diagnostics.extend(diagnostics);
+    checked
+}
+
+/// An experiment that names a flag names one that exists; projects without flags get their assignments from elsewhere.
+pub(super) fn unknown_flags(manifest: &Manifest, set: &FlagSet) -> Vec<Diagnostic> {
+    if manifest.flag_files.is_empty() {
+        return Vec::new();
+    }
+    let known: Vec<&str> = set.flags.iter().map(|flag| &*flag.key).collect();
+    let named = manifest.domain.experiments.iter().filter_map(|experiment| experiment.flag.as_ref());
+    named
+        .filter(|flag| set.flag(flag).is_none())
+        .map(|flag| {
+            Diagnostic::error(Code::E0207, format!("unknown flag `{}`", flag.value))
+                .at(flag.span.clone())
+                .hint(did_you_mean(flag, known.iter().copied()))
+        })
+        .collect()
 }
 
 /// Answers templates with final names and SQL.

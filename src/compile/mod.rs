@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::diagnostics::Checked;
 use crate::experiments::Experiments;
+use crate::flags::FlagSet;
 use crate::graph::Graph;
 use crate::manifest::{Manifest, NodeId, NodeKind};
 use crate::metrics::Metrics;
@@ -23,8 +24,10 @@ pub async fn compile(manifest: &Arc<Manifest>, graph: &Graph, analyzer: &Analyze
     let mut checked = Checked::new(Compiled::default());
     let metrics = checked.absorb(crate::metrics::resolve(manifest));
     let experiments = checked.absorb(crate::experiments::resolve(manifest, &metrics));
+    let flags = checked.absorb(domain::flags(manifest));
+    checked.diagnostics.extend(domain::unknown_flags(manifest, &flags));
     let is_sound = !checked.has_errors();
-    let domain = Arc::new(domain::Domain::new(metrics, experiments, is_sound));
+    let domain = Arc::new(domain::Domain::new(metrics, experiments, flags, is_sound));
     for id in graph.order() {
         let node = manifest.node(*id);
         let outcome = match &node.kind {
@@ -43,6 +46,7 @@ pub async fn compile(manifest: &Arc<Manifest>, graph: &Graph, analyzer: &Analyze
     }
     checked.value.metrics = domain.metrics.clone();
     checked.value.experiments = domain.experiments.clone();
+    checked.value.flags = domain.flags.clone();
     checked
 }
 
@@ -65,6 +69,7 @@ pub struct Compiled {
     pub nodes: BTreeMap<NodeId, CompiledNode>,
     pub metrics: Metrics,
     pub experiments: Experiments,
+    pub flags: FlagSet,
 }
 
 /// One node, ready to run.

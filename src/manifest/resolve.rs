@@ -17,6 +17,7 @@ pub struct Manifest {
     pub project_name: String,
     pub nodes: Vec<Node>,
     pub domain: DomainSpecs,
+    pub flag_files: Vec<SqlFile>,
     pub templates: Templates,
     pub surroundings: Arc<Surroundings>,
     names: Arc<Names>,
@@ -75,7 +76,7 @@ pub fn resolve(project: &Project, surroundings: Surroundings) -> Checked<Manifes
     tests::add(&mut resolver, &names);
     let Resolver { templates, surroundings, nodes, diagnostics, .. } = resolver;
     let manifest =
-        Manifest { project_name: project.spec.name.clone(), nodes, domain: project.domain.clone(), templates, surroundings, names };
+        Manifest { project_name: project.spec.name.clone(), nodes, domain: project.domain.clone(), flag_files: project.flag_files.clone(), templates, surroundings, names };
     Checked::with(manifest, diagnostics)
 }
 

@@ -15,6 +15,7 @@ pub struct ProjectSpec {
     pub test_paths: Vec<String>,
     pub metric_paths: Vec<String>,
     pub experiment_paths: Vec<String>,
+    pub flag_paths: Vec<String>,
     pub vars: serde_json::Map<String, serde_json::Value>,
     /// The target that is used without `--target`.
     pub default_target: Option<String>,
@@ -69,6 +70,7 @@ impl ProjectSpec {
             test_paths: paths(&mut fields, "test-paths", "tests"),
             metric_paths: paths(&mut fields, "metric-paths", "metrics"),
             experiment_paths: paths(&mut fields, "experiment-paths", "experiments"),
+            flag_paths: paths(&mut fields, "flag-paths", "flags"),
             vars: object(&mut fields, "vars"),
             default_target: fields.optional("target"),
             targets: targets(&mut fields),

@@ -33,7 +33,7 @@ pub struct Project {
     pub seeds: Vec<Arc<str>>,
     pub properties: Vec<PropertiesSpec>,
     pub domain: DomainSpecs,
-    /// Domain files that hold sections for the flags room, with their text.
+    /// Definitions of flags; the flags room reads them.
     pub flag_files: Vec<SqlFile>,
     /// The text of every file that was read, for diagnostics.
     pub texts: BTreeMap<Arc<str>, Arc<str>>,
@@ -154,8 +154,11 @@ impl Loader<'_> {
             }
             let Some(node) = self.yaml(&path) else { continue };
             self.project.domain.read(&node, &mut self.diagnostics);
-            let text = self.project.texts.get(path.as_str()).expect("it was just read").clone();
-            self.project.flag_files.push(SqlFile { path: path.as_str().into(), text });
+        }
+        for path in self.list(&spec.flag_paths) {
+            if matches!(ending(&path), "yml" | "yaml") {
+                push(self.sql(&path), &mut self.project.flag_files);
+            }
         }
     }
 

@@ -18,6 +18,11 @@ pub fn parse(file: &Arc<str>, text: &str) -> Checked<Node> {
     }
 }
 
+/// Reads one YAML document into a type that derives its shape, for rooms that keep places with `Spanned` themselves.
+pub fn typed<T: serde::de::DeserializeOwned>(file: &Arc<str>, text: &str) -> Result<T, Box<Diagnostic>> {
+    serde_saphyr::from_str(text).map_err(|error| Box::new(syntax_error(file, &error)))
+}
+
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
