@@ -8,6 +8,7 @@ mod events_rotate;
 mod flags_definitions;
 mod flags_export;
 mod flags_import;
+mod flags_sql;
 mod generate_shop;
 mod lineage_execution;
 mod operator_facts;

@@ -5,6 +5,7 @@
 //! Every engine registers the same lists, [`scalars`] and [`aggregates`], so a query means the same wherever it runs.
 
 mod arguments;
+mod bucketing;
 mod columns;
 mod methods;
 mod scalar;
@@ -29,7 +30,9 @@ pub fn register(context: &SessionContext) {
 
 /// All scalar functions, in the order of the documentation.
 pub fn scalars() -> Vec<Arc<ScalarUDF>> {
-    methods::all()
+    let mut functions = methods::all();
+    functions.extend(bucketing::all());
+    functions
 }
 
 /// All aggregate functions.
