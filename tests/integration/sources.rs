@@ -793,11 +793,113 @@ fn empty_fields_of_real_files_are_null() {
     assert_eq!(value(cache.path(), &source, sql), "643 6855");
 }
 
+/// Numbers that look random and are the same in every run (Knuth's linear congruential generator).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+/// Inspects many files made of random pieces. A file that passes must be read without an error and with as many rows.
+fn random_files(name: &str, pieces: &[&[u8]], start: &[u8], seed: u64) -> (usize, usize) {
+    let folder = folder(&[]);
+    let (mut dice, mut passed) = (Dice(seed), 0);
+    let source = source(name);
+    let count = 250;
+    block_on(async {
+        for round in 0..count {
+            let mut content = start.to_vec();
+            (0..dice.below(14))
+                .for_each(|_| content.extend_from_slice(pieces[dice.below(pieces.len())]));
+            fs::write(folder.path().join(name), &content).unwrap();
+            let Ok(table) = inspect(folder.path(), &source, &folder.path().join("cache")).await
+            else {
+                continue;
+            };
+            passed += 1;
+            let context = SessionContext::new();
+            context
+                .register_table("t", provider(&source, &table).await.unwrap())
+                .unwrap();
+            let batches = context
+                .sql("select * from t")
+                .await
+                .unwrap()
+                .collect()
+                .await;
+            let batches = batches.unwrap_or_else(|error| {
+                panic!("round {round}: {error}: {}", content.escape_ascii())
+            });
+            let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
+            assert_eq!(
+                rows as u64,
+                table.rows,
+                "round {round}: {}",
+                content.escape_ascii()
+            );
+        }
+    });
+    (passed, count)
+}
+
 #[test]
-fn a_problem_becomes_a_diagnostic_at_its_place() {
-    let folder = folder(&[("t.csv", b"n,w\n1,a\nNaN,b\n")]);
-    let diagnostic = inspected(folder.path(), &source("t.csv")).unwrap_err()[0].diagnostic();
-    assert!(diagnostic.is_error());
-    assert_eq!(diagnostic.code.as_str(), "E0413");
-    assert_eq!(diagnostic.span.unwrap().to_string(), "t.csv:3:1");
+fn random_csv_files_are_refused_or_read_as_inspected() {
+    let pieces: [&[u8]; 24] = [
+        b",",
+        b",",
+        b"\n",
+        b"\n",
+        b"\r\n",
+        b"\"",
+        b"\"\"",
+        b"\"a,b\"",
+        b"1",
+        b"-2.5",
+        b"007",
+        b"NaN",
+        b"x",
+        b"\xc3\xa9",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b" ",
+        b"2026-01-01",
+        b"T10:00:00Z",
+        b"true",
+        b"\0",
+        b"1e400",
+        b"9223372036854775808",
+        b"\r",
+    ];
+    let (passed, count) = random_files("t.csv", &pieces, b"a,b\n1,", 1);
+    assert!(passed > 10 && passed < count, "{passed} of {count} passed");
+}
+
+#[test]
+fn random_json_files_are_refused_or_read_as_inspected() {
+    let pieces: [&[u8]; 16] = [
+        b"{\"a\": 1}\n",
+        b"{\"a\": \"x\", \"b\": [1]}\n",
+        b"{\"b\": null}\n",
+        b"\n",
+        b"{\"c\": 1e400}\n",
+        b"{\"a\": 1.5}\r\n",
+        b"{}\n",
+        b"{\"a\": true}\n",
+        b"{\"d\": \"2026-01-01\"}\n",
+        b"{\"d\": \"2026-01-01T00:00Z\"}\n",
+        b"{\"e\": 123456789012345678901}\n",
+        b"{\"\\u00e9\": \"\\ud83d\\ude00\"}\n",
+        b"{\"f\": \"\xff\"}\n",
+        b"[1]\n",
+        b"{\"f\"",
+        b" ",
+    ];
+    let (passed, count) = random_files("t.jsonl", &pieces, b"{\"a\": null, \"z\": 0}\n", 2);
+    assert!(passed > 10 && passed < count, "{passed} of {count} passed");
 }

@@ -1,7 +1,6 @@
 //! What is wrong with a source, for the caller to show as diagnostics. In: findings of the row readers.
 //! Out: [`SourceProblem`]s, at most one for each kind and column of a file, with the number of further rows like it.
 
-use crate::diagnostics::{Code, Diagnostic, Span};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -56,19 +55,6 @@ pub enum ProblemKind {
     Mismatch,
 }
 
-impl ProblemKind {
-    fn code(self) -> Code {
-        match self {
-            ProblemKind::Missing => Code::E0410,
-            ProblemKind::NoRows => Code::E0412,
-            ProblemKind::Value | ProblemKind::NonFinite => Code::E0413,
-            ProblemKind::DeclaredColumn => Code::E0414,
-            ProblemKind::DeclaredType => Code::E0106,
-            _ => Code::E0411,
-        }
-    }
-}
-
 impl fmt::Display for SourceProblem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", self.file)?;
@@ -106,24 +92,6 @@ impl SourceProblem {
             length: place.length,
             ..self
         }
-    }
-
-    /// The problem as the diagnostic that a user sees.
-    pub fn diagnostic(&self) -> Diagnostic {
-        let make = match self.kind {
-            ProblemKind::NoRows => Diagnostic::warning,
-            _ => Diagnostic::error,
-        };
-        let place = (self.line.unwrap_or(1), self.column.unwrap_or(1));
-        let span = Span::new(
-            self.file.as_str(),
-            place.0,
-            place.1,
-            self.length.unwrap_or(0),
-        );
-        make(self.kind.code(), &self.message)
-            .at(span)
-            .hint(&self.hint)
     }
 
     /// Says how many rows beside the one in the message have the same problem.
