@@ -202,9 +202,9 @@ fn a_cut_log_opens_and_goes_on() {
         .collect();
     let every = std::env::var_os("EQUIPOISE_EVERY_OFFSET").is_some();
     let near_an_end =
-        |cut: usize| cut % 47 == 0 && ends.range(cut.saturating_sub(1)..=cut + 1).next().is_some();
+        |cut: usize| cut.is_multiple_of(47) && ends.range(cut.saturating_sub(1)..=cut + 1).next().is_some();
     for cut in (bytes.len() - 64 * 1024..bytes.len())
-        .filter(|cut| every || cut % 701 == 0 || near_an_end(*cut))
+        .filter(|cut| every || cut.is_multiple_of(701) || near_an_end(*cut))
     {
         std::fs::remove_dir_all(folder.path()).unwrap();
         std::fs::create_dir(folder.path()).unwrap();

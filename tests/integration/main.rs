@@ -13,6 +13,10 @@ mod generate_shop;
 mod lineage_execution;
 mod operator_facts;
 mod operator_states;
+mod serve_events;
+mod serve_hostile;
+mod serve_ofrep;
+mod serve_support;
 mod sources;
 mod warehouse;
 

@@ -1,0 +1,343 @@
+//! Counts what the server does.
+//! In: events of the other modules. Out: Prometheus' text format. Counters are plain atomics; nothing is allocated to count.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use super::{State, lock};
+use crate::events::accept::Accepted;
+use crate::events::log::Health;
+use crate::flags::Reason;
+
+/// All counters.
+#[derive(Default)]
+pub struct Metrics {
+    requests: [RouteMetrics; Route::ALL.len()],
+    reasons: [AtomicU64; REASONS.len()],
+    events: AtomicU64,
+    quarantined: AtomicU64,
+    not_logged: AtomicU64,
+    connections_refused: AtomicU64,
+    reloads: AtomicU64,
+    reloads_failed: AtomicU64,
+}
+
+/// What a request was for, with few values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    Single,
+    Bulk,
+    Stream,
+    Events,
+    Documents,
+    Health,
+    Other,
+}
+
+impl Route {
+    const ALL: [Route; 7] = [
+        Route::Single,
+        Route::Bulk,
+        Route::Stream,
+        Route::Events,
+        Route::Documents,
+        Route::Health,
+        Route::Other,
+    ];
+
+    /// The route of a path.
+    pub fn of(path: &str) -> Route {
+        match path {
+            "/ofrep/v1/evaluate/flags" => Route::Bulk,
+            super::stream::PATH => Route::Stream,
+            "/v1/events" | "/v1/logs" => Route::Events,
+            "/healthz" | "/readyz" | "/metrics" => Route::Health,
+            "/flags.ufc.json" => Route::Documents,
+            path if path.starts_with("/ofrep/v1/evaluate/flags/") => Route::Single,
+            path if path.starts_with("/api/features/") => Route::Documents,
+            _ => Route::Other,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Route::Single => "evaluate",
+            Route::Bulk => "evaluate_bulk",
+            Route::Stream => "stream",
+            Route::Events => "events",
+            Route::Documents => "documents",
+            Route::Health => "health",
+            Route::Other => "other",
+        }
+    }
+}
+
+#[derive(Default)]
+struct RouteMetrics {
+    classes: [AtomicU64; CLASSES.len()],
+    buckets: [AtomicU64; BOUNDS.len()],
+    micros: AtomicU64,
+}
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+/// Upper bounds of the durations, in seconds.
+const BOUNDS: [f64; 8] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.25, 1.0];
+
+const REASONS: [Reason; 13] = [
+    Reason::Disabled,
+    Reason::PrerequisiteFailed,
+    Reason::ForcedUnit,
+    Reason::ForcedRule,
+    Reason::HeldOut,
+    Reason::OutsideSlot,
+    Reason::NotStarted,
+    Reason::NotAllocated,
+    Reason::Allocated,
+    Reason::Sticky,
+    Reason::RolledOut,
+    Reason::Static,
+    Reason::Default,
+];
+
+impl Metrics {
+    /// A request was answered.
+    pub fn request(&self, route: Route, status: StatusCode, duration: Duration) {
+        let metrics = &self.requests[route as usize];
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
+        add(&metrics.classes[class], 1);
+        let seconds = duration.as_secs_f64();
+        if let Some(bucket) = BOUNDS.iter().position(|bound| seconds <= *bound) {
+            add(&metrics.buckets[bucket], 1);
+        }
+        add(
+            &metrics.micros,
+            u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+        );
+    }
+
+    /// A flag was evaluated.
+    pub fn evaluation(&self, reason: Reason) {
+        if let Some(index) = REASONS.iter().position(|known| *known == reason) {
+            add(&self.reasons[index], 1);
+        }
+    }
+
+    /// Events were acknowledged.
+    pub fn events(&self, accepted: &Accepted) {
+        add(&self.events, accepted.events as u64);
+        add(&self.quarantined, accepted.quarantined as u64);
+    }
+
+    /// Assignments were answered and the log did not take them.
+    pub fn assignments_not_logged(&self, count: usize) {
+        add(&self.not_logged, count as u64);
+    }
+
+    /// There were too many connections.
+    pub fn connection_refused(&self) {
+        add(&self.connections_refused, 1);
+    }
+
+    /// The definitions were read again.
+    pub fn reload(&self, is_good: bool) {
+        add(
+            if is_good {
+                &self.reloads
+            } else {
+                &self.reloads_failed
+            },
+            1,
+        );
+    }
+
+    /// Everything in Prometheus' text format 0.0.4.
+    pub fn render(&self, state: &State) -> String {
+        let mut page = Page(String::with_capacity(8 << 10));
+        self.render_requests(&mut page);
+        page.head(
+            "equipoise_evaluations_total",
+            "counter",
+            "Flags evaluated, by what decided.",
+        );
+        for (reason, count) in REASONS.iter().zip(&self.reasons) {
+            page.line(
+                "equipoise_evaluations_total",
+                &format!("{{reason=\"{}\"}}", reason.code()),
+                get(count),
+            );
+        }
+        let own = [
+            (
+                "equipoise_events_total",
+                "Events acknowledged.",
+                get(&self.events),
+            ),
+            (
+                "equipoise_events_quarantined_total",
+                "Events acknowledged into quarantine.",
+                get(&self.quarantined),
+            ),
+            (
+                "equipoise_assignments_not_logged_total",
+                "Assignments the event log did not take.",
+                get(&self.not_logged),
+            ),
+            (
+                "equipoise_connections_refused_total",
+                "Connections over the limit.",
+                get(&self.connections_refused),
+            ),
+            (
+                "equipoise_reloads_total",
+                "Definitions taken.",
+                get(&self.reloads),
+            ),
+            (
+                "equipoise_reloads_failed_total",
+                "Definitions refused.",
+                get(&self.reloads_failed),
+            ),
+        ];
+        own.into_iter()
+            .for_each(|(name, help, value)| page.single(name, "counter", help, value));
+        render_log(state, &mut page);
+        page.0
+    }
+
+    fn render_requests(&self, page: &mut Page) {
+        let routes = || {
+            Route::ALL
+                .iter()
+                .map(|route| (route.name(), &self.requests[*route as usize]))
+        };
+        page.head(
+            "equipoise_http_requests_total",
+            "counter",
+            "Requests answered, by route and class of status.",
+        );
+        for (route, metrics) in routes() {
+            for (class, count) in CLASSES.iter().zip(&metrics.classes) {
+                let labels = format!("{{route=\"{route}\",status=\"{class}\"}}");
+                page.line("equipoise_http_requests_total", &labels, get(count));
+            }
+        }
+        page.head(
+            "equipoise_http_request_seconds",
+            "histogram",
+            "Time to an answer, by route.",
+        );
+        for (route, metrics) in routes() {
+            let mut below = 0;
+            for (bound, count) in BOUNDS.iter().zip(&metrics.buckets) {
+                below += get(count);
+                page.line(
+                    "equipoise_http_request_seconds_bucket",
+                    &format!("{{route=\"{route}\",le=\"{bound}\"}}"),
+                    below,
+                );
+            }
+            let all: u64 = metrics.classes.iter().map(get).sum();
+            let labels = format!("{{route=\"{route}\"}}");
+            page.line(
+                "equipoise_http_request_seconds_bucket",
+                &format!("{{route=\"{route}\",le=\"+Inf\"}}"),
+                all,
+            );
+            page.line(
+                "equipoise_http_request_seconds_sum",
+                &labels,
+                get(&metrics.micros) as f64 / 1e6,
+            );
+            page.line("equipoise_http_request_seconds_count", &labels, all);
+        }
+    }
+}
+
+fn render_log(state: &State, page: &mut Page) {
+    let counters = state.log.counters();
+    let totals = [
+        (
+            "equipoise_log_records_total",
+            "Records made durable.",
+            get(&counters.stored),
+        ),
+        (
+            "equipoise_log_duplicates_total",
+            "Records whose id was known.",
+            get(&counters.duplicates),
+        ),
+        (
+            "equipoise_log_commits_total",
+            "Calls of fdatasync.",
+            get(&counters.commits),
+        ),
+        (
+            "equipoise_log_bytes_total",
+            "Bytes made durable.",
+            get(&counters.bytes),
+        ),
+        (
+            "equipoise_log_refused_total",
+            "Batches refused because too much waited.",
+            get(&counters.refused),
+        ),
+    ];
+    totals
+        .into_iter()
+        .for_each(|(name, help, value)| page.single(name, "counter", help, value));
+    let is_ready = u64::from(state.log.health() == Health::Ready);
+    page.single(
+        "equipoise_log_ready",
+        "gauge",
+        "1 while records can be made durable.",
+        is_ready,
+    );
+    let sealed = state.log.sealed().len() as u64;
+    page.single(
+        "equipoise_log_segments_waiting",
+        "gauge",
+        "Closed segments that wait for rotation.",
+        sealed,
+    );
+    let is_current = u64::from(lock(&state.problems).definitions.is_empty());
+    page.single(
+        "equipoise_definitions_current",
+        "gauge",
+        "0 while the files have an error and an older set is served.",
+        is_current,
+    );
+}
+
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        self.push(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn line(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        self.push(format_args!("{name}{labels} {value}\n"));
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        self.head(name, kind, help);
+        self.line(name, "", value);
+    }
+
+    fn push(&mut self, text: std::fmt::Arguments<'_>) {
+        self.0
+            .write_fmt(text)
+            .expect("writing into a string does not fail");
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}

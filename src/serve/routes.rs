@@ -1,0 +1,112 @@
+//! Which path is answered by what, and what holds for every request: the limit of requests under way, CORS, counting.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{Request, State as Shared};
+use axum::http::header::ORIGIN;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::routing::{get, post};
+
+use super::answer::{self, Answer};
+use super::metrics::Route;
+use super::{State, export, health, ingest, ofrep, stream};
+
+/// The router of the server.
+pub fn router(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/ofrep/v1/evaluate/flags/{key}", post(ofrep::single))
+        .route("/ofrep/v1/evaluate/flags", post(ofrep::bulk))
+        .route(stream::PATH, get(stream::open))
+        .route("/v1/events", post(ingest::events))
+        .route("/v1/logs", post(ingest::open_telemetry_logs))
+        .route("/flags.ufc.json", get(export::ufc))
+        .route("/api/features/{key}", get(export::growthbook))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(async || answer::error(StatusCode::NOT_FOUND, "there is nothing at this path"))
+        .layer(from_fn_with_state(state.clone(), around))
+        .with_state(state)
+}
+
+/// Around every request.
+async fn around(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Answer {
+    let started = Instant::now();
+    let route = Route::of(request.uri().path());
+    let is_from_browser =
+        request.headers().contains_key(ORIGIN) && !state.config.allowed_origin.is_empty();
+    let mut answer = if is_from_browser && request.method() == Method::OPTIONS {
+        preflight(request.headers())
+    } else {
+        limited(&state, route, request, next).await
+    };
+    if is_from_browser {
+        allow_origin(&state, answer.headers_mut());
+    }
+    state
+        .metrics
+        .request(route, answer.status(), started.elapsed());
+    answer
+}
+
+async fn limited(state: &State, route: Route, request: Request, next: Next) -> Answer {
+    // Whoever asks about health must be answered just when there is too much to do.
+    if route == Route::Health {
+        return next.run(request).await;
+    }
+    let under_way = InFlight::enter(state);
+    if under_way.number > state.config.in_flight {
+        return answer::too_many(1, "too many requests are under way");
+    }
+    next.run(request).await
+}
+
+/// Counts a request for as long as it lives, also when its connection breaks off.
+struct InFlight<'a> {
+    state: &'a State,
+    number: usize,
+}
+
+impl InFlight<'_> {
+    fn enter(state: &State) -> InFlight<'_> {
+        InFlight {
+            number: state.in_flight.fetch_add(1, Ordering::Relaxed) + 1,
+            state,
+        }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Fetch standard, "CORS protocol": browsers ask before they send JSON or a key.
+fn preflight(asked: &HeaderMap) -> Answer {
+    let mut answer = answer::empty(StatusCode::NO_CONTENT);
+    let headers = answer.headers_mut();
+    headers.insert(
+        "access-control-allow-methods",
+        HeaderValue::from_static("GET, POST"),
+    );
+    let wanted = asked.get("access-control-request-headers").cloned();
+    headers.insert(
+        "access-control-allow-headers",
+        wanted.unwrap_or(HeaderValue::from_static("content-type")),
+    );
+    headers.insert("access-control-max-age", HeaderValue::from_static("86400"));
+    answer
+}
+
+fn allow_origin(state: &State, headers: &mut HeaderMap) {
+    if let Ok(origin) = HeaderValue::from_str(&state.config.allowed_origin) {
+        headers.insert("access-control-allow-origin", origin);
+        let exposed = HeaderName::from_static("access-control-expose-headers");
+        headers.insert(exposed, HeaderValue::from_static("etag, retry-after"));
+    }
+}
