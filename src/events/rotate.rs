@@ -5,6 +5,12 @@
 //! are removed, finds those numbers when it tries again and leaves out what each table has.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use deltalake::DeltaTableError;
 
@@ -29,6 +35,76 @@ pub async fn rotate(log: &EventLog, tables: &mut EventTables) -> Result<u64, Rot
         }
     }
     Ok(moved)
+}
+
+/// Rotates in a thread of its own.
+pub struct Rotator {
+    log: Arc<EventLog>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Rotator {
+    /// Starts to move closed segments into the tables below `root`, telling `report` how each attempt went.
+    ///
+    /// # Errors
+    /// The folder cannot be created, or the thread not started.
+    pub fn start(
+        log: Arc<EventLog>,
+        root: &Path,
+        report: impl Fn(Result<u64, RotateError>) + Send + 'static,
+    ) -> io::Result<Rotator> {
+        let tables = EventTables::new(root, log.id())?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (own_log, own_stop) = (log.clone(), stop.clone());
+        let body = move || run(&own_log, tables, &runtime, &own_stop, report);
+        let thread = thread::Builder::new()
+            .name("event-rotation".to_string())
+            .spawn(body)?;
+        Ok(Rotator { log, stop, thread })
+    }
+
+    /// Shuts the log, moves what is left and ends the thread. What cannot be moved now stays for the next start.
+    pub fn finish(self) {
+        self.log.shut();
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.thread().unpark();
+        // A panic of the thread was printed when it happened.
+        let _ = self.thread.join();
+    }
+}
+
+/// How long a thread waits for segments before it looks whether it should stop.
+const WAIT: Duration = Duration::from_millis(200);
+/// How long it waits after a failure; the log keeps what was not moved.
+const PAUSE: Duration = Duration::from_secs(2);
+
+fn run(
+    log: &EventLog,
+    mut tables: EventTables,
+    runtime: &tokio::runtime::Runtime,
+    stop: &AtomicBool,
+    report: impl Fn(Result<u64, RotateError>),
+) {
+    loop {
+        let is_last = stop.load(Ordering::SeqCst);
+        if is_last || !log.wait_sealed(WAIT).is_empty() {
+            let moved = runtime.block_on(rotate(log, &mut tables));
+            let has_failed = moved.is_err();
+            report(moved);
+            if has_failed && !is_last {
+                // Whatever the failed attempt left half known is read again.
+                tables.forget();
+                thread::park_timeout(PAUSE);
+            }
+        }
+        if is_last {
+            return;
+        }
+    }
 }
 
 /// Why segments could not be moved.

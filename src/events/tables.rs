@@ -94,6 +94,11 @@ impl EventTables {
         delta.update_state().await
     }
 
+    /// Closes all tables; they are read again when they are needed.
+    pub fn forget(&mut self) {
+        self.open.clear();
+    }
+
     /// The folder of a table.
     pub fn folder(&self, table: Table) -> PathBuf {
         self.root.join(table.name())

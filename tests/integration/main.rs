@@ -3,6 +3,7 @@ mod drift_fuzz;
 mod drift_pairs;
 mod drift_project;
 mod events_accept;
+mod events_kill;
 mod events_log;
 mod events_rotate;
 mod flags_definitions;

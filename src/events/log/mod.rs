@@ -32,7 +32,7 @@ use self::seen::SeenIds;
 /// An open log. Dropping it commits what waits and joins its threads.
 pub struct EventLog {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     _lock: File,
 }
 
@@ -51,7 +51,7 @@ impl EventLog {
             recovered.sealed,
             recovered.log_id,
         ));
-        let threads = writer::start(&shared, recovered.next_segment)?;
+        let threads = Mutex::new(writer::start(&shared, recovered.next_segment)?);
         Ok(EventLog {
             shared,
             threads,
@@ -103,6 +103,17 @@ impl EventLog {
         self.shared.work.notify_one();
     }
 
+    /// Commits what waits, closes the open segment and ends the threads. Nothing is taken any more; closed segments can still be
+    /// read and discarded.
+    pub fn shut(&self) {
+        lock(&self.shared.queue).is_closing = true;
+        self.shared.work.notify_one();
+        for thread in lock(&self.threads).drain(..) {
+            // A panic of the thread was printed when it happened; there is nobody left to tell.
+            let _ = thread.join();
+        }
+    }
+
     /// Closed segments that were not discarded, oldest first.
     pub fn sealed(&self) -> Vec<SealedSegment> {
         lock(&self.shared.sealed).values().cloned().collect()
@@ -149,12 +160,7 @@ impl EventLog {
 
 impl Drop for EventLog {
     fn drop(&mut self) {
-        lock(&self.shared.queue).is_closing = true;
-        self.shared.work.notify_one();
-        for thread in self.threads.drain(..) {
-            // A panic of the thread was printed when it happened; there is nobody left to tell.
-            let _ = thread.join();
-        }
+        self.shut();
     }
 }
 

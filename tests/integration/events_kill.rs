@@ -1,0 +1,294 @@
+//! Kills the server with SIGKILL under load, again and again, and reads the tables back: every acknowledged event is in them, and
+//! no event is twice.
+//!
+//! The server is this test binary itself, started with [`CHILD`] set. `EQUIPOISE_KILLS` says how often it is killed (6 if
+//! not set); `EQUIPOISE_KILLS=200 cargo test kill_9 -- --nocapture` is the long run.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use equipoise::events::log::disk::RealDisk;
+use equipoise::events::log::{EventLog, LogConfig};
+use equipoise::events::record::SCHEMA_HASH;
+use equipoise::events::rotate::Rotator;
+use equipoise::events::schema::Table;
+use equipoise::project::Options;
+use equipoise::serve::folder::ProjectFolder;
+use equipoise::serve::keys::ApiKeys;
+use equipoise::serve::{ServeConfig, State, serve};
+use tokio::net::TcpListener;
+
+use crate::events_rotate::ids;
+
+const CHILD: &str = "EQUIPOISE_KILL_CHILD";
+const SENDERS: u64 = 4;
+const BATCH: u64 = 100;
+
+/// The server that is killed. As a test of its own it does nothing.
+#[test]
+fn kill_9_child() {
+    let Some(folder) = std::env::var_os(CHILD).map(PathBuf::from) else {
+        return;
+    };
+    let config = LogConfig {
+        segment_bytes: 512 << 10,
+        segment_age: Duration::from_millis(50),
+        ..LogConfig::new(folder.join("log"), SCHEMA_HASH)
+    };
+    let log = Arc::new(EventLog::open(config, Arc::new(RealDisk)).unwrap());
+    let definitions = Box::new(ProjectFolder::new(&folder, Options::default()));
+    let keys = ApiKeys::default();
+    let state =
+        Arc::new(State::new(ServeConfig::default(), definitions, log.clone(), keys).unwrap());
+    let rotator = Rotator::start(log, &folder.join("tables"), |moved| {
+        assert!(moved.is_ok(), "{moved:?}")
+    })
+    .unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        fs::write(folder.join("address.new"), address).unwrap();
+        fs::rename(folder.join("address.new"), folder.join("address")).unwrap();
+        let asked_to_stop = async {
+            // The parent closes the pipe to stop this process in an orderly way.
+            tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0; 1]))
+                .await
+                .unwrap()
+                .unwrap();
+        };
+        serve(listener, state, asked_to_stop).await;
+    });
+    rotator.finish();
+}
+
+#[test]
+fn kill_9_at_any_instant_loses_and_doubles_nothing() {
+    let kills: u64 = std::env::var("EQUIPOISE_KILLS").map_or(6, |count| count.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("project.yml"), "name: shop\n").unwrap();
+    let load = Arc::new(Load::default());
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| {
+            let load = load.clone();
+            std::thread::spawn(move || send(&load, sender))
+        })
+        .collect();
+    let (mut in_commit, mut up) = (0, Duration::ZERO);
+    for kill in 0..kills {
+        let mut child = start(folder.path());
+        load.go(wait_for_address(folder.path()));
+        let started = Instant::now();
+        // A fixed sequence that covers 5 to 400 ms.
+        pause(Duration::from_micros(
+            5_000 + (kill * 7_919 * 1_021) % 395_000,
+        ));
+        up += started.elapsed();
+        load.halt();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        in_commit += u64::from(has_unfinished_rotation(folder.path()));
+    }
+    let mut child = start(folder.path());
+    load.go(wait_for_address(folder.path()));
+    load.finish();
+    let sent: u64 = senders
+        .into_iter()
+        .map(|sender| sender.join().unwrap())
+        .sum();
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    check(folder.path(), sent);
+    let acknowledged = load.acknowledged.load(Ordering::SeqCst);
+    println!(
+        "{kills} kills, {in_commit} of them with rows of a segment partly in the tables; {sent} events sent, {acknowledged} \
+         acknowledged before a kill, {:.0} a second while the server was up; none lost, none twice",
+        acknowledged as f64 / up.as_secs_f64().max(0.001)
+    );
+}
+
+fn check(folder: &Path, sent: u64) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let counts = runtime.block_on(ids(folder, Table::Metric));
+    let twice = counts.values().filter(|count| **count != 1).count();
+    assert_eq!(twice, 0, "events are twice in the table");
+    assert_eq!(
+        counts.len() as u64,
+        sent,
+        "every event was acknowledged in the end"
+    );
+    let expected = |sender: u64| {
+        (0..)
+            .map(move |number| format!("{sender}-{number}"))
+            .take_while(|id| counts.contains_key(id))
+            .count()
+    };
+    assert_eq!(
+        (0..SENDERS).map(expected).sum::<usize>() as u64,
+        sent,
+        "an id is missing"
+    );
+    let quarantined = folder.join("tables").join(Table::Quarantine.name());
+    assert!(!quarantined.exists(), "something was put into quarantine");
+}
+
+/// Where the senders should send to, if anywhere.
+#[derive(Default)]
+struct Load {
+    address: Mutex<Option<SocketAddr>>,
+    is_ending: AtomicBool,
+    acknowledged: AtomicU64,
+}
+
+impl Load {
+    fn go(&self, address: SocketAddr) {
+        *self.address.lock().unwrap() = Some(address);
+    }
+
+    fn halt(&self) {
+        *self.address.lock().unwrap() = None;
+    }
+
+    /// The senders bring to an end what they began, and stop.
+    fn finish(&self) {
+        self.is_ending.store(true, Ordering::SeqCst);
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        *self.address.lock().unwrap()
+    }
+}
+
+/// Sends batch after batch, each until it is acknowledged; returns how many events that were.
+fn send(load: &Load, sender: u64) -> u64 {
+    let mut connection: Option<TcpStream> = None;
+    let mut next = 0;
+    while !load.is_ending.load(Ordering::SeqCst) {
+        let body = batch(sender, next);
+        while !post(load, &mut connection, &body) {
+            std::thread::yield_now();
+        }
+        load.acknowledged.fetch_add(BATCH, Ordering::SeqCst);
+        next += BATCH;
+    }
+    next
+}
+
+fn batch(sender: u64, from: u64) -> String {
+    let event = |number: u64| {
+        format!(
+            r#"{{"event_id":"{sender}-{number}","event_type":"metric","event_name":"paid","value":{number},"user_id":"u{number}","occurred_at":"2026-11-01T00:00:00Z","properties":{{"sku":"a-{number}","country":"DE"}}}}"#
+        )
+    };
+    format!(
+        "[{}]",
+        (from..from + BATCH)
+            .map(event)
+            .collect::<Vec<_>>()
+            .join(",")
+    )
+}
+
+/// One attempt; true when the answer was 200.
+fn post(load: &Load, connection: &mut Option<TcpStream>, body: &str) -> bool {
+    if connection.is_none() {
+        *connection = load
+            .address()
+            .and_then(|address| TcpStream::connect(address).ok());
+    }
+    let Some(stream) = connection else {
+        return false;
+    };
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let sent = stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(body.as_bytes()));
+    let answer = sent.and_then(|()| read_answer(stream));
+    match answer {
+        Ok(text) => text.starts_with("HTTP/1.1 200"),
+        Err(_) => {
+            *connection = None;
+            false
+        }
+    }
+}
+
+fn read_answer(stream: &mut TcpStream) -> std::io::Result<String> {
+    let mut text = String::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let read = stream.read(&mut chunk)?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        text.push_str(&String::from_utf8_lossy(&chunk[..read]));
+        // Answers are one small JSON object.
+        if text.contains("\r\n\r\n") && text.ends_with('}') {
+            return Ok(text);
+        }
+    }
+}
+
+fn start(folder: &Path) -> Child {
+    // Left by the process before.
+    let _ = fs::remove_file(folder.join("address"));
+    Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "events_kill::kill_9_child",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env(CHILD, folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn wait_for_address(folder: &Path) -> SocketAddr {
+    let start = Instant::now();
+    loop {
+        if let Ok(address) = fs::read_to_string(folder.join("address")) {
+            return address.parse().unwrap();
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "the server did not start"
+        );
+        pause(Duration::from_millis(2));
+    }
+}
+
+/// Whether a table holds rows of a segment that is still in the log: the process died between a commit and the removal.
+fn has_unfinished_rotation(folder: &Path) -> bool {
+    let commits = fs::read_dir(folder.join("tables/metric_event/_delta_log"))
+        .into_iter()
+        .flatten();
+    let newest = commits
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "json"))
+        .max();
+    let text = newest
+        .and_then(|path| fs::read_to_string(path).ok())
+        .unwrap_or_default();
+    let held: Option<u64> = text.lines().find_map(|line| {
+        let action: serde_json::Value = serde_json::from_str(line).ok()?;
+        action.pointer("/txn/version")?.as_u64()
+    });
+    held.is_some_and(|number| folder.join(format!("log/{number:020}.wal")).exists())
+}
+
+fn pause(duration: Duration) {
+    let (_sender, receiver) = mpsc::channel::<()>();
+    assert!(receiver.recv_timeout(duration).is_err());
+}
