@@ -8,7 +8,7 @@ use super::{
 use crate::flags::bucketing::Algorithm;
 use crate::flags::context::Type;
 use crate::flags::import::flagd::{FlagdFlags, FractionalVersion};
-use crate::flags::targeting::quoted;
+use crate::flags::targeting::{identifier, quoted};
 
 /// Carries a flag set over; `version` is the one that the flags have been evaluated with so far.
 pub fn from_flagd(body: &Json, version: FractionalVersion) -> Imported {
@@ -30,7 +30,15 @@ struct Carrier<'a> {
 enum Leaf {
     Variant(String),
     Default,
-    Rollout(Json),
+    Rollout(Rollout),
+}
+
+/// A split, and what units without an identifier get: flagd hashes them too.
+struct Rollout {
+    json: Json,
+    unit: String,
+    /// For no identifier and for an empty one; none is the default.
+    without: [Option<String>; 2],
 }
 
 impl Carrier<'_> {
@@ -119,13 +127,43 @@ impl Carrier<'_> {
                     return Err(format!("a branch gives `{name}`, which is no variant"));
                 }
                 Leaf::Variant(name) => rules.push(rule(&id, when, ("serve", json!(name)))),
-                Leaf::Rollout(rollout) => rules.push(rule(&id, when, ("rollout", rollout))),
+                Leaf::Rollout(rollout) => {
+                    rules.extend(self.split_rules(&id, when, rollout, &default))
+                }
             }
         }
         Ok(rules)
     }
 
-    fn fractional(&mut self, arguments: &[Json]) -> Result<Json, Refusal> {
+    /// The split for units that have an identifier; before it what the others get.
+    fn split_rules(
+        &mut self,
+        id: &str,
+        when: Option<String>,
+        rollout: Rollout,
+        default: &Json,
+    ) -> Vec<Json> {
+        let unit = identifier(&rollout.unit);
+        let mut rules = Vec::new();
+        let missing = [("missing", format!("{unit} IS NULL")), ("empty", format!("{unit} = ''"))];
+        for ((name, test), variant) in missing.into_iter().zip(rollout.without) {
+            let variant = variant.map_or_else(|| default.clone(), Json::from);
+            if variant.is_null() {
+                let text = format!(
+                    "without `{}` the value in the code counts there, and it is an error here",
+                    rollout.unit
+                );
+                self.draft.note(self.key, &text);
+                continue;
+            }
+            let tests: Vec<String> = when.iter().cloned().chain([test]).collect();
+            rules.push(rule(&format!("{id}.{name}"), all(&tests), ("serve", variant)));
+        }
+        rules.push(rule(id, when, ("rollout", rollout.json)));
+        rules
+    }
+
+    fn fractional(&mut self, arguments: &[Json]) -> Result<Rollout, Refusal> {
         let (salt, unit, entries) = match arguments {
             [Json::Array(_), ..] => (self.key.to_owned(), "targetingKey".to_owned(), arguments),
             [first, entries @ ..] if self.version == FractionalVersion::Two => {
@@ -156,9 +194,33 @@ impl Carrier<'_> {
         if end == 0 || end > i32::MAX as u64 {
             return Err("its weights cannot be used".to_owned());
         }
-        Ok(
-            json!({"unit": self.draft.kind(&unit)?, "algorithm": algorithm.id(), "salt": salt, "buckets": end, "split": split}),
-        )
+        let variant = |bucket: u32| {
+            let has = |range: &Json| {
+                range[0].as_u64() <= Some(bucket.into())
+                    && Some(u64::from(bucket)) < range[1].as_u64()
+            };
+            split
+                .iter()
+                .find(|(_, ranges)| items(ranges).iter().any(has))
+                .map(|(name, _)| name.clone())
+        };
+        let hashed = |unit: &str| variant(algorithm.bucket_of(&salt, unit, end as u32).index);
+        // A variable alone that is missing is no value to hash; in a `cat` it is the text `null`.
+        let is_shorthand = matches!(arguments, [Json::Array(_), ..]);
+        let is_alone = arguments.first().is_some_and(|first| first.get("var").is_some());
+        let without = match (is_shorthand, is_alone) {
+            (true, _) => [None, None],
+            (false, true) => [None, hashed("")],
+            (false, false) => [hashed("null"), hashed("")],
+        };
+        let json = json!({
+            "unit": self.draft.kind(&unit)?,
+            "algorithm": algorithm.id(),
+            "salt": salt,
+            "buckets": end,
+            "split": split,
+        });
+        Ok(Rollout { json, unit, without })
     }
 
     /// Texts, the key of the flag, and one variable at the end.
@@ -200,8 +262,10 @@ impl Carrier<'_> {
             ("or", parts) => {
                 Ok(any(&self.conditions(parts)?).unwrap_or_else(|| "false".to_owned()))
             }
-            ("==" | "===", [left, right]) => self.equal(left, right),
-            ("!=" | "!==", [left, right]) => Ok(not_true(&self.equal(left, right)?)),
+            ("==" | "===", [left, right]) => self.equal(left, right, name == "==="),
+            ("!=" | "!==", [left, right]) => {
+                Ok(not_true(&self.equal(left, right, name == "!==")?))
+            }
             ("<" | "<=" | ">" | ">=", values) => self.ordered(name, values),
             ("in", [subject, Json::Array(values)]) => self.membership(subject, values),
             ("in", [Json::String(part), subject]) => {
@@ -228,14 +292,20 @@ impl Carrier<'_> {
         self.draft.attribute(name, kind)
     }
 
-    fn equal(&mut self, left: &Json, right: &Json) -> Result<String, Refusal> {
+    /// Loosely, a missing attribute equals zero and false.
+    fn equal(&mut self, left: &Json, right: &Json, is_strict: bool) -> Result<String, Refusal> {
         let (subject, value) = if left.is_object() { (left, right) } else { (right, left) };
         if value.is_null() {
             let name = variable(subject).ok_or_else(|| format!("the operand {subject}"))?;
             return Ok(format!("{} IS NULL", self.draft.any_attribute(name)?));
         }
         let (value, kind) = literal(value).ok_or_else(|| format!("the operand {value}"))?;
-        Ok(format!("{} = {value}", self.attribute(subject, kind)?))
+        let attribute = self.attribute(subject, kind)?;
+        Ok(match kind {
+            Type::Float if !is_strict => format!("coalesce({attribute}, 0) = {value}"),
+            Type::Boolean if !is_strict => format!("coalesce({attribute}, false) = {value}"),
+            _ => format!("{attribute} = {value}"),
+        })
     }
 
     /// A missing number counts as 0, as in JavaScript.

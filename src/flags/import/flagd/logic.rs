@@ -105,9 +105,9 @@ impl Logic<'_> {
             "var" => variable(at(0), at(1), data),
             "missing" => missing(values, data),
             "missing_some" => missing_some(at(0), at(1), data),
-            "==" => json!(is_loosely_same(at(0), at(1))),
+            "==" => json!(is_equal(at(0), at(1))),
             "===" => json!(is_same(at(0), at(1))),
-            "!=" => json!(!is_loosely_same(at(0), at(1))),
+            "!=" => json!(!is_equal(at(0), at(1))),
             "!==" => json!(!is_same(at(0), at(1))),
             "!" => json!(!truthy(at(0))),
             "!!" => json!(truthy(at(0))),
@@ -116,7 +116,7 @@ impl Logic<'_> {
             ">" => json!(is_ordered(values, Ordering::is_gt)),
             ">=" => json!(is_ordered(values, Ordering::is_ge)),
             "in" => json!(contains(at(1), at(0))),
-            "cat" => json!(values.iter().map(text_or_nothing).collect::<String>()),
+            "cat" => json!(values.iter().map(javascript::text).collect::<String>()),
             "substr" => substring(at(0), at(1), at(2)),
             "merge" => values.iter().flat_map(|value| as_list(value).into_owned()).collect(),
             "log" => at(0).clone(),
@@ -202,6 +202,15 @@ fn as_list(value: &Json) -> std::borrow::Cow<'_, [Json]> {
 /// As in JavaScript, except that an empty list is false.
 fn truthy(value: &Json) -> bool {
     is_truthy(value) && !value.as_array().is_some_and(Vec::is_empty)
+}
+
+/// JavaScript's `==`, except that null equals zero and false: what both of flagd's packages do.
+fn is_equal(left: &Json, right: &Json) -> bool {
+    match (left, right) {
+        (Json::Null, other @ (Json::Number(_) | Json::Bool(_)))
+        | (other @ (Json::Number(_) | Json::Bool(_)), Json::Null) => number(other) == 0.0,
+        _ => is_loosely_same(left, right),
+    }
 }
 
 fn variable(path: &Json, default: &Json, data: &Json) -> Json {
