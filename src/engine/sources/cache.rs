@@ -2,12 +2,13 @@
 //! folder, under a key made of path, size, times and options. A cache that cannot be read or written only costs time.
 
 use super::declared::ColumnType;
+use super::files::FileState;
 use super::infer::Candidates;
 use super::{Format, SourceFile, SourceFiles};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, Metadata};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// To be raised when the meaning of the facts changes, such as a rule of inference.
 const FORMAT: u32 = 1;
@@ -61,33 +62,16 @@ fn entry_path(
     declared: &[(String, Option<ColumnType>)],
     file: &SourceFile,
 ) -> Option<PathBuf> {
-    let metadata = fs::metadata(&file.path).ok()?;
-    let modified = metadata.modified().ok()?;
-    let age = SystemTime::now()
-        .duration_since(modified)
-        .unwrap_or_default();
-    if age < TOO_FRESH {
+    let state = FileState::of(&file.path).ok()?;
+    if state.age() < TOO_FRESH {
         return None;
     }
-    let path = fs::canonicalize(&file.path).ok()?;
-    let identity = (path, metadata.len(), modified, change_of(&metadata));
+    let identity = (fs::canonicalize(&file.path).ok()?, state);
     let key = format!(
         "{FORMAT} {identity:?} {format:?} {:?} {declared:?}",
         source.csv
     );
     Some(folder.join(format!("{}.json", blake3::hash(key.as_bytes()).to_hex())))
-}
-
-/// Inode and time of change: a file put in another's place, or with its time set back, is another file.
-#[cfg(unix)]
-fn change_of(metadata: &Metadata) -> (u64, i64, i64) {
-    use std::os::unix::fs::MetadataExt;
-    (metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
-}
-
-#[cfg(not(unix))]
-fn change_of(_: &Metadata) -> (u64, i64, i64) {
-    (0, 0, 0)
 }
 
 fn load(entry: &Path) -> Option<FileFacts> {

@@ -4,9 +4,10 @@
 use super::problems::{ProblemKind, SourceProblem};
 use super::{Format, SourceFile, SourceFiles};
 use globset::{GlobBuilder, GlobMatcher};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Cursor, Read};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 use walkdir::WalkDir;
 
 /// The files of a source; at least one.
@@ -239,15 +240,54 @@ fn describe(root: &Path, path: &Path) -> Result<SourceFile, SourceProblem> {
         .collect::<PathBuf>()
         .display()
         .to_string();
-    match path.metadata() {
-        Ok(metadata) => Ok(SourceFile {
+    match FileState::of(path) {
+        Ok(state) => Ok(SourceFile {
             name,
             path: path.to_path_buf(),
             rows: 0,
-            bytes: metadata.len(),
+            bytes: state.bytes,
+            state,
         }),
         Err(error) => Err(unreadable(&name, &error)),
     }
+}
+
+/// What tells whether a file is still the one that was inspected, without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileState {
+    bytes: u64,
+    modified: SystemTime,
+    change: (u64, i64, i64),
+}
+
+impl FileState {
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let metadata = path.metadata()?;
+        Ok(Self {
+            bytes: metadata.len(),
+            modified: metadata.modified()?,
+            change: change_of(&metadata),
+        })
+    }
+
+    /// Since the last change; zero for a time in the future.
+    pub(super) fn age(&self) -> Duration {
+        SystemTime::now()
+            .duration_since(self.modified)
+            .unwrap_or_default()
+    }
+}
+
+/// Inode and time of change: a file put in another's place, or with its time set back, is another file.
+#[cfg(unix)]
+fn change_of(metadata: &Metadata) -> (u64, i64, i64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn change_of(_: &Metadata) -> (u64, i64, i64) {
+    (0, 0, 0)
 }
 
 pub(super) fn unreadable(name: &str, error: &io::Error) -> SourceProblem {

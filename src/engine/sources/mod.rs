@@ -122,4 +122,5 @@ pub struct SourceFile {
     pub rows: u64,
     /// Of the file as it is, possibly compressed.
     pub bytes: u64,
+    pub(crate) state: files::FileState,
 }

@@ -6,6 +6,7 @@ use super::declared::ColumnType;
 use super::files::unreadable;
 use super::inspect::{Declared, missing_columns};
 use super::problems::{ProblemKind, SourceProblem};
+use super::provider::check_unchanged;
 use super::{SourceFile, SourceFiles, SourceTable};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
@@ -220,8 +221,10 @@ fn can_become(found: &DataType, wanted: ColumnType) -> bool {
     }
 }
 
-/// A listing of exactly these files, read with exactly this schema.
+/// A listing of exactly these files, read with exactly this schema. That a file changes later goes unnoticed until the
+/// next inspection, unless its footer no longer fits.
 pub(super) fn provider(table: &SourceTable) -> Result<Arc<dyn TableProvider>> {
+    table.files.iter().try_for_each(check_unchanged)?;
     let urls = table
         .files
         .iter()

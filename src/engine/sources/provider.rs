@@ -3,7 +3,8 @@
 
 use super::builders::ColumnBuilder;
 use super::declared::ColumnType;
-use super::problems::{Problems, SourceProblem};
+use super::files::FileState;
+use super::problems::Problems;
 use super::rows::{Row, Wanted, read};
 use super::{CsvOptions, Format, SourceFile, SourceFiles, SourceTable, parquet_files};
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
@@ -145,6 +146,7 @@ impl Partition {
             csv: &self.csv,
         };
         for file in &self.files {
+            check_unchanged(file)?;
             let mut problems = Problems::default();
             let mut outcome = Ok(true);
             read(self.format, file, wanted, &mut problems, &mut |_, row| {
@@ -154,12 +156,13 @@ impl Partition {
                 });
                 matches!(outcome, Ok(true))
             });
+            check_unchanged(file)?;
             // Nobody listens any more, for example after a LIMIT.
             if !outcome? {
                 return Ok(());
             }
             if let Some(problem) = problems.into_list().into_iter().next() {
-                return Err(failed(&problem));
+                return Err(DataFusionError::Execution(problem.to_string()));
             }
         }
         if let Some(batch) = batches.rest()? {
@@ -170,8 +173,15 @@ impl Partition {
     }
 }
 
-fn failed(problem: &SourceProblem) -> DataFusionError {
-    DataFusionError::Execution(problem.to_string())
+/// The rows must be those whose content hash the table goes by, so a file that changed after its inspection is no good.
+pub(super) fn check_unchanged(file: &SourceFile) -> Result<()> {
+    match FileState::of(&file.path)? == file.state {
+        true => Ok(()),
+        false => Err(DataFusionError::Execution(format!(
+            "`{}` changed after it was inspected; run again",
+            file.name
+        ))),
+    }
 }
 
 /// Collects rows into batches.
