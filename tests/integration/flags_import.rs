@@ -79,7 +79,7 @@ fn flagd_flags_are_carried_over_in_both_versions() {
                     comparison.check(
                         flag,
                         "",
-                        &case["context"],
+                        &Value::Object(context.clone()),
                         Some(theirs).filter(|value| !value.is_null()),
                     );
                 }
