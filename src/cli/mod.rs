@@ -13,6 +13,7 @@ mod options;
 mod output;
 mod progress;
 mod query;
+mod serve;
 
 use clap::{Parser, Subcommand};
 
@@ -55,6 +56,8 @@ enum Command {
     Sql(query::Sql),
     /// Write the raw logs and definitions of a made-up online shop with known true effects
     Generate(generate::Generate),
+    /// Answer feature flags and take events over HTTP, until SIGTERM
+    Serve(serve::Serve),
     /// Start a new project in a folder
     Init(init::Init),
     /// Say which project, target, warehouse and versions are in use
@@ -105,6 +108,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Show(show) => query::show(&common, &show).await,
         Command::Sql(sql) => query::sql(&common, &sql).await,
         Command::Generate(generate) => generate::run(&generate),
+        Command::Serve(serve) => serve::run(&common, &serve).await,
         Command::Init(init) => init::run(&init),
         Command::Debug => debug::run(&common).await,
         Command::Clean(clean) => clean::run(&common, &clean),

@@ -1,5 +1,5 @@
 //! Definitions from a project folder.
-//! In: a folder with a project file, flags in the experiment paths and in `flags/`, the tracking plan in `events/`. Out: what
+//! In: a folder with a project file, flags in its flag paths, the tracking plan in `events/`. Out: what
 //! [`Definitions`] asks for. Reading YAML is left to `project` and `flags::spec`, soundness to `flags::resolve`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,13 +8,19 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+use chrono::Utc;
+use serde_json::json;
+
 use super::definitions::{Definitions, Exports, Loaded};
 use super::lock;
+use super::logs::{Severity, log};
 use crate::diagnostics::{Checked, Code, Diagnostic, Render, Span, render};
 use crate::events::plan::{PlanProblem, TrackingPlan};
+use crate::flags::export::{Exported, to_growthbook, to_ufc};
 use crate::flags::spec::FlagsFile;
 use crate::flags::{FlagSet, FlagSource, resolve};
-use crate::project::{Files, Folder, Options, load, yaml};
+use crate::project::{Files, Folder, Options, Project, load, yaml};
 
 /// The folder of a project.
 pub struct ProjectFolder {
@@ -27,9 +33,7 @@ pub struct ProjectFolder {
 impl ProjectFolder {
     /// Nothing is read yet.
     pub fn new(root: impl Into<PathBuf>, options: Options) -> ProjectFolder {
-        let folders = ["events", "experiments", "flags", "metrics"]
-            .map(str::to_string)
-            .into();
+        let folders = ["events", "flags"].map(str::to_string).into();
         ProjectFolder {
             files: Folder::new(root),
             options,
@@ -41,9 +45,11 @@ impl ProjectFolder {
 /// The flags of a project and the texts they were read from.
 pub struct FolderFlags {
     pub flags: FlagSet,
-    /// By path, for diagnostics.
-    pub texts: Texts,
-    /// Where the project file says that metrics and experiments are.
+    /// The text of each file with flags.
+    files: Texts,
+    /// Every text of the project, for diagnostics.
+    texts: Texts,
+    /// Where the project file says that flags are.
     folders: Vec<String>,
 }
 
@@ -52,43 +58,40 @@ type Texts = BTreeMap<Arc<str>, Arc<str>>;
 /// Reads and checks the flags of a project.
 pub fn load_flags(files: &dyn Files, options: &Options) -> Checked<FolderFlags> {
     let project = load(files, options);
-    let mut diagnostics = Vec::new();
-    let mut flag_files: Texts = project
-        .value
-        .flag_files
-        .into_iter()
-        .map(|file| (file.path, file.text))
-        .collect();
-    read_folder(files, "flags", &mut flag_files, &mut diagnostics);
-    let mut sources = Vec::new();
-    for (file, text) in &flag_files {
-        sources.extend(read_source(file, text, &mut diagnostics));
-    }
-    let resolved = resolve(&sources);
+    let (project, mut diagnostics) = (project.value, project.diagnostics);
     // A broken model is the build's affair: flags are served on.
-    let of_flags = |one: &Diagnostic| {
+    diagnostics.retain(|one| {
         one.span
             .as_ref()
-            .is_none_or(|span| !span.file.ends_with(".sql"))
-    };
-    diagnostics.extend(project.diagnostics.into_iter().filter(of_flags));
+            .is_none_or(|span| is_of_flags(&span.file, &project))
+    });
+    let mut sources = Vec::new();
+    for file in &project.flag_files {
+        match yaml::typed::<FlagsFile>(&file.path, &file.text) {
+            Ok(spec) => sources.push(FlagSource {
+                file: file.path.clone(),
+                spec,
+            }),
+            Err(diagnostic) => diagnostics.push(*diagnostic),
+        }
+    }
+    let resolved = resolve(&sources);
     diagnostics.extend(resolved.diagnostics);
-    let mut texts = project.value.texts;
-    texts.extend(flag_files);
-    let spec = project.value.spec;
-    let folders = spec
-        .metric_paths
-        .into_iter()
-        .chain(spec.experiment_paths)
-        .collect();
-    Checked::with(
-        FolderFlags {
-            flags: resolved.value,
-            texts,
-            folders,
-        },
-        diagnostics,
-    )
+    let flags = FolderFlags {
+        flags: resolved.value,
+        files: project
+            .flag_files
+            .into_iter()
+            .map(|file| (file.path, file.text))
+            .collect(),
+        texts: project.texts,
+        folders: project.spec.flag_paths,
+    };
+    Checked::with(flags, diagnostics)
+}
+
+fn is_of_flags(file: &str, project: &Project) -> bool {
+    project.flag_files.iter().any(|flags| &*flags.path == file) || !file.contains('/')
 }
 
 impl Definitions for ProjectFolder {
@@ -107,6 +110,7 @@ impl Definitions for ProjectFolder {
         let checked = load_flags(&self.files, &self.options);
         let FolderFlags {
             flags,
+            files,
             mut texts,
             folders,
         } = checked.value;
@@ -114,12 +118,12 @@ impl Definitions for ProjectFolder {
         let mut diagnostics = checked.diagnostics;
         let mut plans = Texts::new();
         read_folder(&self.files, "events", &mut plans, &mut diagnostics);
-        let plan = TrackingPlan::read(plans.iter().map(|(path, text)| (&**path, &**text)))
-            .unwrap_or_else(|problems| {
-                diagnostics.extend(problems.into_iter().map(plan_diagnostic));
-                TrackingPlan::default()
-            });
-        let version = version_of(texts.iter().filter(|(path, _)| is_yaml(path)).chain(&plans));
+        let read = TrackingPlan::read(plans.iter().map(|(path, text)| (&**path, &**text)));
+        let plan = read.unwrap_or_else(|problems| {
+            diagnostics.extend(problems.into_iter().map(plan_diagnostic));
+            TrackingPlan::default()
+        });
+        let version = version_of(files.iter().chain(&plans));
         texts.extend(plans);
         if diagnostics.iter().any(Diagnostic::is_error) {
             let errors = diagnostics
@@ -129,12 +133,39 @@ impl Definitions for ProjectFolder {
                 .map(|diagnostic| render(diagnostic, &texts, Render::Plain))
                 .collect());
         }
+        let exports = exports(&flags);
         Ok(Loaded {
             flags,
             plan,
             version,
-            exports: Exports::default(),
+            exports,
         })
+    }
+}
+
+/// Flags that a format cannot express are missing in its document, and told in the log.
+fn exports(flags: &FlagSet) -> Exports {
+    let now = Utc::now();
+    let ufc = to_ufc(flags, "production", &now.to_rfc3339());
+    let growthbook = to_growthbook(flags, now);
+    for (format, exported) in [("UFC", &ufc), ("GrowthBook", &growthbook)] {
+        for left_out in &exported.report {
+            let attributes = [
+                ("format", json!(format)),
+                ("feature_flag.key", json!(left_out.flag)),
+                ("reason", json!(left_out.reason)),
+            ];
+            log(
+                Severity::Warn,
+                "a flag cannot be expressed in another system's format",
+                attributes,
+            );
+        }
+    }
+    let bytes = |exported: Exported| Some(Bytes::from(exported.document.to_string()));
+    Exports {
+        ufc: bytes(ufc),
+        growthbook: bytes(growthbook),
     }
 }
 
@@ -181,47 +212,6 @@ fn read_folder(
 
 fn is_yaml(path: &str) -> bool {
     path.ends_with(".yml") || path.ends_with(".yaml")
-}
-
-/// Sections that make a file one of flags; others hold only metrics.
-const SECTIONS: [&str; 5] = ["contexts", "holdouts", "layers", "flags", "experiments"];
-
-fn read_source(
-    file: &Arc<str>,
-    text: &str,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<FlagSource> {
-    let parsed = yaml::parse(file, text);
-    if parsed.has_errors() {
-        diagnostics.extend(parsed.diagnostics);
-        return None;
-    }
-    if SECTIONS
-        .iter()
-        .all(|section| parsed.value.get(section).is_none())
-    {
-        return None;
-    }
-    match serde_saphyr::from_str::<FlagsFile>(text) {
-        Ok(spec) => Some(FlagSource {
-            file: file.clone(),
-            spec,
-        }),
-        Err(error) => {
-            let place = error
-                .location()
-                .map(|at| Span::new(file.clone(), at.line() as u32, at.column() as u32, 1));
-            let message = error
-                .to_string()
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_string();
-            let span = place.unwrap_or_else(|| Span::file(file.clone()));
-            diagnostics.push(Diagnostic::error(Code::E0104, message).at(span));
-            None
-        }
-    }
 }
 
 fn plan_diagnostic(problem: PlanProblem) -> Diagnostic {

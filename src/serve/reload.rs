@@ -23,10 +23,11 @@ pub async fn watch(state: Arc<State>) {
             mark = settled_mark(&state).await;
             reload(&state).await;
         }
-        let served = state.served();
-        let now_epoch = served.epoch(Utc::now());
+        let now_epoch = state.served().epoch(Utc::now());
         if std::mem::replace(&mut epoch, now_epoch) != now_epoch {
-            announce(&state, &served.version);
+            // Documents for other systems hold the allocations of an instant.
+            reload(&state).await;
+            announce(&state, &state.served().version);
         }
     }
 }
