@@ -4,7 +4,9 @@ use chrono::{Duration, SecondsFormat};
 use semver::Version;
 use serde_json::{Map, Value as Json, json};
 
-use super::{Draft, Imported, Refusal, Variants, all, any, in_ranges, items, rule, text};
+use super::{
+    Draft, Imported, Refusal, Variants, all, any, in_ranges, items, rule, strict_version, text,
+};
 use crate::flags::context::{Type, parse_instant};
 use crate::flags::targeting::quoted;
 
@@ -211,9 +213,10 @@ fn one(draft: &mut Draft, test: &Json, kinds: &Kinds) -> Result<String, Refusal>
         ("GTE" | "GT" | "LTE" | "LT", Type::Float) => {
             format!("{attribute} {} {}", sign(operator), number(value)?)
         }
-        ("GTE" | "GT" | "LTE" | "LT", Type::Text) => {
-            format!("semver({attribute}) {} semver({})", sign(operator), quoted(text(value)?))
-        }
+        ("GTE" | "GT" | "LTE" | "LT", Type::Text) => strict_version(
+            &attribute,
+            &format!("semver({attribute}) {} semver({})", sign(operator), quoted(text(value)?)),
+        ),
         _ => return Err(format!("`{operator}` on the {kind} `{name}` has no counterpart")),
     })
 }

@@ -310,6 +310,11 @@ fn literals(values: &[Json]) -> Option<(String, Type)> {
         .then(|| (literals.into_iter().map(|(text, _)| text).collect::<Vec<_>>().join(", "), kind))
 }
 
+/// A version by the letter of SemVer: ours also reads `v1.2`, which other systems call no version.
+fn strict_version(attribute: &str, comparison: &str) -> String {
+    format!("regexp_like({attribute}, '^[0-9]+\\.[0-9]+\\.[0-9]+([-+]|$)') AND {comparison}")
+}
+
 /// Whether a bucket is in one of the ranges.
 fn in_ranges(bucket: &str, ranges: &[(u32, u32)]) -> String {
     let inside: Vec<String> = ranges

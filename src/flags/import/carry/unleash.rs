@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Draft, Imported, Refusal, all, any, items, not_true, rule, text};
+use super::{Draft, Imported, Refusal, all, any, items, not_true, rule, strict_version, text};
 use crate::flags::context::Type;
 use crate::flags::targeting::{identifier, quoted};
 
@@ -257,10 +257,10 @@ impl Carrier<'_> {
             }
             "SEMVER" => {
                 semver::Version::parse(value).map_err(|_| format!("`{value}` is no version"))?;
-                Ok(format!(
-                    "semver({}) {sign} semver({})",
-                    self.draft.attribute(name, Type::Text)?,
-                    quoted(value)
+                let attribute = self.draft.attribute(name, Type::Text)?;
+                Ok(strict_version(
+                    &attribute,
+                    &format!("semver({attribute}) {sign} semver({})", quoted(value)),
                 ))
             }
             _ => Err(format!("`{operator}` has no counterpart")),
