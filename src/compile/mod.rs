@@ -24,8 +24,11 @@ pub async fn compile(manifest: &Arc<Manifest>, graph: &Graph, analyzer: &Analyze
     let mut checked = Checked::new(Compiled::default());
     let metrics = checked.absorb(crate::metrics::resolve(manifest));
     let experiments = checked.absorb(crate::experiments::resolve(manifest, &metrics));
-    let flags = checked.absorb(domain::flags(manifest));
-    checked.diagnostics.extend(domain::unknown_flags(manifest, &flags));
+    let flags = domain::flags(manifest);
+    if !flags.has_errors() {
+        checked.diagnostics.extend(domain::unknown_flags(manifest, &flags.value));
+    }
+    let flags = checked.absorb(flags);
     let is_sound = !checked.has_errors();
     let domain = Arc::new(domain::Domain::new(metrics, experiments, flags, is_sound));
     for id in graph.order() {

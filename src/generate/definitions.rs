@@ -314,7 +314,7 @@ fn allocation_yaml(options: &GenerateOptions, allocation: &Allocation, index: us
     let rebucket = match index {
         0 => String::new(),
         _ => {
-            "        rebucket: {allow: ranges were tidied up while the experiment ran}\n".to_owned()
+            "        rebucket: allow(ranges were tidied up while the experiment ran)\n".to_owned()
         }
     };
     format!(

@@ -152,7 +152,10 @@ impl Job {
         let node = self.prepared.manifest.node(self.step.id);
         let outcome = match &node.kind {
             NodeKind::Test { .. } if self.step.action == Action::Reuse => Ok((Outcome::Reused, None)),
-            NodeKind::Test { settings, .. } => return (self.step.id, StepResult { elapsed: started.elapsed(), ..self.test(node, settings).await }),
+            NodeKind::Test { settings, .. } => {
+                let result = self.test(node, settings).await;
+                return (self.step.id, StepResult { elapsed: started.elapsed(), ..result });
+            }
             NodeKind::Seed => self.seed(node).await,
             _ => self.model(node).await,
         };
@@ -234,7 +237,8 @@ impl Job {
     }
 
     fn failure(&self, node: &Node, message: &str) -> Box<Diagnostic> {
-        let message = message.lines().next().unwrap_or(message);
+        // The engine says first in which step it failed, and then why.
+        let message = message.rsplit("caused by\n").next().unwrap_or(message).lines().next().unwrap_or(message);
         let diagnostic = Diagnostic::error(Code::E0801, format!("`{}` failed: {message}", node.name)).at(node.span.clone());
         let compiled = self.prepared.compiled_path(&node.path);
         Box::new(match node.kind {

@@ -66,6 +66,10 @@ impl Analyzer {
     pub async fn analyze(&self, sql: &str) -> Result<Analyzed, SqlError> {
         let statement = self.parse(sql)?;
         let plan = self.context.state().statement_to_plan(statement).await.map_err(|error| plan_error(sql, &error))?;
+        // Types are settled by the analyzer's rules; what does not fit together is found here and not when rows flow.
+        let state = self.context.state();
+        let settled = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {});
+        settled.map_err(|error| plan_error(sql, &error))?;
         let schema = Arc::new(plan.schema().as_arrow().clone());
         repeated_column(sql, &schema)?;
         Ok(Analyzed { volatile: volatile_functions(&plan), schema, plan })

@@ -1,0 +1,5 @@
+with users as (
+    select * from {{ ref('stg_shop__users') }}
+)
+
+select * from users

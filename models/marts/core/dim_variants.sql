@@ -1,0 +1,1 @@
+select * from {{ variant_definitions() }} as variants
