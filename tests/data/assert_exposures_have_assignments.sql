@@ -1,7 +1,4 @@
--- What was shown was assigned before, to the same variant. A lost assignment event leaves its exposures behind, so a few
--- are expected where the log is known to be broken; the experiment itself is judged invalid by its sample ratio.
-{{ config(severity='warn') }}
-
+-- What was shown was assigned before, to the same variant. Each row is an exposure without an assignment.
 with exposures as (
     select * from {{ ref('fact_exposures') }}
 ),
