@@ -47,6 +47,27 @@ pub fn aa_p_values(units: &[Unit], salts: u32, seed: u64, share: f64) -> Vec<f64
         .collect()
 }
 
+/// [`aa_p_values`] as a result.
+pub fn aa_resalted(units: &[Unit], salts: u32, seed: u64, share: f64) -> ResaltedComparisons {
+    if !is_share(share) || units.iter().any(|unit| !unit.value.is_finite()) {
+        return ResaltedComparisons::empty(Status::InvalidInput);
+    }
+    let p_values = aa_p_values(units, salts, seed, share);
+    let status = if p_values.is_empty() {
+        Status::InsufficientData
+    } else {
+        Status::Ok
+    };
+    ResaltedComparisons { p_values, status }
+}
+
+record! {
+    /// The p values of re-randomised comparisons.
+    pub struct ResaltedComparisons {
+        p_values: Vec<f64>,
+    }
+}
+
 record! {
     /// A verdict on p values of A/A comparisons.
     pub struct Calibration {

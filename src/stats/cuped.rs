@@ -7,7 +7,7 @@
 use super::double_double::DoubleDouble;
 use super::lift::{RelativeLift, relative_lift};
 use super::mean_tests::{Difference, MeanTest, interval, welch_t};
-use super::ratio::{arm_status, linearisation};
+use super::ratio::arm_status;
 use super::record::{Number, finite, record};
 use super::sample::{Moments, Sample, is_share};
 use super::status::Status;
@@ -99,19 +99,62 @@ pub fn adjusted_ratios(
         LinearisedRatio::of(control)?,
         LinearisedRatio::of(treatment)?,
     );
-    let all = LinearisedRatio::of(&control.concatenated(treatment))?;
-    let theta = match rule {
-        ThetaRule::Concatenated => quotient(all.cross, all.pre_square),
-        ThetaRule::WithinArms => quotient(
-            arms.0.cross / (control.n - 1.0) + arms.1.cross / (treatment.n - 1.0),
-            arms.0.pre_square / (control.n - 1.0) + arms.1.pre_square / (treatment.n - 1.0),
-        ),
+    let (theta, centre) = match rule {
+        ThetaRule::Concatenated => {
+            let all = LinearisedRatio::of(&control.concatenated(treatment))?;
+            (quotient(all.cross, all.pre_square), all.pre_ratio)
+        }
+        ThetaRule::WithinArms => {
+            let cross = arms.0.cross / (control.n - 1.0) + arms.1.cross / (treatment.n - 1.0);
+            let square =
+                arms.0.pre_square / (control.n - 1.0) + arms.1.pre_square / (treatment.n - 1.0);
+            (
+                quotient(cross, square),
+                common_pre_ratio(control, treatment),
+            )
+        }
     };
     Ok((
         theta,
-        arms.0.adjusted(control.n, theta, all.pre_ratio),
-        arms.1.adjusted(treatment.n, theta, all.pre_ratio),
+        arms.0.adjusted(control.n, theta, centre),
+        arms.1.adjusted(treatment.n, theta, centre),
     ))
+}
+
+/// The pre-period ratio over both arms; it shifts both adjusted means alike.
+fn common_pre_ratio(control: &Moments<4>, treatment: &Moments<4>) -> DoubleDouble {
+    let sum = |value: usize| control.mean[value] * control.n + treatment.mean[value] * treatment.n;
+    sum(2) / sum(3)
+}
+
+/// Relative effect of a CUPED-adjusted ratio over the unadjusted control ratio, with the exact gradient.
+pub fn cuped_ratio_rel_exact_gradient(
+    control: &Moments<4>,
+    treatment: &Moments<4>,
+    rule: ThetaRule,
+    alpha: f64,
+) -> RelativeLift {
+    match ratio_relative_parts(control, treatment, rule, alpha) {
+        Ok(lift) => lift,
+        Err(status) => RelativeLift::empty(arm_status(control.n, treatment.n, status)),
+    }
+}
+
+fn ratio_relative_parts(
+    control: &Moments<4>,
+    treatment: &Moments<4>,
+    rule: ThetaRule,
+    alpha: f64,
+) -> Result<RelativeLift, Status> {
+    let (theta, first, second) = adjusted_ratios(control, treatment, rule)?;
+    let linearised = LinearisedRatio::of(control)?;
+    let effect = second.mean - first.mean;
+    let weights = [-(linearised.ratio + effect) / linearised.ratio, theta];
+    let squares = weights[0].square() * linearised.square
+        + (weights[0] * weights[1] * linearised.cross).scaled(2.0)
+        + weights[1].square() * linearised.pre_square;
+    let control_variance = non_negative(squares / (control.n - 1.0)) / control.n;
+    relative_result(linearised.ratio, &first, &second, control_variance, alpha)
 }
 
 record! {
@@ -292,17 +335,9 @@ fn relative_parts(
     alpha: f64,
 ) -> Result<RelativeLift, Status> {
     let adjusted = Adjusted::of(control, treatment, rule)?;
-    let difference =
-        Difference::of(&adjusted.control, &adjusted.treatment).map_err(|faulty| faulty.status)?;
-    if !is_share(alpha) {
-        return Err(Status::InvalidInput);
-    }
     let baseline = control.mean[0];
     if baseline.high == 0.0 {
         return Err(Status::ZeroBaseline);
-    }
-    if difference.variance.high == 0.0 {
-        return Err(Status::ZeroVariance);
     }
     let effect = adjusted.treatment.mean - adjusted.control.mean;
     let slope = match gradient {
@@ -312,8 +347,35 @@ fn relative_parts(
     let weights = [slope, adjusted.theta];
     let control_variance =
         non_negative(control.form(&weights, &weights) / (control.n - 1.0)) / control.n;
-    let se = (control_variance + adjusted.treatment.variance_of_mean()).sqrt() / baseline.abs();
-    let lift = effect / baseline.abs();
+    relative_result(
+        baseline,
+        &adjusted.control,
+        &adjusted.treatment,
+        control_variance,
+        alpha,
+    )
+}
+
+/// The lift of adjusted arms over a baseline; `control_variance` is that of the control's part of the numerator.
+fn relative_result(
+    baseline: DoubleDouble,
+    control: &Sample,
+    treatment: &Sample,
+    control_variance: DoubleDouble,
+    alpha: f64,
+) -> Result<RelativeLift, Status> {
+    let difference = Difference::of(control, treatment).map_err(|faulty| faulty.status)?;
+    if !is_share(alpha) {
+        return Err(Status::InvalidInput);
+    }
+    if baseline.high == 0.0 {
+        return Err(Status::ZeroBaseline);
+    }
+    if difference.variance.high == 0.0 {
+        return Err(Status::ZeroVariance);
+    }
+    let se = (control_variance + treatment.variance_of_mean()).sqrt() / baseline.abs();
+    let lift = (treatment.mean - control.mean) / baseline.abs();
     let degrees = difference.welch_degrees();
     let tail = student::two_sided_tail(lift / se, degrees);
     let absolute = student::two_sided_tail(difference.effect / difference.variance.sqrt(), degrees);
@@ -343,21 +405,24 @@ struct LinearisedRatio {
 }
 
 impl LinearisedRatio {
+    /// With y - R d for the metric and x - P e for the pre-period, over the means of d and e: the divisions come last.
     fn of(moments: &Moments<4>) -> Result<Self, Status> {
-        let (ratio, post) = linearisation(moments.mean[0], moments.mean[1])?;
-        let (pre_ratio, pre) = linearisation(moments.mean[2], moments.mean[3])?;
+        let [_, denominator, _, pre_denominator] = moments.mean;
+        if denominator.high == 0.0 || pre_denominator.high == 0.0 {
+            return Err(Status::ZeroBaseline);
+        }
+        let ratio = moments.mean[0] / denominator;
+        let pre_ratio = moments.mean[2] / pre_denominator;
         let c = &moments.cross_products;
-        let block =
-            |left: &[DoubleDouble; 2], right: &[DoubleDouble; 2], row: usize, column: usize| {
-                left[0] * (c[row][column] * right[0] + c[row][column + 1] * right[1])
-                    + left[1] * (c[row + 1][column] * right[0] + c[row + 1][column + 1] * right[1])
-            };
+        let square = c[0][0] - ratio * (c[0][1].scaled(2.0) - ratio * c[1][1]);
+        let pre_square = c[2][2] - pre_ratio * (c[2][3].scaled(2.0) - pre_ratio * c[3][3]);
+        let cross = c[0][2] - pre_ratio * c[0][3] - ratio * (c[1][2] - pre_ratio * c[1][3]);
         Ok(Self {
             ratio,
             pre_ratio,
-            square: block(&post, &post, 0, 0),
-            cross: block(&post, &pre, 0, 2),
-            pre_square: block(&pre, &pre, 2, 2),
+            square: square / denominator.square(),
+            cross: cross / (denominator * pre_denominator),
+            pre_square: pre_square / pre_denominator.square(),
         })
     }
 

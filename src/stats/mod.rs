@@ -12,6 +12,7 @@ pub mod clusters;
 pub mod corrections;
 pub mod cuped;
 pub mod cuped_multi;
+pub mod distributions;
 pub mod double_double;
 pub mod exact_sum;
 pub mod gamma;

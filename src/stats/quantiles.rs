@@ -248,6 +248,11 @@ fn z_of_outer_interval() -> f64 {
     normal::upper_quantile(0.025)
 }
 
+/// The unit variance of a quantile of n independent events whose outer interval was read at a sample size of `n_star`.
+pub fn quantile_unit_variance(q_lower: f64, q_upper: f64, n_events: f64, n_star: f64) -> f64 {
+    iid_unit_variance(q_lower, q_upper, n_star / n_events * (n_events - 1.0)).value()
+}
+
 /// `degrees ((U - L) / (2z))^2`: with n - 1 for n, as for any variance of a unit.
 fn iid_unit_variance(lower: f64, upper: f64, degrees: f64) -> DoubleDouble {
     (DoubleDouble::new(upper, -lower) / (2.0 * z_of_outer_interval())).square() * degrees

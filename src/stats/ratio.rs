@@ -92,7 +92,7 @@ impl RatioTest {
 
 /// The ratio of two means and its gradient (1, -R)/mean(x).
 #[inline]
-pub(crate) fn linearisation(
+fn linearisation(
     numerator: DoubleDouble,
     denominator: DoubleDouble,
 ) -> Result<(DoubleDouble, [DoubleDouble; 2]), Status> {

@@ -39,6 +39,8 @@ pub(super) enum Default {
     Number(f64),
     Flag(bool),
     Text(&'static str),
+    /// The argument may be left out and then holds nothing.
+    Nothing,
 }
 
 impl Kind {
