@@ -1,4 +1,5 @@
 mod conformance;
+mod docs;
 mod drift_fuzz;
 mod drift_pairs;
 mod drift_project;
@@ -18,6 +19,7 @@ mod serve_events;
 mod serve_hostile;
 mod serve_ofrep;
 mod serve_support;
+mod shop;
 mod sources;
 mod warehouse;
 
