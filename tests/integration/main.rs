@@ -1,3 +1,7 @@
+    RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().expect("a runtime"))
+    static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
+/// A runtime for tests that plan or run queries.
+fn runtime() -> &'static tokio::runtime::Runtime {
 mod conformance;
 mod docs;
 mod drift_fuzz;
@@ -21,10 +25,10 @@ mod serve_ofrep;
 mod serve_support;
 mod shop;
 mod sources;
+mod stats_peers;
+mod stats_properties;
+mod stats_sql;
+mod stats_sql_vectors;
+mod vectors;
 mod warehouse;
-
-/// A runtime for tests that plan or run queries.
-fn runtime() -> &'static tokio::runtime::Runtime {
-    static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
-    RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().expect("a runtime"))
 }
