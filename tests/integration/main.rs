@@ -1,7 +1,3 @@
-    RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().expect("a runtime"))
-    static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
-/// A runtime for tests that plan or run queries.
-fn runtime() -> &'static tokio::runtime::Runtime {
 mod conformance;
 mod docs;
 mod drift_fuzz;
@@ -31,4 +27,9 @@ mod stats_sql;
 mod stats_sql_vectors;
 mod vectors;
 mod warehouse;
+
+/// A runtime for tests that plan or run queries.
+fn runtime() -> &'static tokio::runtime::Runtime {
+    static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
+    RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().expect("a runtime"))
 }
