@@ -3,6 +3,8 @@
 
 mod duration;
 mod metric;
+pub mod plan;
+pub mod planned;
 mod resolve;
 pub mod sql;
 

@@ -16,7 +16,7 @@ use datafusion::error::Result;
 
 use super::kernel::{Assignment, NULL, Segments, Unit, scaled};
 use super::lanes::Lanes;
-use super::plan::MetricPlan;
+use crate::metrics::plan::MetricPlan;
 
 const UNKNOWN: u16 = u16::MAX;
 
@@ -76,9 +76,7 @@ pub fn is_decimal(data_type: &DataType) -> bool {
 
 /// Columns: unit key, time, name, values.
 pub fn event_batch(lanes: &Lanes, batch: &RecordBatch) -> Result<EventBatch> {
-    let names = codes(batch.column(2), |name| {
-        lanes.names.get(name).copied().unwrap_or(UNKNOWN)
-    })?;
+    let names = optional_codes(batch.column(2), |name| lanes.code(name.unwrap_or_default()))?;
     let values = batch.columns()[3..]
         .iter()
         .map(value_column)

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use super::lanes::Lanes;
-use super::plan::MetricPlan;
+use crate::metrics::plan::MetricPlan;
 use crate::stats::double_double::DoubleDouble;
 use crate::stats::state::{Accumulator, State};
 

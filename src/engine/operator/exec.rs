@@ -36,8 +36,8 @@ use super::cells::Cells;
 use super::kernel::{Kernel, Segments, Unit};
 use super::lanes::Lanes;
 use super::merge::Runs;
-use super::plan::MetricPlan;
 use super::states::{Filled, output_schema, state_rows};
+use crate::metrics::plan::MetricPlan;
 
 /// How the partitions of the children belong together.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,7 +102,7 @@ impl DisplayAs for MetricStatesExec {
             Layout::Hashed => "hashed".to_owned(),
             Layout::Clustered(buckets) => format!("clustered in {} buckets", buckets.len()),
         };
-        let (plan, segments) = (&self.plan, self.plan.segments.len());
+        let (plan, segments) = (&self.plan, self.plan.segment_sets().len());
         write!(
             out,
             "MetricStatesExec: experiments={}, metrics={}, segments={segments}, {layout}",

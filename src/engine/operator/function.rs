@@ -15,9 +15,9 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::exec::MetricStatesExec;
-use super::plan::MetricPlan;
 use super::sources::{operator, unit_key_function};
 use super::states::output_schema;
+use crate::metrics::plan::MetricPlan;
 
 /// Makes `metric_states` and `unit_key` known to a session.
 pub fn register(context: &SessionContext) {

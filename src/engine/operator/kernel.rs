@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 
 use super::cells::{Cells, UnitRow};
-use super::lanes::{Feed, Lanes, SECOND};
-use super::plan::{Aggregate, MetricPlan};
+use super::lanes::{Anchor, Feed, Lanes, SECOND, Window};
+use crate::metrics::plan::{Aggregate, ExperimentPlan, MetricPlan};
 
 /// Values up to here, once scaled to whole numbers, take the fast way: their products stay far below 2^53.
 const LARGEST_WHOLE: f64 = (1u64 << 24) as f64;
@@ -198,29 +198,58 @@ impl<'a> Kernel<'a> {
 
     /// Assignments whose windows hold the same events and are equally mature share one row.
     fn end_of_group(&self, unit: &Unit, firsts: &[First], start: usize) -> usize {
-        let time = firsts[start].assignment.time;
         let mut end = start + 1;
-        while end < firsts.len() && self.is_alike(unit, time, firsts[end].assignment.time) {
+        while end < firsts.len()
+            && self.is_alike(unit, &firsts[start].assignment, &firsts[end].assignment)
+        {
             end += 1;
         }
         end
     }
 
-    fn is_alike(&self, unit: &Unit, time: i64, other: i64) -> bool {
-        if time == other {
+    fn is_alike(&self, unit: &Unit, one: &Assignment, other: &Assignment) -> bool {
+        let (a, b) = (self.experiment(one), self.experiment(other));
+        if one.time == other.time && a.from == b.from && a.measured_until == b.measured_until {
             return true;
         }
         // Only assignments of one visit are worth comparing.
-        other - time <= 3600 * SECOND
+        let is_near = other.time - one.time <= 3600 * SECOND;
+        is_near
             && self
                 .lanes
                 .classes
                 .iter()
-                .all(|class| self.is_mature(*class, time) == self.is_mature(*class, other))
+                .all(|class| self.is_mature(*class, one.time) == self.is_mature(*class, other.time))
             && self.lanes.windows.iter().all(|window| {
-                edge(unit, time + window.start) == edge(unit, other + window.start)
-                    && edge(unit, time + window.end) == edge(unit, other + window.end)
+                self.events_in(unit, window, one) == self.events_in(unit, window, other)
             })
+    }
+
+    fn experiment(&self, assignment: &Assignment) -> &'a ExperimentPlan {
+        &self.plan.experiments[usize::from(assignment.experiment)]
+    }
+
+    /// The unit's events inside a window of an assignment.
+    fn events_in(
+        &self,
+        unit: &Unit,
+        window: &Window,
+        assignment: &Assignment,
+    ) -> std::ops::Range<usize> {
+        let experiment = self.experiment(assignment);
+        let (anchor, limit) = match window.anchor {
+            Anchor::Assignment => (assignment.time, experiment.measured_until),
+            Anchor::BeforeAssignment => (assignment.time, i64::MAX),
+            Anchor::BeforePeriod => (experiment.from, i64::MAX),
+        };
+        let end = window
+            .end
+            .map_or(limit, |end| anchor.saturating_add(end).min(limit));
+        let (start, end) = (
+            edge(unit, anchor.saturating_add(window.start)),
+            edge(unit, end),
+        );
+        start..end.max(start)
     }
 
     fn is_mature(&self, class: Option<i64>, time: i64) -> bool {
@@ -234,7 +263,7 @@ impl<'a> Kernel<'a> {
                     .excludes_crossed_over
         };
         if firsts.iter().any(|first| !excludes(first)) {
-            self.fill_lanes(unit, firsts[0].assignment.time);
+            self.fill_lanes(unit, &firsts[0].assignment);
             self.fill_row(firsts[0].assignment.time);
         }
         for first in firsts {
@@ -253,18 +282,16 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    /// Aggregates the unit's events over every window that starts from `time`.
-    fn fill_lanes(&mut self, unit: &Unit, time: i64) {
-        self.lane_values.fill(0.0);
+    /// Aggregates the unit's events over every window of an assignment.
+    fn fill_lanes(&mut self, unit: &Unit, assignment: &Assignment) {
+        for (value, lane) in self.lane_values.iter_mut().zip(&self.lanes.lanes) {
+            *value = lane.initial;
+        }
         let columns = self.is_scaled.len();
         for (window, feeds) in self.lanes.windows.iter().zip(&self.lanes.feeds) {
-            let range = edge(unit, time + window.start)..edge(unit, time + window.end);
-            for event in range {
-                let Some(feeds) = feeds.get(usize::from(unit.names[event])) else {
-                    continue;
-                };
+            for event in self.events_in(unit, window, assignment) {
                 let values = &unit.values[event * columns..(event + 1) * columns];
-                feeds
+                feeds[usize::from(unit.names[event])]
                     .iter()
                     .for_each(|feed| apply(&mut self.lane_values, feed, values));
             }
@@ -275,6 +302,9 @@ impl<'a> Kernel<'a> {
             .zip(&self.lanes.lanes)
             .zip(&self.scales)
         {
+            if *value == lane.initial {
+                *value = 0.0;
+            }
             if lane.at_least > 0 {
                 *value = f64::from(u8::from(*value >= f64::from(lane.at_least)));
             }
@@ -329,7 +359,10 @@ impl<'a> Kernel<'a> {
 fn lane_scales(lanes: &Lanes, is_scaled: &[bool]) -> Vec<f64> {
     let mut scales = vec![1.0; lanes.lanes.len()];
     for feed in lanes.feeds.iter().flatten().flatten() {
-        let takes_values = matches!(feed.aggregate, Aggregate::Sum | Aggregate::Max);
+        let takes_values = matches!(
+            feed.aggregate,
+            Aggregate::Sum | Aggregate::Max | Aggregate::Min
+        );
         let is_decimal = feed
             .value
             .is_some_and(|value| is_scaled[usize::from(value)]);
@@ -376,7 +409,8 @@ fn apply(lanes: &mut [f64], feed: &Feed, values: &[f64]) {
     match feed.aggregate {
         Aggregate::Sum if !is_null(value) => *lane += value,
         Aggregate::Count | Aggregate::Any if !is_null(value) => *lane += 1.0,
-        Aggregate::Max if !is_null(value) => *lane = lane.max(value),
+        Aggregate::Max if !is_null(value) => *lane = extreme(*lane, value, value > *lane),
+        Aggregate::Min if !is_null(value) => *lane = extreme(*lane, value, value < *lane),
         _ => {}
     }
 }
@@ -394,6 +428,16 @@ pub fn scaled(value: f64) -> f64 {
         whole
     } else {
         value * SCALE
+    }
+}
+
+/// The new extreme; a NaN stays, so that it is seen.
+#[inline]
+fn extreme(known: f64, value: f64, is_beyond: bool) -> f64 {
+    if is_beyond || value.is_nan() {
+        value
+    } else {
+        known
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::plan::{Aggregate, Maturity, Measure, MetricPlan};
+use crate::metrics::plan::{Aggregate, Maturity, Measure, MetricPlan, MetricStates};
 
 pub const SECOND: i64 = 1_000_000;
 
@@ -12,7 +12,7 @@ pub struct Lanes {
     /// Code of each event name that matters.
     pub names: HashMap<String, u16>,
     pub windows: Vec<Window>,
-    /// Aggregations per window and event code.
+    /// Aggregations per window and event code; the last code stands for every other event.
     pub feeds: Vec<Vec<Vec<Feed>>>,
     pub lanes: Vec<Lane>,
     pub metrics: Vec<MetricLanes>,
@@ -24,11 +24,23 @@ pub struct Lanes {
     known: Vec<(Measure, usize)>,
 }
 
-/// Microseconds from the first assignment, half-open.
+/// Half-open, in microseconds from its anchor.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Window {
+    pub anchor: Anchor,
     pub start: i64,
-    pub end: i64,
+    /// Without it, to the end of what is measured.
+    pub end: Option<i64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Anchor {
+    /// The unit's first assignment; ends with what the experiment measures.
+    Assignment,
+    /// The unit's first assignment, looking back.
+    BeforeAssignment,
+    /// The experiment's start, looking back.
+    BeforePeriod,
 }
 
 /// One event feeds one lane.
@@ -44,6 +56,8 @@ pub struct Feed {
 pub struct Lane {
     /// Count that makes [`Aggregate::Any`] true; 0 for other aggregates.
     pub at_least: u32,
+    /// What the aggregation starts from; a lane that stays there is 0.
+    pub initial: f64,
     pub cap: f64,
 }
 
@@ -67,36 +81,44 @@ impl Lanes {
             known: Vec::new(),
         };
         for metric in &plan.metrics {
-            let end = (metric.window_start + metric.window_length) * SECOND;
-            let window = compiled.window(Window {
-                start: metric.window_start * SECOND,
-                end,
-            });
-            let mut lanes: Vec<u16> = metric
-                .measures()
-                .map(|measure| compiled.lane(measure, window))
-                .collect();
-            if let Some(lookback) = metric.lookback {
-                let before = compiled.window(Window {
-                    start: -lookback * SECOND,
-                    end: 0,
-                });
-                lanes.extend(
-                    metric
-                        .measures()
-                        .map(|measure| compiled.lane(measure, before)),
-                );
-            }
-            let class = compiled.class((metric.maturity == Maturity::FullWindow).then_some(end));
-            compiled.metrics.push(MetricLanes {
-                lanes,
-                class,
-                offset: compiled.stride,
-            });
-            compiled.stride += metric.entries();
+            compiled.add(metric);
         }
         compiled.feeds = compiled.feeds();
         compiled
+    }
+
+    fn add(&mut self, metric: &MetricStates) {
+        let start = metric.window_start * SECOND;
+        let end = metric.window_length.map(|length| start + length * SECOND);
+        let window = self.window(Window {
+            anchor: Anchor::Assignment,
+            start,
+            end,
+        });
+        let mut lanes: Vec<u16> = metric
+            .measures()
+            .map(|measure| self.lane(measure, window))
+            .collect();
+        if let Some(lookback) = metric.lookback {
+            let anchor = if metric.lookback_before_period {
+                Anchor::BeforePeriod
+            } else {
+                Anchor::BeforeAssignment
+            };
+            let before = self.window(Window {
+                anchor,
+                start: -lookback * SECOND,
+                end: Some(0),
+            });
+            lanes.extend(metric.measures().map(|measure| self.lane(measure, before)));
+        }
+        let class = self.class(end.filter(|_| metric.maturity == Maturity::FullWindow));
+        self.metrics.push(MetricLanes {
+            lanes,
+            class,
+            offset: self.stride,
+        });
+        self.stride += metric.entries();
     }
 
     fn window(&mut self, window: Window) -> usize {
@@ -116,11 +138,21 @@ impl Lanes {
         {
             return known as u16;
         }
-        let next = self.names.len() as u16;
-        self.names.entry(measure.event.clone()).or_insert(next);
-        let is_any = measure.aggregate == Aggregate::Any;
+        if let Some(event) = &measure.event {
+            let next = self.names.len() as u16;
+            self.names.entry(event.clone()).or_insert(next);
+        }
         self.lanes.push(Lane {
-            at_least: if is_any { measure.at_least } else { 0 },
+            at_least: if measure.aggregate == Aggregate::Any {
+                measure.at_least
+            } else {
+                0
+            },
+            initial: match measure.aggregate {
+                Aggregate::Max => f64::NEG_INFINITY,
+                Aggregate::Min => f64::INFINITY,
+                _ => 0.0,
+            },
             cap: measure.cap.unwrap_or(f64::INFINITY),
         });
         self.known.push((measure.clone(), window));
@@ -128,7 +160,7 @@ impl Lanes {
     }
 
     fn feeds(&self) -> Vec<Vec<Vec<Feed>>> {
-        let mut feeds = vec![vec![Vec::new(); self.names.len()]; self.windows.len()];
+        let mut feeds = vec![vec![Vec::new(); self.names.len() + 1]; self.windows.len()];
         for (lane, (measure, window)) in self.known.iter().enumerate() {
             let value = measure.value.map(|value| value as u16);
             let feed = Feed {
@@ -136,9 +168,20 @@ impl Lanes {
                 aggregate: measure.aggregate,
                 value,
             };
-            feeds[*window][usize::from(self.names[&measure.event])].push(feed);
+            match &measure.event {
+                Some(event) => feeds[*window][usize::from(self.names[event])].push(feed),
+                None => feeds[*window].iter_mut().for_each(|feeds| feeds.push(feed)),
+            }
         }
         feeds
+    }
+
+    /// The code of an event's name; names that no measure asks for share one.
+    pub fn code(&self, name: &str) -> u16 {
+        self.names
+            .get(name)
+            .copied()
+            .unwrap_or(self.names.len() as u16)
     }
 }
 

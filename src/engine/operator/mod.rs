@@ -1,8 +1,8 @@
 //! The metric computation engine: one streaming merge over units fills the states of all experiments x variants x metrics x segments.
-//! In: a [`MetricPlan`] over a table of events and one of assignments. Out: one row of states per experiment, variant, metric and segment,
+//! In: a [`MetricPlan`](crate::metrics::plan::MetricPlan) over a table of events and one of assignments. Out: one row of states per experiment, variant, metric and segment,
 //! by the table function `metric_states`. What a metric is, and what follows from its states, is decided elsewhere.
 //!
-//! [`plan`] -> [`lanes`] (compiled) -> [`merge`] (units) -> [`kernel`] (one unit) -> [`cells`] (sums) -> [`states`] (rows);
+//! [`lanes`] (the plan compiled) -> [`merge`] (units) -> [`kernel`] (one unit) -> [`cells`] (sums) -> [`states`] (rows);
 //! [`exec`], [`sources`] and [`function`] hang it into DataFusion.
 
 mod batches;
@@ -13,15 +13,10 @@ mod function;
 mod kernel;
 mod lanes;
 mod merge;
-mod plan;
 mod sources;
 mod sql;
 mod states;
 
 pub use exec::{Layout, MetricStatesExec};
 pub use function::{MetricStatesTable, register};
-pub use plan::{
-    Aggregate, AssignmentSource, EventSource, ExperimentPlan, Maturity, Measure, MetricPlan,
-    MetricStates,
-};
 pub use sql::sql;

@@ -22,7 +22,7 @@ use super::batches::unit_keys;
 use super::exec::{Layout, MetricStatesExec};
 use super::facts::{ClusteredTable, RunFile, UNIT_KEY};
 use super::lanes::SECOND;
-use super::plan::MetricPlan;
+use crate::metrics::plan::{MetricPlan, MetricStates};
 
 pub async fn operator(state: &SessionState, plan: &Arc<MetricPlan>) -> Result<MetricStatesExec> {
     let events = Source::find(state, &plan.events.table, event_columns(plan)).await?;
@@ -45,6 +45,7 @@ struct SourceColumns<'a> {
     unit: &'a str,
     time: &'a str,
     others: Vec<&'a str>,
+    condition: Option<&'a str>,
 }
 
 fn event_columns(plan: &MetricPlan) -> SourceColumns<'_> {
@@ -55,6 +56,7 @@ fn event_columns(plan: &MetricPlan) -> SourceColumns<'_> {
         unit: &source.unit,
         time: &source.time,
         others: others.collect(),
+        condition: None,
     }
 }
 
@@ -68,6 +70,7 @@ fn assignment_columns(plan: &MetricPlan) -> SourceColumns<'_> {
         unit: &source.unit,
         time: &source.time,
         others: others.collect(),
+        condition: source.condition.as_deref(),
     }
 }
 
@@ -123,6 +126,7 @@ impl<'a> Source<'a> {
             unit: UNIT_KEY,
             time: self.columns.time,
             others: self.columns.others.clone(),
+            condition: self.columns.condition,
         };
         let plan = self.plan_over(state, Arc::new(table), &columns).await?;
         Ok(
@@ -220,21 +224,26 @@ impl Reach {
             .map(|experiment| experiment.to)
             .max()
             .unwrap_or(i64::MAX);
-        let lookbacks = plan
+        let until = plan
+            .experiments
+            .iter()
+            .map(|experiment| experiment.measured_until)
+            .max()
+            .unwrap_or(i64::MAX);
+        let before = plan
             .metrics
             .iter()
-            .map(|metric| metric.lookback.unwrap_or(0).max(-metric.window_start));
-        let ends = plan
-            .metrics
-            .iter()
-            .map(|metric| metric.window_start + metric.window_length);
-        let (before, after) = (
-            lookbacks.max().unwrap_or(0).max(0),
-            ends.max().unwrap_or(0).max(0),
-        );
+            .map(|metric| metric.lookback.unwrap_or(0).max(-metric.window_start))
+            .max();
+        let after = |metric: &MetricStates| {
+            metric
+                .window_length
+                .map_or(i64::MAX / SECOND, |length| metric.window_start + length)
+        };
+        let after = plan.metrics.iter().map(after).max().unwrap_or(0).max(0);
         let day = |micros: i64| micros.div_euclid(86_400 * SECOND);
-        let first = day(from.saturating_sub(before * SECOND));
-        let last = day(to.saturating_add(after * SECOND));
+        let first = day(from.saturating_sub(before.unwrap_or(0).max(0) * SECOND));
+        let last = day(to.saturating_add(after * SECOND).min(until).max(from));
         Reach {
             events: Days { first, last },
             assignments: Days {
@@ -271,8 +280,12 @@ fn projection(
     for (index, text) in columns.others.iter().enumerate() {
         selected.push(parse(text)?.alias(format!("c{index}")));
     }
+    let mut condition = unit.is_not_null().and(time.is_not_null());
+    if let Some(text) = columns.condition {
+        condition = condition.and(parse(text)?);
+    }
     LogicalPlanBuilder::from(scan)
-        .filter(unit.is_not_null().and(time.is_not_null()))?
+        .filter(condition)?
         .project(selected)?
         .build()
 }

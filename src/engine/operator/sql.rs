@@ -1,13 +1,14 @@
 //! The oracle: the same plan as plain SQL, metric by metric.
-//! In: a [`MetricPlan`]. Out: one query with the operator's columns. Slow and simple on purpose; cells without a unit have no row.
+//! In: a [`MetricPlan`]. Out: one query with the operator's columns, the state's fields apart. Slow and simple on purpose; it has
+//! rows for every experiment, metric and segment of the plan, asked for or not.
 
 use super::lanes::SECOND;
-use super::plan::{Aggregate, Maturity, Measure, MetricPlan, MetricStates};
+use crate::metrics::plan::{Aggregate, Maturity, Measure, MetricPlan, MetricStates};
 
 pub fn sql(plan: &MetricPlan) -> String {
     let mut parts = Vec::new();
     for (index, metric) in plan.metrics.iter().enumerate() {
-        for segment in &plan.segments {
+        for segment in &plan.segment_sets() {
             parts.push(states(plan, metric, index, segment));
         }
     }
@@ -46,11 +47,12 @@ assigned as (
     select {a_unit} as unit, {a_at} as at, cast({experiment} as varchar) as experiment_key, cast({variant} as varchar) as variant{segments}
     from {a_table} where {a_unit} is not null and {a_time} is not null
 ),
-planned (experiment_key, variant, position, starts, ends, excludes) as (values {planned}),
+planned (experiment_key, variant, position, starts, ends, measured_until, excludes) as (values {planned}),
 firsts as (
     select
         a.experiment_key, a.unit, min(a.at) as first_at, first_value(a.variant order by a.at, e.position) as variant,
-        count(distinct a.variant) > 1 as is_crossed_over, bool_or(e.excludes) as excludes{firsts}
+        count(distinct a.variant) > 1 as is_crossed_over, bool_or(e.excludes) as excludes,
+        min(e.starts) as starts, min(e.measured_until) as measured_until{firsts}
     from assigned as a
     inner join planned as e on e.experiment_key = a.experiment_key and e.variant = a.variant
     where a.at >= e.starts and a.at < e.ends
@@ -73,14 +75,16 @@ firsts as (
 
 fn planned(plan: &MetricPlan) -> String {
     let mut rows = Vec::new();
+    let instant = |micros: i64| format!("cast('{micros}' as bigint)");
     for experiment in &plan.experiments {
         for (position, variant) in experiment.variants.iter().enumerate() {
             rows.push(format!(
-                "({}, {}, {position}, cast('{}' as bigint), cast('{}' as bigint), {})",
+                "({}, {}, {position}, {}, {}, {}, {})",
                 text(&experiment.key),
                 text(variant),
-                experiment.from,
-                experiment.to,
+                instant(experiment.from),
+                instant(experiment.to),
+                instant(experiment.measured_until),
                 experiment.excludes_crossed_over
             ));
         }
@@ -90,15 +94,27 @@ fn planned(plan: &MetricPlan) -> String {
 
 /// One row per experiment and unit with the metric's numbers v0, v1, ...
 fn units(plan: &MetricPlan, metric: &MetricStates, index: usize) -> String {
-    let (start, end) = window(metric);
-    let mut numbers = Vec::new();
-    for measure in metric.measures() {
-        numbers.push(number(measure, start, end));
+    let start = metric.window_start * SECOND;
+    let end = metric.window_length.map(|length| start + length * SECOND);
+    let mut during = format!("e.at >= f.first_at + {start} and e.at < f.measured_until");
+    if let Some(end) = end {
+        during += &format!(" and e.at < f.first_at + {end}");
     }
+    let mut numbers: Vec<String> = metric
+        .measures()
+        .map(|measure| number(measure, &during))
+        .collect();
     if let Some(lookback) = metric.lookback {
-        metric
-            .measures()
-            .for_each(|measure| numbers.push(number(measure, -lookback * SECOND, 0)));
+        let anchor = if metric.lookback_before_period {
+            "f.starts"
+        } else {
+            "f.first_at"
+        };
+        let before = format!(
+            "e.at >= {anchor} - {} and e.at < {anchor}",
+            lookback * SECOND
+        );
+        numbers.extend(metric.measures().map(|measure| number(measure, &before)));
     }
     let numbers = each(&numbers, |position, number| {
         format!(", {number} as v{position}")
@@ -106,36 +122,27 @@ fn units(plan: &MetricPlan, metric: &MetricStates, index: usize) -> String {
     let segments = each(&plan.assignments.segments, |position, _| {
         format!(", f.segment_{position}")
     });
-    let earliest = metric
-        .lookback
-        .map_or(start, |lookback| start.min(-lookback * SECOND));
-    let is_mature = match metric.maturity {
-        Maturity::FullWindow => format!("f.first_at + {end} <= {}", plan.complete_through),
-        Maturity::Partial => "true".to_owned(),
+    let is_mature = match (metric.maturity, end) {
+        (Maturity::FullWindow, Some(end)) => {
+            format!("f.first_at + {end} <= {}", plan.complete_through)
+        }
+        _ => "true".to_owned(),
     };
     format!(
         "units_{index} as (
     select f.experiment_key, f.unit, f.variant, f.is_crossed_over, {is_mature} and not (f.is_crossed_over and f.excludes) as counts{segments}{numbers}
     from firsts as f
-    left join events as e on e.unit = f.unit and e.at >= f.first_at + {earliest} and e.at < f.first_at + {latest}
-    group by f.experiment_key, f.unit, f.variant, f.is_crossed_over, f.excludes, f.first_at{segments}
-)",
-        latest = end.max(0),
+    left join events as e on e.unit = f.unit
+    group by f.experiment_key, f.unit, f.variant, f.is_crossed_over, f.excludes, f.first_at, f.starts, f.measured_until{segments}
+)"
     )
 }
 
-fn window(metric: &MetricStates) -> (i64, i64) {
-    (
-        metric.window_start * SECOND,
-        (metric.window_start + metric.window_length) * SECOND,
-    )
-}
-
-fn number(measure: &Measure, start: i64, end: i64) -> String {
-    let inside = format!(
-        "e.name = {} and e.at >= f.first_at + {start} and e.at < f.first_at + {end}",
-        text(&measure.event)
-    );
+fn number(measure: &Measure, when: &str) -> String {
+    let inside = match &measure.event {
+        Some(event) => format!("e.name = {} and {when}", text(event)),
+        None => when.to_owned(),
+    };
     let value = measure
         .value
         .map_or("1.0".to_owned(), |value| format!("e.value_{value}"));
@@ -147,7 +154,8 @@ fn number(measure: &Measure, start: i64, end: i64) -> String {
             "case when count({taken}) >= {} then 1.0 else 0.0 end",
             measure.at_least.max(1)
         ),
-        Aggregate::Max => format!("greatest(coalesce(max({taken}), 0.0), 0.0)"),
+        Aggregate::Max => format!("coalesce(max({taken}), 0.0)"),
+        Aggregate::Min => format!("coalesce(min({taken}), 0.0)"),
     };
     match measure.cap {
         None => number,
@@ -167,10 +175,10 @@ fn states(plan: &MetricPlan, metric: &MetricStates, index: usize, segment: &[Str
     };
     let values: Vec<String> = segment
         .iter()
-        .map(|name| format!("coalesce(segment_{}, '(null)')", place(name)))
+        .map(|name| format!("coalesce(segment_{}, '(none)')", place(name)))
         .collect();
     let value = if values.is_empty() {
-        "''".to_owned()
+        "'all'".to_owned()
     } else {
         values.join(" || ' x ' || ")
     };
@@ -187,7 +195,7 @@ fn states(plan: &MetricPlan, metric: &MetricStates, index: usize, segment: &[Str
     }
     format!(
         "select
-    experiment_key, variant, {name} as metric, {segment} as segment, segment_value,
+    experiment_key, variant, {name} as metric_name, {segment} as segment_dimension, segment_value as segment,
     count(*) filter (where counts) as n, cast(0 as bigint) as nulls, cast(0 as bigint) as non_finite,
     count(*) filter (where is_crossed_over) as crossed_over,
     make_array({min}) as min, make_array({max}) as max, make_array({mean}) as mean, make_array({low}) as mean_low,
@@ -200,7 +208,7 @@ from (
 )
 group by experiment_key, variant, segment_value",
         name = text(&metric.name),
-        segment = text(&segment.join(" x ")),
+        segment = if segment.is_empty() { text("all") } else { text(&segment.join(" x ")) },
         min = list(&|v| format!("min(v{v}) filter (where counts)")),
         max = list(&|v| format!("max(v{v}) filter (where counts)")),
         mean = list(&|v| format!("coalesce(max(m{v}), 0.0)")),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{
-    ArrayRef, Float64Builder, Int64Builder, ListBuilder, StringBuilder,
+    ArrayRef, Float64Builder, Int64Builder, ListBuilder, StringBuilder, StructArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::record_batch::RecordBatch;
@@ -15,7 +15,8 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use super::cells::Cells;
 use super::kernel::Segments;
 use super::lanes::Lanes;
-use super::plan::MetricPlan;
+use crate::metrics::plan::MetricPlan;
+use crate::sql::functions::state_type;
 use crate::stats::state::State;
 
 /// What one or more workers have filled.
@@ -42,28 +43,19 @@ impl Filled {
     }
 }
 
-/// Columns of the operator's rows. `segment` names the columns it is made of, joined by ` x `, and is empty for everybody.
+/// Columns of the operator's rows: those of `metric_aggregates`, and how many units were seen in two variants.
 pub fn output_schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         let text = |name: &str| Field::new(name, DataType::Utf8, false);
-        let whole = |name: &str| Field::new(name, DataType::Int64, false);
-        let numbers =
-            |name: &str| Field::new(name, DataType::new_list(DataType::Float64, true), false);
         Arc::new(Schema::new(vec![
             text("experiment_key"),
             text("variant"),
-            text("metric"),
+            text("metric_name"),
+            text("segment_dimension"),
             text("segment"),
-            text("segment_value"),
-            whole("n"),
-            whole("nulls"),
-            whole("non_finite"),
-            whole("crossed_over"),
-            numbers("min"),
-            numbers("max"),
-            numbers("mean"),
-            numbers("mean_low"),
-            numbers("cross_products"),
+            Field::new("state", state_type(), false),
+            Field::new("before_state", state_type(), true),
+            Field::new("crossed_over", DataType::Int64, false),
         ]))
     });
     Arc::clone(&SCHEMA)
@@ -72,15 +64,25 @@ pub fn output_schema() -> SchemaRef {
 /// Rows per batch.
 const BATCH: usize = 8192;
 
+/// One row per cell with a unit, in the order of the plan's segments, their values, experiments, variants and metrics.
 pub fn state_rows(
     plan: &MetricPlan,
     lanes: &Lanes,
     mut filled: Filled,
 ) -> Result<Vec<RecordBatch>> {
     let mut rows = Rows::default();
-    for segment in &plan.segments {
+    for segment in &plan.segment_sets() {
+        let dimension = if segment.is_empty() {
+            "all".to_owned()
+        } else {
+            segment.join(" x ")
+        };
         for (value, mut cells) in rolled_up(plan, lanes, &mut filled, segment) {
-            let place = (segment.join(" x "), value);
+            let place = Place {
+                columns: segment,
+                dimension: &dimension,
+                value: &value,
+            };
             add_rows(
                 &mut rows,
                 plan,
@@ -94,6 +96,13 @@ pub fn state_rows(
     rows.finish()
 }
 
+/// A segment and one of its values.
+struct Place<'a> {
+    columns: &'a Vec<String>,
+    dimension: &'a str,
+    value: &'a str,
+}
+
 /// The cells of each value of a segment, by value.
 fn rolled_up(
     plan: &MetricPlan,
@@ -101,22 +110,25 @@ fn rolled_up(
     filled: &mut Filled,
     segment: &[String],
 ) -> BTreeMap<String, Cells> {
+    let known = &plan.assignments.segments;
     let columns: Vec<usize> = segment
         .iter()
-        .filter_map(|name| plan.assignments.segments.iter().position(|s| s == name))
+        .filter_map(|name| known.iter().position(|known| known == name))
         .collect();
     let size = plan.experiments.len() * filled.variants;
     let mut by_value: BTreeMap<String, Cells> = BTreeMap::new();
-    if segment.is_empty() {
-        by_value.insert(String::new(), Cells::new(lanes, size));
-    }
     for (values, cells) in filled.segments.known.iter().zip(&mut filled.cells) {
         let texts: Vec<&str> = columns
             .iter()
-            .map(|column| values[*column].as_deref().unwrap_or("(null)"))
+            .map(|column| values[*column].as_deref().unwrap_or("(none)"))
             .collect();
+        let value = if segment.is_empty() {
+            "all".to_owned()
+        } else {
+            texts.join(" x ")
+        };
         by_value
-            .entry(texts.join(" x "))
+            .entry(value)
             .or_insert_with(|| Cells::new(lanes, size))
             .merge(cells);
     }
@@ -129,41 +141,127 @@ fn add_rows(
     lanes: &Lanes,
     cells: &mut Cells,
     (scales, variants): (&[Vec<f64>], usize),
-    place: &(String, String),
+    place: &Place,
 ) -> Result<()> {
     for (experiment, planned) in plan.experiments.iter().enumerate() {
+        if !planned.segments.contains(place.columns) {
+            continue;
+        }
         for (variant, name) in planned.variants.iter().enumerate() {
             let cell = experiment * variants + variant;
             for (metric, states) in plan.metrics.iter().enumerate() {
+                if !planned.wants(&states.name) {
+                    continue;
+                }
                 let state = cells.state(plan, lanes, cell, metric, &scales[metric]);
-                rows.push(
-                    [&planned.key, name, &states.name, &place.0, &place.1],
-                    &state,
-                    cells.crossed_over(cell),
-                )?;
+                if state.n + state.non_finite > 0 {
+                    let before = states.lookback.map(|_| before_state(&state));
+                    let texts = [
+                        planned.key.as_str(),
+                        name,
+                        &states.name,
+                        place.dimension,
+                        place.value,
+                    ];
+                    rows.push(texts, &state, before.as_ref(), cells.crossed_over(cell))?;
+                }
             }
         }
     }
     Ok(())
 }
 
+/// The later half of a state's values: what the same units did before.
+fn before_state(state: &State) -> State {
+    let half = state.width() / 2;
+    let later = half..state.width();
+    let mut cross_products = Vec::new();
+    for i in later.clone() {
+        cross_products.extend((i..state.width()).map(|j| state.cross_product(i, j)));
+    }
+    State {
+        min: state.min[later.clone()].to_vec(),
+        max: state.max[later.clone()].to_vec(),
+        mean: state.mean[later].to_vec(),
+        cross_products,
+        ..*state
+    }
+}
+
 /// Rows being collected into batches.
 #[derive(Default)]
 struct Rows {
     texts: [StringBuilder; 5],
-    counts: [Int64Builder; 4],
-    numbers: [ListBuilder<Float64Builder>; 5],
+    states: StateColumn,
+    before_states: StateColumn,
+    crossed_over: Int64Builder,
     length: usize,
     done: Vec<RecordBatch>,
 }
 
 impl Rows {
-    fn push(&mut self, texts: [&String; 5], state: &State, crossed_over: u64) -> Result<()> {
+    fn push(
+        &mut self,
+        texts: [&str; 5],
+        state: &State,
+        before: Option<&State>,
+        crossed_over: u64,
+    ) -> Result<()> {
         self.texts
             .iter_mut()
             .zip(texts)
             .for_each(|(column, text)| column.append_value(text));
-        let counts = [state.n, state.nulls, state.non_finite, crossed_over];
+        self.states.push(Some(state));
+        self.before_states.push(before);
+        self.crossed_over.append_value(crossed_over as i64);
+        self.length += 1;
+        if self.length == BATCH {
+            self.cut()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn cut(&mut self) -> Result<()> {
+        self.length = 0;
+        let texts = self
+            .texts
+            .iter_mut()
+            .map(|column| Arc::new(column.finish()) as ArrayRef);
+        let mut columns: Vec<ArrayRef> = texts.collect();
+        columns.push(self.states.finish()?);
+        columns.push(self.before_states.finish()?);
+        columns.push(Arc::new(self.crossed_over.finish()));
+        self.done
+            .push(RecordBatch::try_new(output_schema(), columns)?);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<RecordBatch>> {
+        if self.length > 0 {
+            self.cut()?;
+        }
+        Ok(self.done)
+    }
+}
+
+/// States as the structs that the SQL functions of the statistics take.
+#[derive(Default)]
+struct StateColumn {
+    counts: [Int64Builder; 3],
+    numbers: [ListBuilder<Float64Builder>; 5],
+    is_valid: Vec<bool>,
+}
+
+impl StateColumn {
+    fn push(&mut self, state: Option<&State>) {
+        self.is_valid.push(state.is_some());
+        let Some(state) = state else {
+            self.counts.iter_mut().for_each(Int64Builder::append_null);
+            self.numbers.iter_mut().for_each(ListBuilder::append_null);
+            return;
+        };
+        let counts = [state.n, state.nulls, state.non_finite];
         self.counts
             .iter_mut()
             .zip(counts)
@@ -184,20 +282,12 @@ impl Rows {
             &mut self.numbers[4],
             state.cross_products.iter().map(|product| Some(*product)),
         );
-        self.length += 1;
-        if self.length == BATCH {
-            self.cut()
-        } else {
-            Ok(())
-        }
     }
 
-    fn cut(&mut self) -> Result<()> {
-        self.length = 0;
-        let texts = self
-            .texts
-            .iter_mut()
-            .map(|column| Arc::new(column.finish()) as ArrayRef);
+    fn finish(&mut self) -> Result<ArrayRef> {
+        let DataType::Struct(fields) = state_type() else {
+            unreachable!("a state is a struct")
+        };
         let counts = self
             .counts
             .iter_mut()
@@ -206,17 +296,12 @@ impl Rows {
             .numbers
             .iter_mut()
             .map(|column| Arc::new(column.finish()) as ArrayRef);
-        let columns = texts.chain(counts).chain(numbers).collect();
-        self.done
-            .push(RecordBatch::try_new(output_schema(), columns)?);
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<Vec<RecordBatch>> {
-        if self.length > 0 {
-            self.cut()?;
-        }
-        Ok(self.done)
+        let validity = std::mem::take(&mut self.is_valid).into();
+        Ok(Arc::new(StructArray::try_new(
+            fields,
+            counts.chain(numbers).collect(),
+            Some(validity),
+        )?))
     }
 }
 

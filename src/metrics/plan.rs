@@ -1,5 +1,5 @@
-//! What the operator computes, in the narrowest words: sources, experiments, metrics, segments.
-//! In: JSON or the metrics room. Out: a [`MetricPlan`]; [`MetricPlan::fault`] says what is wrong with it. No SQL, no data.
+//! What the metric operator computes, in the narrowest words: sources, experiments, metrics, segments.
+//! In: JSON or [`super::planned`]. Out: a [`MetricPlan`]; [`MetricPlan::fault`] says what is wrong with it. No data.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +11,6 @@ pub struct MetricPlan {
     pub assignments: AssignmentSource,
     pub experiments: Vec<ExperimentPlan>,
     pub metrics: Vec<MetricStates>,
-    /// Each entry is a set of segment columns to report by; the empty set is everybody.
-    #[serde(default = "everybody")]
-    pub segments: Vec<Vec<String>>,
     /// Microseconds since 1970 up to which the data are complete, exclusive: decides which windows are full.
     pub complete_through: i64,
 }
@@ -42,6 +39,9 @@ pub struct AssignmentSource {
     /// The unit's attributes at assignment that segments are made of.
     #[serde(default)]
     pub segments: Vec<String>,
+    /// Rows for which this SQL condition does not hold are left out.
+    #[serde(default)]
+    pub condition: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,9 +54,18 @@ pub struct ExperimentPlan {
     pub from: i64,
     #[serde(default = "latest")]
     pub to: i64,
+    /// Events at or after this instant are not measured.
+    #[serde(default = "latest")]
+    pub measured_until: i64,
     /// Leaves out units that were seen in two variants; they are counted as `crossed_over` in any case.
     #[serde(default = "yes")]
     pub excludes_crossed_over: bool,
+    /// Names of the metrics that get rows; without it all do.
+    #[serde(default)]
+    pub metrics: Option<Vec<String>>,
+    /// Each entry is a set of segment columns to report by; the empty set is everybody.
+    #[serde(default = "everybody")]
+    pub segments: Vec<Vec<String>>,
 }
 
 /// One metric: which numbers of a unit make up its state.
@@ -70,10 +79,15 @@ pub struct MetricStates {
     /// Seconds after the first assignment at which the window opens, and how long it is open.
     #[serde(default)]
     pub window_start: i64,
-    pub window_length: i64,
+    /// Without it, to the end of what is measured.
+    #[serde(default)]
+    pub window_length: Option<i64>,
     /// Seconds before the first assignment over which the same measures are taken as covariates.
     #[serde(default)]
     pub lookback: Option<i64>,
+    /// The lookback ends where the experiment starts (`from`) instead of at the unit's own assignment.
+    #[serde(default)]
+    pub lookback_before_period: bool,
     #[serde(default)]
     pub maturity: Maturity,
 }
@@ -82,7 +96,9 @@ pub struct MetricStates {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measure {
-    pub event: String,
+    /// Name of the events that count; without it all do.
+    #[serde(default)]
+    pub event: Option<String>,
     pub aggregate: Aggregate,
     /// Position in [`EventSource::values`]; without it events themselves are counted.
     #[serde(default)]
@@ -104,6 +120,8 @@ pub enum Aggregate {
     Any,
     /// Largest value, 0 when there was none.
     Max,
+    /// Least value, 0 when there was none.
+    Min,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,18 +141,42 @@ impl MetricStates {
     }
 
     /// Sums plus upper triangle of products.
-    pub(super) fn entries(&self) -> usize {
+    pub fn entries(&self) -> usize {
         let width = self.width();
         width + width * (width + 1) / 2
     }
 
     /// Measures of the window, in the order of the state.
-    pub(super) fn measures(&self) -> impl Iterator<Item = &Measure> {
+    pub fn measures(&self) -> impl Iterator<Item = &Measure> {
         std::iter::once(&self.value).chain(&self.denominator)
     }
 }
 
+impl ExperimentPlan {
+    /// Whether rows of the metric are wanted.
+    pub fn wants(&self, metric: &str) -> bool {
+        self.metrics
+            .as_ref()
+            .is_none_or(|wanted| wanted.iter().any(|name| name == metric))
+    }
+}
+
 impl MetricPlan {
+    /// All sets of segment columns that some experiment reports by, each once.
+    pub fn segment_sets(&self) -> Vec<Vec<String>> {
+        let mut sets: Vec<Vec<String>> = Vec::new();
+        for set in self
+            .experiments
+            .iter()
+            .flat_map(|experiment| &experiment.segments)
+        {
+            if !sets.contains(set) {
+                sets.push(set.clone());
+            }
+        }
+        sets
+    }
+
     /// The first thing that makes the plan impossible to compute, in words.
     pub fn fault(&self) -> Option<String> {
         let variants = |experiment: &&ExperimentPlan| {
@@ -146,12 +188,11 @@ impl MetricPlan {
                 experiment.key
             ));
         }
-        let known = &self.assignments.segments;
-        if let Some(unknown) = self
-            .segments
+        let segments = self.segment_sets();
+        if let Some(unknown) = segments
             .iter()
             .flatten()
-            .find(|segment| !known.contains(segment))
+            .find(|segment| !self.assignments.segments.contains(segment))
         {
             return Some(format!(
                 "segment `{unknown}` is not a column of the assignments"
@@ -164,11 +205,16 @@ impl MetricPlan {
 
     fn metric_fault(&self, metric: &MetricStates) -> Option<String> {
         let name = &metric.name;
-        if metric.window_length <= 0 || metric.lookback.is_some_and(|lookback| lookback <= 0) {
+        if metric.window_length.is_some_and(|length| length <= 0)
+            || metric.lookback.is_some_and(|lookback| lookback <= 0)
+        {
             return Some(format!("metric `{name}` has an empty window"));
         }
         for measure in metric.measures() {
-            let needs_value = matches!(measure.aggregate, Aggregate::Sum | Aggregate::Max);
+            let needs_value = matches!(
+                measure.aggregate,
+                Aggregate::Sum | Aggregate::Max | Aggregate::Min
+            );
             match measure.value {
                 None if needs_value => {
                     return Some(format!("metric `{name}` needs a value to aggregate"));
