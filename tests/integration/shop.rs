@@ -114,11 +114,16 @@ fn exposed_and_unexposed_users_are_all_users() {
         "with totals as (
              select sum(numerator) as daily from metric_daily where metric_name = 'revenue_per_user'
          ),
+         analysed as (
+             select distinct unit_id from fact_assignments where is_analysed
+         ),
          events as (
              select sum(amount) as total,
-                 sum(amount) filter (where user_id in (select unit_id from fact_assignments where is_analysed)) as exposed,
-                 sum(amount) filter (where user_id not in (select unit_id from fact_assignments where is_analysed)) as unexposed
-             from fact_metric_events where event_name = 'order'
+                 sum(amount) filter (where analysed.unit_id is not null) as exposed,
+                 sum(amount) filter (where analysed.unit_id is null) as unexposed
+             from fact_metric_events
+             left join analysed on analysed.unit_id = fact_metric_events.user_id
+             where event_name = 'order'
          )
          select round(daily - total, 2) as against_daily, round(exposed + unexposed - total, 2) as against_parts from totals cross join events",
     );
