@@ -56,8 +56,14 @@ pub async fn run(common: &Common, options: &Serve) -> anyhow::Result<Exit> {
         Err(problems) => return Ok(wrong(&problems)),
     };
     let variables = common.variables();
-    let load = Options { target: common.target.clone(), vars: variables.value };
-    let events = options.events.clone().unwrap_or_else(|| root.join("var/events"));
+    let load = Options {
+        target: common.target.clone(),
+        vars: variables.value,
+    };
+    let events = options
+        .events
+        .clone()
+        .unwrap_or_else(|| root.join("var/events"));
     let event_log = open_log(&events, options).context("the event log cannot be opened")?;
     let folder = Box::new(ProjectFolder::new(root, load));
     let state = match State::new(config(options), folder, event_log.clone(), keys) {
@@ -66,9 +72,18 @@ pub async fn run(common: &Common, options: &Serve) -> anyhow::Result<Exit> {
     };
     let rotator = start_rotation(&events, event_log, state.clone())?;
     raise_file_limit();
-    let listener = TcpListener::bind(options.listen).await.with_context(|| format!("cannot listen on {}", options.listen))?;
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", options.listen))?;
     let address = listener.local_addr()?;
-    log(Severity::Info, "listening", [("server.address", json!(address.ip().to_string())), ("server.port", json!(address.port()))]);
+    log(
+        Severity::Info,
+        "listening",
+        [
+            ("server.address", json!(address.ip().to_string())),
+            ("server.port", json!(address.port())),
+        ],
+    );
     serve(listener, state, stop_signal()?).await;
     log(Severity::Info, "closing the event log", []);
     tokio::task::spawn_blocking(|| rotator.finish()).await?;
@@ -80,11 +95,18 @@ fn read_keys(options: &Serve) -> anyhow::Result<Result<ApiKeys, Vec<String>>> {
     let mut text = std::env::var("EQUIPOISE_API_KEYS").unwrap_or_default();
     if let Some(file) = &options.keys_file {
         text.push('\n');
-        text.push_str(&std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?);
+        text.push_str(
+            &std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read `{}`", file.display()))?,
+        );
     }
     let keys = ApiKeys::read(&text);
     if keys.as_ref().is_ok_and(|keys| keys.count() == 0) {
-        log(Severity::Warn, "there are no API keys: everyone who reaches this address may evaluate flags and send events", []);
+        log(
+            Severity::Warn,
+            "there are no API keys: everyone who reaches this address may evaluate flags and send events",
+            [],
+        );
     }
     Ok(keys)
 }
@@ -105,30 +127,50 @@ fn config(options: &Serve) -> ServeConfig {
     }
 }
 
-fn start_rotation(events: &Path, event_log: Arc<EventLog>, state: Arc<State>) -> anyhow::Result<Rotator> {
+fn start_rotation(
+    events: &Path,
+    event_log: Arc<EventLog>,
+    state: Arc<State>,
+) -> anyhow::Result<Rotator> {
     let report = move |moved: Result<u64, RotateError>| match moved {
         Ok(rows) => {
             state.report_rotation(None);
             if rows > 0 {
-                log(Severity::Info, "events moved into tables", [("rows", json!(rows))]);
+                log(
+                    Severity::Info,
+                    "events moved into tables",
+                    [("rows", json!(rows))],
+                );
             }
         }
         Err(error) => {
-            log(Severity::Error, "events cannot be moved into tables; the log keeps them", [("error", json!(error.to_string()))]);
+            log(
+                Severity::Error,
+                "events cannot be moved into tables; the log keeps them",
+                [("error", json!(error.to_string()))],
+            );
             state.report_rotation(Some(error.to_string()));
         }
     };
     let tables = events.join("tables");
-    Rotator::start(event_log, &tables, report).with_context(|| format!("cannot use `{}`", tables.display()))
+    Rotator::start(event_log, &tables, report)
+        .with_context(|| format!("cannot use `{}`", tables.display()))
 }
 
 /// Ten thousand connections need as many file descriptors; the usual soft limit is 1,024.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     if setrlimit(Resource::Nofile, raised).is_err() {
-        log(Severity::Warn, "the limit of open files cannot be raised", [("limit", json!(limit.current))]);
+        log(
+            Severity::Warn,
+            "the limit of open files cannot be raised",
+            [("limit", json!(limit.current))],
+        );
     }
 }
 
@@ -145,6 +187,8 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 fn wrong(problems: &[String]) -> Exit {
-    problems.iter().for_each(|problem| anstream::eprintln!("{problem}\n"));
+    problems
+        .iter()
+        .for_each(|problem| anstream::eprintln!("{problem}\n"));
     Exit::Wrong
 }

@@ -10,7 +10,6 @@ use serde_json::Value;
 use super::State;
 use super::keys::Caller;
 use super::served::Served;
-use crate::events::accept::fingerprint;
 use crate::events::log::Batch;
 use crate::events::record::Record;
 use crate::events::schema::Table;
@@ -50,12 +49,12 @@ impl<'a> Recorder<'a> {
         let Some(assignment) = &evaluation.assignment else {
             return;
         };
-        let id = self.event_id(evaluation, assignment);
-        let short = u64::from_le_bytes(*id.first_chunk().expect("an id has 16 bytes"));
+        let bytes = self.event_id(evaluation, assignment);
+        let short = u64::from_le_bytes(*bytes.first_chunk().expect("an id has 16 bytes"));
         if self.state.recent.contains(short) {
             return;
         }
-        let id = uuid::Uuid::from_bytes(id).simple().to_string();
+        let id = uuid::Uuid::from_bytes(bytes).simple().to_string();
         let json = self.event(&id, evaluation, assignment);
         let record = Record {
             table: Table::Assignment,
@@ -66,26 +65,27 @@ impl<'a> Recorder<'a> {
             violation: "",
             json: &json,
         };
+        // The id is a hash of the environment and all else already.
         self.batch
-            .push(fingerprint(self.environment, "", &id), |out| {
-                record.encode(out)
-            });
+            .push(u128::from_le_bytes(bytes), |out| record.encode(out));
         self.remembered.push(short);
     }
 
     /// Hands the assignments to the log. A log that takes nothing is counted and makes the server unready, but flags are
-    /// answered: the assignment can be derived again, an outage of every page cannot be undone.
-    pub fn append(self) {
+    /// answered: the assignment can be derived again, an outage of every page cannot be undone. Whether the log took them.
+    pub fn append(self) -> bool {
         if self.batch.is_empty() {
-            return;
+            return true;
         }
-        match self.state.log.append(&self.batch) {
-            Ok(()) => self
+        let taken = self.state.log.append(&self.batch).is_ok();
+        match taken {
+            true => self
                 .remembered
                 .iter()
                 .for_each(|id| self.state.recent.insert(*id)),
-            Err(_) => self.state.metrics.assignments_not_logged(self.batch.len()),
+            false => self.state.metrics.assignments_not_logged(self.batch.len()),
         }
+        taken
     }
 
     /// The same for the same outcome on one day: the log keeps one of them, from whichever replica or retry.
@@ -117,12 +117,7 @@ impl<'a> Recorder<'a> {
 
     fn event(&self, id: &str, evaluation: &Evaluation<'_>, assignment: &Assignment<'_>) -> String {
         let mut event = EventText::new(id);
-        event.text(
-            "occurred_at",
-            &self
-                .now
-                .to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
-        );
+        event.number("occurred_at", Some(self.now.timestamp_micros()));
         event.text("source", "equipoise-serve");
         event.text("unit_type", assignment.unit_type);
         event.text("unit_id", assignment.unit);
@@ -199,7 +194,7 @@ impl EventText {
         }
     }
 
-    fn number(&mut self, name: &str, value: Option<u32>) {
+    fn number(&mut self, name: &str, value: Option<impl ToString>) {
         if let Some(value) = value {
             self.name(name);
             self.0.push_str(&value.to_string());

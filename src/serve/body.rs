@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
 use axum::http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use bytes::Bytes;
 use http_body_util::BodyExt;
+use hyper::body::Body;
 
 use super::answer::{self, Answer};
 
@@ -22,7 +23,11 @@ pub struct Limit {
 ///
 /// # Errors
 /// The answer to give instead.
-pub async fn read(headers: &HeaderMap, body: Body, limit: Limit) -> Result<Bytes, Box<Answer>> {
+pub async fn read<B: Body<Data = Bytes> + Unpin>(
+    headers: &HeaderMap,
+    body: B,
+    limit: Limit,
+) -> Result<Bytes, Box<Answer>> {
     if headers
         .get(CONTENT_ENCODING)
         .is_some_and(|encoding| encoding != "identity")
@@ -47,7 +52,10 @@ pub async fn read(headers: &HeaderMap, body: Body, limit: Limit) -> Result<Bytes
     }
 }
 
-async fn collect(mut body: Body, limit: Limit) -> Result<Bytes, Box<Answer>> {
+async fn collect<B: Body<Data = Bytes> + Unpin>(
+    mut body: B,
+    limit: Limit,
+) -> Result<Bytes, Box<Answer>> {
     let mut whole: Option<Bytes> = None;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {

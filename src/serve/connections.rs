@@ -1,20 +1,21 @@
 //! Accepts connections and bounds what each may cost: their number, the size and time of a request head, idle time.
 //! In: a listener and a router. Out: served connections until the shutdown, then those under way to their end.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::State;
 use super::logs::{Severity, log};
+use super::{State, routes};
 
 /// Accepts until `shutdown` resolves, then waits for the connections to end, at most [`super::ServeConfig::drain_timeout`].
 pub async fn accept(
@@ -80,19 +81,28 @@ fn start(
     };
     // Answers are small; waiting to fill a packet would add 40 ms to some. A socket that cannot be told so works too.
     let _ = stream.set_nodelay(true);
-    let (builder, router, closing) = (builder.clone(), router.clone(), state.closing.subscribe());
-    tokio::spawn(serve_connection(stream, builder, router, closing, permit));
+    tokio::spawn(serve_connection(
+        stream,
+        builder.clone(),
+        router.clone(),
+        state.clone(),
+        permit,
+    ));
 }
 
 async fn serve_connection(
     stream: TcpStream,
     builder: http1::Builder,
     router: Router,
-    mut closing: watch::Receiver<bool>,
+    state: Arc<State>,
     _permit: OwnedSemaphorePermit,
 ) {
-    let mut connection =
-        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let mut closing = state.closing.subscribe();
+    let service = service_fn(|request| {
+        let (state, router) = (&state, &router);
+        async move { Ok::<_, Infallible>(routes::answer(state, router, request).await) }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // An error means that the peer went away or sent no HTTP; both are its own affair.
     tokio::select! {
         _ = connection.as_mut() => return,

@@ -148,25 +148,31 @@ fn exports(flags: &FlagSet) -> Exports {
     let now = Utc::now();
     let ufc = to_ufc(flags, "production", &now.to_rfc3339());
     let growthbook = to_growthbook(flags, now);
-    for (format, exported) in [("UFC", &ufc), ("GrowthBook", &growthbook)] {
-        for left_out in &exported.report {
-            let attributes = [
-                ("format", json!(format)),
-                ("feature_flag.key", json!(left_out.flag)),
-                ("reason", json!(left_out.reason)),
-            ];
-            log(
-                Severity::Warn,
-                "a flag cannot be expressed in another system's format",
-                attributes,
-            );
-        }
-    }
+    tell_left_out("UFC", &ufc);
+    tell_left_out("GrowthBook", &growthbook);
     let bytes = |exported: Exported| Some(Bytes::from(exported.document.to_string()));
     Exports {
         ufc: bytes(ufc),
         growthbook: bytes(growthbook),
     }
+}
+
+/// One line, however many flags there are.
+fn tell_left_out(format: &str, exported: &Exported) {
+    let Some(first) = exported.report.first() else {
+        return;
+    };
+    let attributes = [
+        ("format", json!(format)),
+        ("flags_left_out", json!(exported.report.len())),
+        ("first_flag", json!(first.flag)),
+        ("first_reason", json!(first.reason)),
+    ];
+    log(
+        Severity::Info,
+        "some flags cannot be expressed in another system's format",
+        attributes,
+    );
 }
 
 impl ProjectFolder {

@@ -86,6 +86,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Upper bounds of the durations, in seconds.
 const BOUNDS: [f64; 8] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.25, 1.0];
 
+/// In the order of their declaration.
 const REASONS: [Reason; 13] = [
     Reason::Disabled,
     Reason::PrerequisiteFailed,
@@ -120,8 +121,8 @@ impl Metrics {
 
     /// A flag was evaluated.
     pub fn evaluation(&self, reason: Reason) {
-        if let Some(index) = REASONS.iter().position(|known| *known == reason) {
-            add(&self.reasons[index], 1);
+        if let Some(count) = self.reasons.get(reason as usize) {
+            add(count, 1);
         }
     }
 

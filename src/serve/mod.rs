@@ -7,6 +7,7 @@
 mod answer;
 mod assignments;
 mod body;
+mod cache;
 mod connections;
 pub mod definitions;
 mod etag;
@@ -32,6 +33,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::assignments::Recent;
+use self::cache::Answers;
 use self::definitions::{Definitions, Loaded};
 use self::keys::ApiKeys;
 use self::metrics::Metrics;
@@ -61,6 +63,7 @@ pub struct State {
     keys: ApiKeys,
     rate: Rate,
     recent: Recent,
+    answers: Answers,
     metrics: Metrics,
     problems: Mutex<Problems>,
     changes: watch::Sender<Change>,
@@ -97,6 +100,7 @@ impl State {
         Ok(State {
             rate: Rate::new(config.requests_per_second, keys.count()),
             recent: Recent::default(),
+            answers: Answers::default(),
             metrics: Metrics::default(),
             problems: Mutex::default(),
             changes: watch::Sender::new(change),

@@ -2,13 +2,14 @@
 //! In: a context. Out: one flag's answer or all of them, and their assignments in the event log.
 //! <https://github.com/open-feature/protocol/blob/main/service/openapi.yaml>
 
-use std::sync::Arc;
+use std::borrow::Cow;
 
-use axum::body::Body;
-use axum::extract::{Path, State as Shared};
 use axum::http::header::{ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use hyper::Request;
+use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -18,35 +19,59 @@ use super::body::{self, Limit};
 use super::keys::{Caller, Scope};
 use super::served::Served;
 use super::{State, etag, stream};
-use crate::flags::{Context, Evaluation, EvaluationError, Reason, evaluate};
+use crate::flags::{self, Context, Evaluation, EvaluationError, Reason};
 
-/// `POST /ofrep/v1/evaluate/flags/{key}`
-pub async fn single(
-    Shared(state): Shared<Arc<State>>,
-    Path(key): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let answered = match admit(&state, &headers) {
-        Ok(caller) => match read_context(&state, &headers, body).await {
-            Ok(context) => Ok(answer_one(&state, &caller, &key, &context)),
-            Err(refusal) => Err(refusal.of(Some(&key))),
-        },
-        Err(refusal) => Err(refusal),
+/// `POST /ofrep/v1/evaluate/flags/{key}` and, without a key, `POST /ofrep/v1/evaluate/flags`.
+pub async fn evaluate(state: &State, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    let key = match key_of(head.uri.path()) {
+        Ok(key) => key,
+        Err(refusal) => return *refusal,
     };
-    answered.unwrap_or_else(|refusal| *refusal)
+    let caller = match admit(state, &head.headers) {
+        Ok(caller) => caller,
+        Err(refusal) => return *refusal,
+    };
+    match (read_context(state, &head.headers, body).await, key) {
+        (Ok(context), Some(key)) => answer_one(state, &caller, &key, &context),
+        (Ok(context), None) => answer_all(state, &caller, &head.headers, &context),
+        (Err(refusal), key) => *refusal.of(key.as_deref()),
+    }
 }
 
-/// `POST /ofrep/v1/evaluate/flags`
-pub async fn bulk(Shared(state): Shared<Arc<State>>, headers: HeaderMap, body: Body) -> Answer {
-    let answered = match admit(&state, &headers) {
-        Ok(caller) => match read_context(&state, &headers, body).await {
-            Ok(context) => Ok(answer_all(&state, &caller, &headers, &context)),
-            Err(refusal) => Err(refusal.of(None)),
-        },
-        Err(refusal) => Err(refusal),
+/// The key in the path, percent-decoded (RFC 3986, 2.1); none in the path of all flags.
+fn key_of(path: &str) -> Result<Option<Cow<'_, str>>, Box<Answer>> {
+    let Some(key) = path.strip_prefix("/ofrep/v1/evaluate/flags/") else {
+        return Ok(None);
     };
-    answered.unwrap_or_else(|refusal| *refusal)
+    if !key.contains('%') {
+        return Ok(Some(Cow::Borrowed(key)));
+    }
+    let bytes = key.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let digits = bytes
+            .get(at + 1..at + 3)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits
+            .filter(|_| bytes[at] == b'%')
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        decoded.push(escaped.unwrap_or(bytes[at]));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    let details = "the flag's key is not UTF-8";
+    let refusal = |_| {
+        Box::new(flag_error(
+            StatusCode::BAD_REQUEST,
+            None,
+            "PARSE_ERROR",
+            details,
+        ))
+    };
+    String::from_utf8(decoded)
+        .map(|key| Some(Cow::Owned(key)))
+        .map_err(refusal)
 }
 
 /// Checks key and rate.
@@ -88,7 +113,7 @@ struct EvaluationRequest {
 async fn read_context(
     state: &State,
     headers: &HeaderMap,
-    body: Body,
+    body: Incoming,
 ) -> Result<Map<String, Value>, Refusal> {
     let limit = Limit {
         bytes: state.config.context_bytes,
@@ -140,7 +165,7 @@ fn answer_one(
             );
         }
     };
-    match evaluate(&served.set, key, &context, now) {
+    match flags::evaluate(&served.set, key, &context, now) {
         Ok(evaluation) => {
             let mut recorder = Recorder::new(state, &served, caller, now);
             recorder.record(&evaluation);
@@ -192,17 +217,26 @@ fn answer_all(
             );
         }
     };
-    let text = evaluate_all(state, &served, caller, &context, now);
+    // The address of the event stream is the key's own, and assignments are logged once a day.
+    let place = format!(
+        "{tag}{}/{}",
+        caller.index,
+        now.timestamp().div_euclid(86_400)
+    );
+    let text = state.answers.get_or_make(&place, || {
+        evaluate_all(state, &served, caller, &context, now)
+    });
     tagged(json_text(StatusCode::OK, text), &tag)
 }
 
+/// The text, and whether its assignments are in the log, so that the text may be given again.
 fn evaluate_all(
     state: &State,
     served: &Served,
     caller: &Caller<'_>,
     context: &Context,
     now: DateTime<Utc>,
-) -> String {
+) -> (Bytes, bool) {
     let mut recorder = Recorder::new(state, served, caller, now);
     let mut text = String::with_capacity(64 + served.set.flags.len() * 128);
     text.push_str(r#"{"flags":["#);
@@ -210,7 +244,7 @@ fn evaluate_all(
         if index > 0 {
             text.push(',');
         }
-        match evaluate(&served.set, &flag.key, context, now) {
+        match flags::evaluate(&served.set, &flag.key, context, now) {
             Ok(evaluation) => {
                 recorder.record(&evaluation);
                 state.metrics.evaluation(evaluation.reason);
@@ -225,13 +259,13 @@ fn evaluate_all(
             }
         }
     }
-    recorder.append();
+    let is_logged = recorder.append();
     text.push_str(r#"],"eventStreams":["#);
     text.push_str(&stream::description(state, caller));
     text.push_str(r#"],"metadata":{"version":"#);
     text.push_str(&quoted(&served.version));
     text.push_str("}}");
-    text
+    (Bytes::from(text), is_logged)
 }
 
 /// Python's provider reads key, variant and reason of every answer, so all are always there.

@@ -5,21 +5,42 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Request, State as Shared};
-use axum::http::header::ORIGIN;
+use axum::http::header::{ALLOW, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
 use axum::routing::{get, post};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 
 use super::answer::{self, Answer};
 use super::metrics::Route;
 use super::{State, export, health, ingest, ofrep, stream};
 
-/// The router of the server.
+/// Answers a request. The evaluations go straight to their functions, because a router and a middleware would cost as much as an
+/// evaluation; everything else goes through `router`.
+pub async fn answer(state: &Arc<State>, router: &Router, request: Request<Incoming>) -> Answer {
+    let started = Instant::now();
+    let route = Route::of(request.uri().path());
+    let is_from_browser =
+        request.headers().contains_key(ORIGIN) && !state.config.allowed_origin.is_empty();
+    let mut answer = if is_from_browser && request.method() == Method::OPTIONS {
+        preflight(request.headers())
+    } else {
+        limited(state, route, router, request).await
+    };
+    if is_from_browser {
+        allow_origin(state, answer.headers_mut());
+    }
+    state
+        .metrics
+        .request(route, answer.status(), started.elapsed());
+    answer
+}
+
+/// The routes that are not evaluations.
 pub fn router(state: Arc<State>) -> Router {
     Router::new()
-        .route("/ofrep/v1/evaluate/flags/{key}", post(ofrep::single))
-        .route("/ofrep/v1/evaluate/flags", post(ofrep::bulk))
         .route(stream::PATH, get(stream::open))
         .route("/v1/events", post(ingest::events))
         .route("/v1/logs", post(ingest::open_telemetry_logs))
@@ -29,40 +50,41 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
         .fallback(async || answer::error(StatusCode::NOT_FOUND, "there is nothing at this path"))
-        .layer(from_fn_with_state(state.clone(), around))
         .with_state(state)
 }
 
-/// Around every request.
-async fn around(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Answer {
-    let started = Instant::now();
-    let route = Route::of(request.uri().path());
-    let is_from_browser =
-        request.headers().contains_key(ORIGIN) && !state.config.allowed_origin.is_empty();
-    let mut answer = if is_from_browser && request.method() == Method::OPTIONS {
-        preflight(request.headers())
-    } else {
-        limited(&state, route, request, next).await
-    };
-    if is_from_browser {
-        allow_origin(&state, answer.headers_mut());
-    }
-    state
-        .metrics
-        .request(route, answer.status(), started.elapsed());
-    answer
-}
-
-async fn limited(state: &State, route: Route, request: Request, next: Next) -> Answer {
+async fn limited(
+    state: &Arc<State>,
+    route: Route,
+    router: &Router,
+    request: Request<Incoming>,
+) -> Answer {
     // Whoever asks about health must be answered just when there is too much to do.
     if route == Route::Health {
-        return next.run(request).await;
+        return routed(router, request).await;
     }
     let under_way = InFlight::enter(state);
     if under_way.number > state.config.in_flight {
         return answer::too_many(1, "too many requests are under way");
     }
-    next.run(request).await
+    match route {
+        Route::Single | Route::Bulk if request.method() != Method::POST => not_allowed(),
+        Route::Single | Route::Bulk => ofrep::evaluate(state, request).await,
+        _ => routed(router, request).await,
+    }
+}
+
+async fn routed(router: &Router, request: Request<Incoming>) -> Answer {
+    let answered = TowerToHyperService::new(router.clone()).call(request).await;
+    answered.unwrap_or_else(|never| match never {})
+}
+
+fn not_allowed() -> Answer {
+    let mut answer = answer::empty(StatusCode::METHOD_NOT_ALLOWED);
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("POST"));
+    answer
 }
 
 /// Counts a request for as long as it lives, also when its connection breaks off.

@@ -45,7 +45,9 @@ pub fn run(address: SocketAddr, load: &Load) -> f64 {
         for _ in 0..load.connections {
             scope.spawn(|| {
                 let mut stream = TcpStream::connect(address).expect("the server listens");
-                stream.set_nodelay(true).expect("a fresh socket takes options");
+                stream
+                    .set_nodelay(true)
+                    .expect("a fresh socket takes options");
                 let mut answer = vec![0; 256 << 10];
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
@@ -61,15 +63,26 @@ pub fn run(address: SocketAddr, load: &Load) -> f64 {
 }
 
 fn exchange(stream: &mut TcpStream, path: &str, body: &[u8], answer: &mut [u8]) {
-    let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
-    stream.write_all(&[head.as_bytes(), body].concat()).expect("the server reads");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream
+        .write_all(&[head.as_bytes(), body].concat())
+        .expect("the server reads");
     let mut length = 0;
     loop {
-        let read = stream.read(&mut answer[length..]).expect("the server answers");
+        let read = stream
+            .read(&mut answer[length..])
+            .expect("the server answers");
         assert!(read > 0, "the server closed the connection");
         length += read;
         if let Some(whole) = whole_length(&answer[..length]) {
-            assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..length]));
+            assert!(
+                answer.starts_with(b"HTTP/1.1 200"),
+                "{}",
+                String::from_utf8_lossy(&answer[..length])
+            );
             if length >= whole {
                 return;
             }
@@ -81,6 +94,8 @@ fn exchange(stream: &mut TcpStream, path: &str, body: &[u8], answer: &mut [u8]) 
 fn whole_length(bytes: &[u8]) -> Option<usize> {
     let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let text = std::str::from_utf8(&bytes[..head]).expect("heads are text");
-    let length = text.split("\r\n").find_map(|line| line.strip_prefix("content-length: "));
+    let length = text
+        .split("\r\n")
+        .find_map(|line| line.strip_prefix("content-length: "));
     Some(head + 4 + length.map_or(0, |length| length.parse::<usize>().expect("a number")))
 }

@@ -2,30 +2,11 @@
 //!
 //! `cargo run --release` runs everything and prints a table. The servers are child processes of this program, so that the
 //! processor time read from `/proc` is theirs alone; load comes from this process over loopback connections.
-#![allow(dead_code, reason = "the product's rooms are compiled in, and only a part of them is measured")]
+#![allow(dead_code, unused_imports, reason = "the product's rooms are compiled in, and only a part of them is measured")]
 
 #[path = "../../../src/diagnostics/mod.rs"]
 mod diagnostics;
-mod events {
-    #[path = "../../../../src/events/accept.rs"]
-    pub mod accept;
-    #[path = "../../../../src/events/bots.rs"]
-    pub mod bots;
-    #[path = "../../../../src/events/convert.rs"]
-    mod convert;
-    #[path = "../../../../src/events/event.rs"]
-    pub mod event;
-    #[path = "../../../../src/events/log/mod.rs"]
-    pub mod log;
-    #[path = "../../../../src/events/plan.rs"]
-    pub mod plan;
-    #[path = "../../../../src/events/record.rs"]
-    pub mod record;
-    #[path = "../../../../src/events/schema.rs"]
-    pub mod schema;
-    #[path = "../../../../src/events/time.rs"]
-    pub mod time;
-}
+mod events;
 #[path = "../../../src/flags/mod.rs"]
 mod flags;
 mod load;

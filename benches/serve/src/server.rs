@@ -29,22 +29,37 @@ pub struct Server {
 impl Server {
     /// Processor time of the child so far, user and system.
     pub fn cpu_seconds(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the child runs");
-        let fields: Vec<&str> = stat.rsplit(") ").next().expect("the name is in brackets").split(' ').collect();
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the child runs");
+        let fields: Vec<&str> = stat
+            .rsplit(") ")
+            .next()
+            .expect("the name is in brackets")
+            .split(' ')
+            .collect();
         let ticks = |index: usize| fields[index].parse::<f64>().expect("ticks are a number");
         // Fields 14 and 15 of proc(5), in ticks of 1/100 s.
         (ticks(11) + ticks(12)) / 100.0
     }
 
     pub fn resident_bytes(&self) -> u64 {
-        let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("the child runs");
-        statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages are a number") * 4096
+        let statm =
+            fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("the child runs");
+        statm
+            .split(' ')
+            .nth(1)
+            .and_then(|pages| pages.parse::<u64>().ok())
+            .expect("pages are a number")
+            * 4096
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.child.kill().and_then(|()| self.child.wait()).expect("the child was running");
+        self.child
+            .kill()
+            .and_then(|()| self.child.wait())
+            .expect("the child was running");
     }
 }
 
@@ -59,7 +74,10 @@ pub fn start(folder: &Path, flags: usize) -> Server {
     fs::create_dir_all(folder.join("flags")).expect("the folder is ours");
     fs::write(folder.join("project.yml"), "name: bench\n").expect("the folder is ours");
     fs::write(folder.join("flags/all.yml"), definitions(flags)).expect("the folder is ours");
-    spawn(&["server", folder.to_str().expect("temporary folders have plain names")])
+    spawn(&[
+        "server",
+        folder.to_str().expect("temporary folders have plain names"),
+    ])
 }
 
 /// Starts axum with one empty handler.
@@ -71,7 +89,9 @@ pub fn start_empty() -> Server {
 pub fn run_empty() {
     runtime().block_on(async {
         let router = Router::new().route("/ofrep/v1/evaluate/flags/{key}", post(async || {}));
-        axum::serve(listen().await, router).await.expect("the listener works");
+        axum::serve(listen().await, router)
+            .await
+            .expect("the listener works");
     });
 }
 
@@ -92,7 +112,9 @@ fn definitions(flags: usize) -> String {
     );
     for index in 0..flags {
         let rule = match index % 4 {
-            0 => format!("    rules:\n      - {{id: r, when: \"country in ('DE','FR') and plan <> 'enterprise'\", rollout: {{salt: f{index}, weights: {{a: 50, b: 50}}, percent: 100}}}}\n"),
+            0 => format!(
+                "    rules:\n      - {{id: r, when: \"country in ('DE','FR') and plan <> 'enterprise'\", rollout: {{salt: f{index}, weights: {{a: 50, b: 50}}, percent: 100}}}}\n"
+            ),
             1 => "    rules:\n      - {id: r, when: \"country = 'FR'\", serve: b}\n".to_string(),
             _ => String::new(),
         };
@@ -104,20 +126,38 @@ fn definitions(flags: usize) -> String {
 
 fn spawn(arguments: &[&str]) -> Server {
     let program = std::env::current_exe().expect("this program has a path");
-    let mut child = Command::new(program).args(arguments).stdout(Stdio::piped()).spawn().expect("this program can be started");
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("this program can be started");
     let mut line = String::new();
     let output = child.stdout.take().expect("the output is a pipe");
-    BufReader::new(output).read_line(&mut line).expect("the child prints its address");
-    Server { child, address: line.trim().parse().expect("the child prints its address") }
+    BufReader::new(output)
+        .read_line(&mut line)
+        .expect("the child prints its address");
+    Server {
+        child,
+        address: line.trim().parse().expect("the child prints its address"),
+    }
 }
 
 async fn listen() -> TcpListener {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-    println!("{}", listener.local_addr().expect("a listener has an address"));
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port is free");
+    println!(
+        "{}",
+        listener.local_addr().expect("a listener has an address")
+    );
     std::io::stdout().flush().expect("the parent reads");
     listener
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads can be started")
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("threads can be started")
 }
