@@ -80,20 +80,26 @@ fn kill_9_at_any_instant_loses_and_doubles_nothing() {
             std::thread::spawn(move || send(&load, sender))
         })
         .collect();
-    let (mut in_commit, mut up) = (0, Duration::ZERO);
+    let (mut after_commit, mut up) = (0, Duration::ZERO);
     for kill in 0..kills {
         let mut child = start(folder.path());
         load.go(wait_for_address(folder.path()));
         let started = Instant::now();
-        // A fixed sequence that covers 5 to 400 ms.
-        pause(Duration::from_micros(
-            5_000 + (kill * 7_919 * 1_021) % 395_000,
-        ));
+        match kill % 4 {
+            // Inside a rotation: its rows are in a file that no commit names yet.
+            1 => wait_for_new(folder.path(), "parquet"),
+            // After a commit: the segments are still there.
+            3 => wait_for_new(folder.path(), "json"),
+            // At any instant: a fixed sequence that covers 5 to 400 ms.
+            _ => pause(Duration::from_micros(
+                5_000 + (kill * 7_919 * 1_021) % 395_000,
+            )),
+        }
         up += started.elapsed();
         load.halt();
         child.kill().unwrap();
         child.wait().unwrap();
-        in_commit += u64::from(has_unfinished_rotation(folder.path()));
+        after_commit += u64::from(has_unfinished_rotation(folder.path()));
     }
     let mut child = start(folder.path());
     load.go(wait_for_address(folder.path()));
@@ -107,8 +113,9 @@ fn kill_9_at_any_instant_loses_and_doubles_nothing() {
     check(folder.path(), sent);
     let acknowledged = load.acknowledged.load(Ordering::SeqCst);
     println!(
-        "{kills} kills, {in_commit} of them with rows of a segment partly in the tables; {sent} events sent, {acknowledged} \
-         acknowledged before a kill, {:.0} a second while the server was up; none lost, none twice",
+        "{kills} kills, {} before a commit and {after_commit} between a commit and the removal of its segments; {sent} events, \
+         {:.0} a second while the server was up; none lost, none twice",
+        orphans(folder.path()),
         acknowledged as f64 / up.as_secs_f64().max(0.001)
     );
 }
@@ -267,6 +274,49 @@ fn wait_for_address(folder: &Path) -> SocketAddr {
         );
         pause(Duration::from_millis(2));
     }
+}
+
+/// Waits until a rotation made a file of this kind, at most two seconds.
+fn wait_for_new(folder: &Path, extension: &str) {
+    let before = files(folder, extension).len();
+    let start = Instant::now();
+    while files(folder, extension).len() == before && start.elapsed() < Duration::from_secs(2) {
+        pause(Duration::from_millis(1));
+    }
+}
+
+/// Files of the metric table and of its log.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let table = folder.join("tables").join(Table::Metric.name());
+    let list = |folder: &Path| {
+        fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().path())
+            .collect::<Vec<_>>()
+    };
+    let all = list(&table).into_iter().flat_map(|path| {
+        if path.is_dir() {
+            list(&path)
+        } else {
+            vec![path]
+        }
+    });
+    all.filter(|path| path.extension().is_some_and(|end| end == extension))
+        .collect()
+}
+
+/// Data files that no commit names: each was left by a kill inside a rotation.
+fn orphans(folder: &Path) -> usize {
+    let commits: String = files(folder, "json")
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let data = files(folder, "parquet")
+        .into_iter()
+        .filter(|path| !path.to_string_lossy().contains("_delta_log"));
+    data.filter(|path| !commits.contains(path.file_name().unwrap().to_str().unwrap()))
+        .count()
 }
 
 /// Whether a table holds rows of a segment that is still in the log: the process died between a commit and the removal.

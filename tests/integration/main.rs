@@ -15,6 +15,7 @@ mod generate_shop;
 mod lineage_execution;
 mod operator_facts;
 mod operator_states;
+mod serve_clients;
 mod serve_events;
 mod serve_hostile;
 mod serve_ofrep;
