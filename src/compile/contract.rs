@@ -2,7 +2,7 @@
 
 use crate::diagnostics::{Code, Diagnostic, did_you_mean};
 use crate::manifest::Node;
-use crate::sql::{Analyzer, Schema, same_type};
+use crate::sql::{Analyzer, Schema, same_type, type_name};
 
 /// Declared columns exist and have the declared types.
 pub(super) async fn check(node: &Node, schema: &Schema, analyzer: &Analyzer) -> Vec<Diagnostic> {
@@ -25,7 +25,7 @@ pub(super) async fn check(node: &Node, schema: &Schema, analyzer: &Analyzer) -> 
                     .hint("use `bigint`, `double`, `varchar`, `boolean`, `date`, `timestamp` or `decimal(p, s)`"),
             ),
             Some(wanted) if !same_type(&wanted, field.data_type()) => diagnostics.push(
-                Diagnostic::error(Code::E0502, format!("the column `{}` is {}, declared is {declared}", column.name, field.data_type()))
+                Diagnostic::error(Code::E0502, format!("the column `{}` is {}, but its YAML says {declared}", column.name, type_name(field.data_type())))
                     .at(span.clone())
                     .hint("cast it in the model, or mend the declaration"),
             ),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Compiled;
-use crate::diagnostics::{Checked, Code, Diagnostic, did_you_mean};
+use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
 use crate::experiments::{self, Experiments};
 use crate::flags::spec::FlagsFile;
 use crate::flags::{self, FlagSet, FlagSource};
@@ -13,7 +13,7 @@ use crate::manifest::{Manifest, Node, identifier};
 use crate::metrics::{self, Metrics};
 use crate::project::MeasureSpec;
 use crate::project::yaml::Spot;
-use crate::sql::{Analyzer, Schema, SqlErrorKind, is_number};
+use crate::sql::{Analyzer, Schema, SqlErrorKind, is_number, type_name};
 use crate::template::Relations;
 
 /// The sound part of a project's definitions.
@@ -218,7 +218,9 @@ async fn measure_expressions(node: &Node, measure: &MeasureSpec, analyzer: &Anal
     let sums = measure.aggregation.as_ref().is_some_and(|word| matches!(word.value.as_str(), "sum" | "max" | "min"));
     for (spot, needs) in [(&measure.expression, if sums { "a number" } else { "" }), (&measure.filter, "a condition")] {
         let Some(spot) = spot else { continue };
-        let query = format!("select {} as expression from {}", spot.value, identifier(&node.name));
+        // In brackets and on a line of its own, so that what is missing is missed here and a comment ends.
+        let before = "select (";
+        let query = format!("{before}{}\n) as expression from {}", spot.value, identifier(&node.name));
         match analyzer.analyze(&query).await {
             Err(error) => {
                 let code = match error.kind {
@@ -227,7 +229,10 @@ async fn measure_expressions(node: &Node, measure: &MeasureSpec, analyzer: &Anal
                     SqlErrorKind::UnknownTable => Code::E0407,
                     SqlErrorKind::Meaning => Code::E0408,
                 };
-                let mut diagnostic = Diagnostic::error(code, error.message).at(spot.span.clone());
+                let place = error.range.and_then(|(start, end)| inside(spot, start.checked_sub(before.len())?, end.checked_sub(before.len())?));
+                // The closing bracket is ours: what comes too early is the end.
+                let message = error.message.replace("found )", "found the end");
+                let mut diagnostic = Diagnostic::error(code, message).at(place.unwrap_or(spot.span.clone()));
                 diagnostic.hint = error.hint;
                 diagnostics.push(diagnostic);
             }
@@ -240,13 +245,27 @@ async fn measure_expressions(node: &Node, measure: &MeasureSpec, analyzer: &Anal
                 };
                 if !fits {
                     diagnostics.push(
-                        Diagnostic::error(Code::E0601, format!("expected {needs}, but `{}` is {kind}", spot.value)).at(spot.span.clone()),
+                        Diagnostic::error(Code::E0601, format!("expected {needs}, but `{}` is {}", spot.value, type_name(&kind))).at(spot.span.clone()),
                     );
                 }
             }
         }
     }
     diagnostics
+}
+
+/// The place of some bytes of a YAML text that stands plainly or in quotes on one line.
+fn inside(spot: &Spot<String>, start: usize, end: usize) -> Option<Span> {
+    let characters = spot.value.chars().count() as u32;
+    let quote = match spot.span.length.checked_sub(characters)? {
+        0 => 0,
+        2 => 1,
+        _ => return None,
+    };
+    let end = end.min(spot.value.len());
+    let before = spot.value.get(..start)?.chars().count() as u32;
+    let length = spot.value.get(start..end)?.chars().count() as u32;
+    Some(Span { column: spot.span.column + quote + before, length, ..spot.span.clone() })
 }
 
 /// An assignment model has the columns that units are made of.

@@ -69,6 +69,9 @@ pub(super) async fn compile_test(
     now: &str,
 ) -> Outcome {
     let NodeKind::Test { template, attached_to, settings, .. } = &node.kind else { unreachable!("only tests come here") };
+    if tests_missing_column(manifest, node, compiled) {
+        return Checked::new(None);
+    }
     let mut checked = compile_query(manifest, node, template, analyzer, domain, compiled, now).await;
     if attached_to.is_some() {
         // The call was written by us; what is wrong stands in the YAML.
@@ -89,6 +92,14 @@ pub(super) async fn compile_test(
     checked
 }
 
+/// A test of a declared column that the relation does not have; that it does not is said where it is declared.
+fn tests_missing_column(manifest: &Manifest, node: &Node, compiled: &Compiled) -> bool {
+    let NodeKind::Test { attached_to: Some(owner), column: Some(column), .. } = &node.kind else { return false };
+    let is_declared = manifest.node(*owner).columns.iter().any(|declared| declared.name == *column);
+    let has = |relation: &CompiledNode| relation.schema.fields().iter().any(|field| field.name().eq_ignore_ascii_case(column));
+    is_declared && compiled.nodes.get(owner).is_some_and(|relation| !has(relation))
+}
+
 /// Wraps a test's query so that it returns one row: the number of failures.
 fn count_failures(sql: &str, settings: &TestSettings) -> String {
     let limit = settings.limit.map(|limit| format!("\nlimit {limit}")).unwrap_or_default();
@@ -106,7 +117,7 @@ async fn compile_query(
     now: &str,
 ) -> Outcome {
     // What reads a broken model would only repeat its errors.
-    if node.depends_on.iter().any(|parent| !compiled.nodes.contains_key(parent)) {
+    if manifest.is_broken(node.id) || node.depends_on.iter().any(|parent| !compiled.nodes.contains_key(parent)) {
         return Checked::new(None);
     }
     let relations = Arc::new(Resolved::new(manifest.clone(), domain.clone()));
@@ -145,7 +156,10 @@ fn sql_diagnostic(manifest: &Manifest, node: &Node, map: &SourceMap, error: &Sql
     if error.kind == SqlErrorKind::UnknownTable {
         diagnostic.hint = Some(match manifest.model(&error.word) {
             Some(model) => format!("read it as `{{{{ ref('{}') }}}}`", model.name),
-            None => crate::diagnostics::did_you_mean(&error.word, manifest.model_names()),
+            None => match crate::diagnostics::nearest(&error.word, manifest.model_names().filter(|name| *name != node.name)) {
+                Some(name) => format!("did you mean `{{{{ ref('{name}') }}}}`?"),
+                None => "read a model or seed with `ref`, and declare files as a source".to_string(),
+            },
         });
     }
     diagnostic

@@ -23,7 +23,8 @@ pub fn resolve(manifest: &Manifest, metrics: &Metrics) -> Checked<Experiments> {
             checked.push(
                 Diagnostic::error(Code::E0201, format!("there are two experiments with the key `{}`", spec.key.value))
                     .at(spec.key.span.clone())
-                    .also(earlier.clone(), "first here"),
+                    .also(earlier.clone(), "first here")
+                    .hint("rename or remove one of them"),
             );
             continue;
         }
@@ -104,10 +105,17 @@ impl Resolver<'_> {
         if variants.len() < 2 && !spec.variants.is_empty() {
             self.push(Code::E0604, format!("the experiment `{}` has one variant only", spec.key.value), &spec.variants_span, "an experiment compares at least two variants");
         }
-        for (name, share) in &spec.variants {
-            if !(share.value > 0.0 && share.value < 1.0) && spec.variants.len() > 1 {
-                self.push(Code::E0603, format!("the share of `{}` is {}", name.value, share.value), &share.span, "a share lies between 0 and 1");
-            }
+        let wrong: Vec<_> = spec.variants.iter().filter(|(_, share)| !(share.value > 0.0 && share.value < 1.0)).collect();
+        for (name, share) in wrong.iter().filter(|_| spec.variants.len() > 1) {
+            let hint = match share.value {
+                percent if percent > 1.0 && percent < 100.0 => format!("a share lies between 0 and 1: write {} for {percent} %", round(percent / 100.0)),
+                _ => "a share lies between 0 and 1".to_string(),
+            };
+            self.push(Code::E0603, format!("the share of `{}` is {}", name.value, share.value), &share.span, &hint);
+        }
+        // A share that is wrong by itself makes the sum wrong too.
+        if !wrong.is_empty() {
+            return variants;
         }
         let sum: f64 = variants.iter().map(|variant| variant.share).sum();
         if variants.len() > 1 && (sum - 1.0).abs() > 1e-9 {

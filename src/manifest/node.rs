@@ -88,6 +88,7 @@ pub struct SourceTable {
     pub location: String,
     pub location_span: Span,
     pub format: Option<String>,
+    pub format_span: Option<Span>,
     pub delimiter: Option<char>,
     pub header: bool,
     pub null_values: Vec<String>,

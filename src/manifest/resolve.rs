@@ -1,6 +1,6 @@
 //! Project -> Manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::discover::{Discovery, Names};
@@ -21,9 +21,15 @@ pub struct Manifest {
     pub templates: Templates,
     pub surroundings: Arc<Surroundings>,
     names: Arc<Names>,
+    broken: BTreeSet<NodeId>,
 }
 
 impl Manifest {
+    /// Whether the node's template was found wrong while names were resolved, so that it need not be said again.
+    pub fn is_broken(&self, id: NodeId) -> bool {
+        self.broken.contains(&id)
+    }
+
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0]
     }
@@ -63,6 +69,7 @@ pub fn resolve(project: &Project, surroundings: Surroundings) -> Checked<Manifes
         nodes: Vec::new(),
         described: BTreeMap::new(),
         names: Names::default(),
+        broken: BTreeSet::new(),
         diagnostics,
     };
     resolver.collect_descriptions();
@@ -74,9 +81,9 @@ pub fn resolve(project: &Project, surroundings: Surroundings) -> Checked<Manifes
     let names = Arc::new(std::mem::take(&mut resolver.names));
     resolver.discover_models(&names);
     tests::add(&mut resolver, &names);
-    let Resolver { templates, surroundings, nodes, diagnostics, .. } = resolver;
+    let Resolver { templates, surroundings, nodes, broken, diagnostics, .. } = resolver;
     let manifest =
-        Manifest { project_name: project.spec.name.clone(), nodes, domain: project.domain.clone(), flag_files: project.flag_files.clone(), templates, surroundings, names };
+        Manifest { project_name: project.spec.name.clone(), nodes, domain: project.domain.clone(), flag_files: project.flag_files.clone(), templates, surroundings, names, broken };
     Checked::with(manifest, diagnostics)
 }
 
@@ -88,6 +95,7 @@ pub(super) struct Resolver<'a> {
     /// YAML of models and seeds by name, with whether a file of that name was found.
     described: BTreeMap<String, (&'a ResourceSpec, bool)>,
     names: Names,
+    pub broken: BTreeSet<NodeId>,
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -129,6 +137,10 @@ impl<'a> Resolver<'a> {
         for (key, value) in described.map(|resource| resource.config.as_slice()).unwrap_or_default() {
             self.apply(&mut settings, key, &key.span, value);
         }
+        if let NodeKind::Model(file) = &kind {
+            self.apply_enabled(&mut settings, file);
+            self.check_file_name(file);
+        }
         if !settings.enabled {
             self.names.disabled.push(name);
             return;
@@ -152,6 +164,33 @@ impl<'a> Resolver<'a> {
             fact: described.and_then(|resource| resource.fact.clone()),
             depends_on: Vec::new(),
         });
+    }
+
+    /// `config(enabled=false)` decides which names exist, so it is read before names are resolved; what else the
+    /// template does is looked at later.
+    fn apply_enabled(&mut self, settings: &mut Settings, file: &SqlFile) {
+        if !file.text.contains("enabled") {
+            return;
+        }
+        let mut scope = Scope::new(self.surroundings.clone(), Arc::new(Discovery::new(Arc::default())), "");
+        scope.config = settings.raw.clone();
+        let scope = Arc::new(scope);
+        self.templates.render(file, &scope);
+        if let Some(enabled) = scope.take_config().get("enabled").and_then(serde_json::Value::as_bool) {
+            settings.enabled = enabled;
+        }
+    }
+
+    /// A model becomes a folder of the warehouse, which takes no other characters.
+    fn check_file_name(&mut self, file: &SqlFile) {
+        let is_plain = |character: char| character.is_alphanumeric() || matches!(character, '_' | '-' | '.');
+        if file.stem().is_empty() || !file.stem().chars().all(is_plain) {
+            self.diagnostics.push(
+                Diagnostic::error(Code::E0109, format!("`{}` cannot be the name of a model", file.stem()))
+                    .at(Span::file(file.path.clone()))
+                    .hint("rename the file: use letters, digits and underscores"),
+            );
+        }
     }
 
     /// Settings of the project file apply by folder: `models: {<project>: {staging: {+materialized: view}}}`; naming the
@@ -194,7 +233,9 @@ impl<'a> Resolver<'a> {
             self.duplicate(format!("the source table `{}.{}` is declared twice", key.0, key.1), &table.name.span, &earlier);
             return;
         }
-        let Some(location) = self.location(table) else { return };
+        // Without a location nothing is read; the table stays known, so that its readers are not blamed.
+        let location = self.location(table).unwrap_or_default();
+        self.check_delimiter(table);
         let id = NodeId(self.nodes.len());
         let span = table.name.span.clone();
         let kind = NodeKind::Source(SourceTable {
@@ -203,6 +244,7 @@ impl<'a> Resolver<'a> {
             location,
             location_span: table.location.as_ref().map_or(span.clone(), |location| location.span.clone()),
             format: table.format.as_ref().map(|format| format.value.clone()),
+            format_span: table.format.as_ref().map(|format| format.span.clone()),
             delimiter: table.delimiter.as_ref().and_then(|text| text.chars().next()),
             header: table.header.unwrap_or(true),
             null_values: table.null_values.clone(),
@@ -221,6 +263,15 @@ impl<'a> Resolver<'a> {
             fact: None,
             depends_on: Vec::new(),
         });
+    }
+
+    fn check_delimiter(&mut self, table: &crate::project::SourceTableSpec) {
+        let Some(delimiter) = table.delimiter.as_ref().filter(|text| text.len() != 1) else { return };
+        self.diagnostics.push(
+            Diagnostic::error(Code::E0106, format!("`{}` is not a delimiter", delimiter.value))
+                .at(delimiter.span.clone())
+                .hint("use one character, such as `;` or `\"\\t\"`"),
+        );
     }
 
     fn location(&mut self, table: &crate::project::SourceTableSpec) -> Option<String> {
@@ -279,6 +330,9 @@ impl<'a> Resolver<'a> {
             scope.model = serde_json::json!({"name": self.nodes[at].name, "path": &*self.nodes[at].path});
             let scope = Arc::new(scope);
             let rendered = self.templates.render(&file, &scope);
+            if rendered.has_errors() {
+                self.broken.insert(NodeId(at));
+            }
             self.diagnostics.extend(rendered.diagnostics);
             let mut settings = std::mem::take(&mut self.nodes[at].settings);
             for (key, value) in scope.take_config() {

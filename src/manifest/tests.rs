@@ -65,6 +65,9 @@ fn add_generic(
         return;
     }
     let Some((settings, tags)) = test_settings(resolver, spec) else { return };
+    if !arguments_fit(resolver, &test, column.as_deref(), spec) {
+        return;
+    }
     let node = &resolver.nodes[owner.0];
     let relation = match &node.kind {
         NodeKind::Source(table) => format!("source('{}', '{}')", table.source, table.table),
@@ -99,6 +102,39 @@ fn add_generic(
     push(resolver, name, file, discovered.used, spec.name.span.clone(), Some(owner), column, settings, tags);
 }
 
+/// What the YAML gives is what the test takes.
+fn arguments_fit(resolver: &mut Resolver<'_>, test: &str, column: Option<&str>, spec: &TestSpec) -> bool {
+    let parameters = resolver.templates.macro_parameters(&format!("test_{test}")).to_vec();
+    let takes = |name: &str| parameters.iter().any(|parameter| parameter.name == name);
+    let before = resolver.diagnostics.len();
+    for (key, _) in spec.arguments.iter().filter(|(key, _)| !takes(key)) {
+        let known = parameters.iter().map(|parameter| parameter.name.as_str()).filter(|name| *name != "model" && *name != "column_name");
+        let hint = did_you_mean(key, known);
+        resolver.diagnostics.push(
+            Diagnostic::error(Code::E0205, format!("the data test `{test}` takes no argument `{}`", key.value)).at(key.span.clone()).hint(hint),
+        );
+    }
+    if column.is_some() && !takes("column_name") {
+        let message = format!("the data test `{test}` is about a whole model, but stands at a column");
+        let hint = "move it to the `data_tests` of the model";
+        resolver.diagnostics.push(Diagnostic::error(Code::E0205, message).at(spec.name.span.clone()).hint(hint));
+    }
+    let is_given = |name: &str| match name {
+        "model" => true,
+        "column_name" if column.is_some() => true,
+        name => spec.arguments.iter().any(|(key, _)| key.value == name),
+    };
+    let has_typing_error = resolver.diagnostics.len() > before;
+    for parameter in parameters.iter().filter(|parameter| !parameter.has_default && !is_given(&parameter.name) && !has_typing_error) {
+        let (message, hint) = match parameter.name.as_str() {
+            "column_name" => (format!("the data test `{test}` is about a column, but stands at a model"), "move it to the `data_tests` of a column".to_string()),
+            name => (format!("the data test `{test}` needs `{name}`"), format!("write `- {test}: {{{name}: ...}}`")),
+        };
+        resolver.diagnostics.push(Diagnostic::error(Code::E0205, message).at(spec.name.span.clone()).hint(hint));
+    }
+    resolver.diagnostics.len() == before
+}
+
 struct Discovered {
     used: Vec<NodeId>,
     config: serde_json::Map<String, serde_json::Value>,
@@ -108,6 +144,10 @@ fn discover(resolver: &mut Resolver<'_>, names: &Arc<Names>, file: &SqlFile, thi
     let discovery = Arc::new(Discovery::new(names.clone()));
     let scope = Arc::new(Scope::new(resolver.surroundings.clone(), discovery.clone(), this));
     let rendered = resolver.templates.render(file, &scope);
+    if rendered.has_errors() {
+        // The test becomes the next node.
+        resolver.broken.insert(NodeId(resolver.nodes.len()));
+    }
     resolver.diagnostics.extend(rendered.diagnostics);
     Discovered { used: discovery.used(), config: scope.take_config() }
 }

@@ -18,7 +18,8 @@ pub fn resolve(manifest: &Manifest) -> Checked<Metrics> {
             checked.push(
                 Diagnostic::error(Code::E0201, format!("there are two metrics named `{}`", spec.name.value))
                     .at(spec.name.span.clone())
-                    .also(earlier.clone(), "first here"),
+                    .also(earlier.clone(), "first here")
+                    .hint("rename or remove one of them"),
             );
             continue;
         }
@@ -232,7 +233,8 @@ impl Resolver<'_> {
             Some(length) => self.duration(length).map(Some),
         };
         if let Some(Some(Duration { seconds: 0 })) = length {
-            self.unsound("a window of no length holds no event".to_string(), &spec.span, "give it a length such as `14d`, or leave `length` out to measure to the end");
+            let span = spec.length.as_ref().map_or(&spec.span, |length| &length.span);
+            self.unsound("a window of no length holds no event".to_string(), span, "give it a length such as `14d`, or leave `length` out to measure to the end");
             return None;
         }
         Some(Window { start: start?, length: length? })

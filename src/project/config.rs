@@ -100,7 +100,7 @@ pub fn check_name(name: &Spot<String>, what: &str, diagnostics: &mut Vec<Diagnos
     let good = plain && name.chars().next().is_some_and(|first| !first.is_ascii_digit());
     if !good {
         diagnostics.push(
-            Diagnostic::error(Code::E0109, format!("`{}` cannot be the name of a {what}", name.value))
+            Diagnostic::error(Code::E0109, format!("`{}` cannot be the name of {} {what}", name.value, if what.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" }))
                 .at(name.span.clone())
                 .hint("use letters, digits and underscores, and do not start with a digit"),
         );
@@ -122,7 +122,11 @@ fn object(fields: &mut Fields<'_>, key: &'static str) -> serde_json::Map<String,
 }
 
 fn targets(fields: &mut Fields<'_>) -> BTreeMap<String, TargetSpec> {
-    let Some(Node { value: Value::Mapping(entries), .. }) = fields.optional::<Node>("targets") else { return BTreeMap::new() };
+    let Some(node) = fields.optional::<Node>("targets") else { return BTreeMap::new() };
+    let Value::Mapping(entries) = &node.value else {
+        fields.diagnostics().push(wrong_type(&node, "a mapping of targets, such as `{dev: {}, prod: {threads: 8}}`"));
+        return BTreeMap::new();
+    };
     let diagnostics = fields.diagnostics();
     entries.iter().filter_map(|(name, node)| Some((name.value.clone(), target(node, diagnostics)?))).collect()
 }

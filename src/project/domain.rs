@@ -240,7 +240,7 @@ impl FromNode for ExperimentSpec {
 }
 
 fn variants(fields: &mut Fields<'_>) -> (Vec<(Spot<String>, Spot<f64>)>, Span) {
-    let Some(node) = fields.required::<Node>("variants") else { return (Vec::new(), fields.span().clone()) };
+    let Some(node) = fields.required::<VariantsNode>("variants").map(|node| node.0) else { return (Vec::new(), fields.span().clone()) };
     let span = node.span.clone();
     let Value::Mapping(entries) = &node.value else {
         fields.diagnostics().push(wrong_type(&node, "a mapping of variants to their shares, such as `{control: 0.5, test: 0.5}`"));
@@ -251,6 +251,24 @@ fn variants(fields: &mut Fields<'_>) -> (Vec<(Spot<String>, Spot<f64>)>, Span) {
     (variants, span)
 }
 
+/// The values of `variants:` and `metrics:` before they are read, with what is expected of them.
+struct VariantsNode(Node);
+struct RolesNode(Node);
+
+impl FromNode for VariantsNode {
+    const EXPECTED: &'static str = "the variants and their shares: `{control: 0.5, test: 0.5}`";
+    fn from_node(node: &Node, _: &mut Vec<Diagnostic>) -> Option<Self> {
+        Some(Self(node.clone()))
+    }
+}
+
+impl FromNode for RolesNode {
+    const EXPECTED: &'static str = "the metrics and their roles: `{primary: ..., guardrails: [...]}`";
+    fn from_node(node: &Node, _: &mut Vec<Diagnostic>) -> Option<Self> {
+        Some(Self(node.clone()))
+    }
+}
+
 #[derive(Default)]
 struct Roles {
     primary: Option<Spot<String>>,
@@ -259,7 +277,7 @@ struct Roles {
 }
 
 fn metrics(fields: &mut Fields<'_>) -> Roles {
-    let Some(node) = fields.required::<Node>("metrics") else { return Roles::default() };
+    let Some(node) = fields.required::<RolesNode>("metrics").map(|node| node.0) else { return Roles::default() };
     let Some(mut fields) = Fields::of(&node, "the metrics of an experiment", fields.diagnostics()) else { return Roles::default() };
     let roles = Roles { primary: fields.required("primary"), secondary: fields.or_default("secondary"), guardrails: fields.or_default("guardrails") };
     fields.finish();

@@ -72,7 +72,7 @@ pub fn load(files: &dyn Files, options: &Options) -> Checked<Project> {
     if let Some(node) = loader.yaml(file) {
         loader.project.spec = ProjectSpec::read(&node, &mut loader.diagnostics);
     }
-    loader.choose_target(options, file);
+    loader.choose_target(options);
     loader.read_folders();
     Checked::with(loader.project, loader.diagnostics)
 }
@@ -84,7 +84,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn choose_target(&mut self, options: &Options, file: &str) {
+    fn choose_target(&mut self, options: &Options) {
         let spec = &self.project.spec;
         let first = spec.targets.keys().next().cloned();
         let name = options.target.clone().or(spec.default_target.clone()).or(first).unwrap_or_else(|| "dev".to_string());
@@ -92,7 +92,7 @@ impl Loader<'_> {
             let known = spec.targets.keys().map(String::as_str);
             self.diagnostics.push(
                 Diagnostic::error(Code::E0108, format!("there is no target `{name}`"))
-                    .at(Span::file(file))
+                    .at(place_of(&self.project, if self.project.spec.default_target.as_deref() == Some(&*name) { &name } else { "targets" }))
                     .hint(crate::diagnostics::did_you_mean(&name, known)),
             );
         }
@@ -217,6 +217,13 @@ impl Loader<'_> {
         self.project.texts.insert(path.clone(), text.clone());
         Some(SqlFile { path, text })
     }
+}
+
+/// Where a word stands in the project file, for settings that are checked after it was read.
+pub fn place_of(project: &Project, word: &str) -> Option<Span> {
+    let (file, text) = PROJECT_FILES.iter().find_map(|file| project.texts.get_key_value(*file))?;
+    let start = text.find(word)?;
+    Some(Span::of_bytes(file.clone(), text, start, start + word.len()))
 }
 
 fn ending(path: &str) -> &str {

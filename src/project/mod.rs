@@ -15,7 +15,7 @@ pub use domain::{
     CovariateSpec, WindowSpec, choice,
 };
 pub use files::{Files, Folder, MemoryFiles};
-pub use load::{Options, PROJECT_FILES, Project, SqlFile, load};
+pub use load::{Options, PROJECT_FILES, Project, SqlFile, load, place_of};
 pub use properties::{
     ColumnSpec, FactSpec, PropertiesSpec, ResourceSpec, SourceSpec, SourceTableSpec, TestSpec,
 };

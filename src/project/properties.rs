@@ -180,7 +180,11 @@ impl FromNode for TestSpec {
         match &body.value {
             Value::Null => {}
             Value::Mapping(inner) => spec.add(inner.clone(), diagnostics),
-            _ => diagnostics.push(wrong_type(body, "the test's arguments as keys and values")),
+            _ => {
+                let hint = format!("write `- {}: {{values: [...]}}`, with the names of its arguments", name.value);
+                diagnostics.push(wrong_type(body, "the test's arguments as keys and values").hint(hint));
+                return None;
+            }
         }
         Some(spec)
     }

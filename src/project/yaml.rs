@@ -159,18 +159,29 @@ impl<'a> Fields<'a> {
         if node.value == Value::Null {
             return None;
         }
-        T::from_node(node, self.diagnostics)
+        self.read(key, node)
+    }
+
+    /// Reads a value; what is wrong with its type is said of its key.
+    fn read<T: FromNode>(&mut self, key: &str, node: &Node) -> Option<T> {
+        let before = self.diagnostics.len();
+        let value = T::from_node(node, self.diagnostics);
+        let about_type = self.diagnostics[before..].iter_mut().filter(|found| found.code == Code::E0104 && found.message.starts_with("expected "));
+        for found in about_type {
+            found.message = format!("`{key}`: {}", found.message);
+        }
+        value
     }
 
     pub fn required<T: FromNode>(&mut self, key: &'static str) -> Option<T> {
         match self.node(key) {
-            Some(node) if node.value != Value::Null => T::from_node(node, self.diagnostics),
+            Some(node) if node.value != Value::Null => self.read(key, node),
             found => {
                 let span = found.map_or(self.span.clone(), |node| node.span.clone());
                 self.diagnostics.push(
                     Diagnostic::error(Code::E0105, format!("{} needs `{key}`", self.what))
                         .at(span)
-                        .hint(format!("add `{key}: ...`, {}", T::EXPECTED)),
+                        .hint(format!("add `{key}:` with {}", if T::EXPECTED.is_empty() { "a value" } else { T::EXPECTED })),
                 );
                 None
             }
@@ -388,9 +399,16 @@ fn syntax_error(file: &Arc<str>, error: &serde_saphyr::Error) -> Diagnostic {
     let span = error.location().map_or(Span::file(file.clone()), |location| span_of(file, &location));
     let message = error.without_snippet().to_string();
     let message = message.split(" at line ").next().unwrap_or(&message).trim_end_matches('.').to_string();
-    let code = if message.contains("duplicate") { Code::E0201 } else { Code::E0102 };
     let message = message.strip_prefix("error: ").unwrap_or(&message);
-    Diagnostic::error(code, lower_first(message)).at(span)
+    if let Some(key) = message.strip_prefix("duplicate mapping key: ") {
+        let key = key.split(", set ").next().unwrap_or(key);
+        return Diagnostic::error(Code::E0201, format!("the key `{key}` stands here twice")).at(span).hint("keep one of them");
+    }
+    let diagnostic = Diagnostic::error(Code::E0102, format!("this is not YAML: {}", lower_first(message))).at(span);
+    match message.contains("tabs") {
+        true => diagnostic.hint("indent with spaces"),
+        false => diagnostic,
+    }
 }
 
 fn lower_first(text: &str) -> String {

@@ -37,6 +37,10 @@ pub(super) fn inputs(inspected: &Inspected) -> Inputs {
 fn files(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<SourceFiles> {
     match &node.kind {
         NodeKind::Source(source) => {
+            // That the location is missing was said before.
+            if source.location.is_empty() {
+                return None;
+            }
             let mut files = SourceFiles::new(&node.name, &source.location);
             files.format = match source.format.as_deref() {
                 None => None,
@@ -46,7 +50,7 @@ fn files(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<SourceFiles> 
                 Some(other) => {
                     diagnostics.push(
                         Diagnostic::error(Code::E0106, format!("`{other}` is not a format"))
-                            .at(source.location_span.clone())
+                            .at(source.format_span.clone().unwrap_or(source.location_span.clone()))
                             .hint("use `csv`, `jsonl` or `parquet`"),
                     );
                     return None;
@@ -80,6 +84,7 @@ fn diagnostic(node: &Node, problem: &SourceProblem) -> Diagnostic {
         ProblemKind::Empty | ProblemKind::NoRows => Code::E0412,
         ProblemKind::Value | ProblemKind::NonFinite => Code::E0413,
         ProblemKind::DeclaredColumn => Code::E0414,
+        ProblemKind::DeclaredType => Code::E0106,
         _ => Code::E0411,
     };
     let declared = match &node.kind {
@@ -92,10 +97,21 @@ fn diagnostic(node: &Node, problem: &SourceProblem) -> Diagnostic {
             let column = problem.column.unwrap_or(1) as u32;
             Span::new(problem.file.as_str(), line as u32, column, problem.length.unwrap_or(0) as u32)
         }
-        (None, ProblemKind::DeclaredColumn | ProblemKind::DeclaredType) => column_place.map_or(declared.clone(), |column| column.span.clone()),
+        (None, ProblemKind::DeclaredColumn) => column_place.map_or(declared.clone(), |column| column.span.clone()),
+        (None, ProblemKind::DeclaredType) => {
+            column_place.and_then(|column| column.data_type.as_ref()).map_or(declared.clone(), |(_, span)| span.clone())
+        }
         _ => declared.clone(),
     };
-    let diagnostic = Diagnostic::error(code, problem.message.clone()).at(place).hint(problem.hint.clone());
+    let (message, hint) = match (problem.kind, &node.kind) {
+        (ProblemKind::NoRows, NodeKind::Seed) => (format!("the seed `{}` has no rows", node.name), "add rows, or remove the file".to_string()),
+        (ProblemKind::NoRows, _) => {
+            let hint = "check that the data was exported; if it may be empty, add `allow_empty: true` to the table";
+            (format!("the source table `{}` has no rows", node.name), hint.to_string())
+        }
+        _ => (problem.message.clone(), problem.hint.clone()),
+    };
+    let diagnostic = Diagnostic::error(code, message).at(place).hint(hint);
     match problem.line {
         Some(_) if matches!(node.kind, NodeKind::Source(_)) => diagnostic.also(declared, format!("read as `{}`", node.name)),
         _ => diagnostic,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::inputs::{self, Inspected};
 use super::memory::bytes;
 use crate::compile::{Compiled, compile};
-use crate::diagnostics::{Checked, Code, Diagnostic, Span};
+use crate::diagnostics::{Checked, Code, Diagnostic};
 use crate::engine::{Engine, EngineOptions};
 use crate::graph::{self, Graph};
 use crate::manifest::{self, Manifest};
@@ -45,7 +45,7 @@ pub async fn prepare(files: &dyn Files, options: &PrepareOptions) -> Checked<Pre
     let mut diagnostics = Vec::new();
     let loaded = project::load(files, &options.load);
     diagnostics.extend(loaded.diagnostics);
-    let project = loaded.value;
+    let mut project = loaded.value;
     let target = project.spec.targets.get(&project.target).cloned().unwrap_or_default();
     let threads = threads(options, &target);
     let surroundings = surroundings(&project, options, &target, threads);
@@ -57,8 +57,9 @@ pub async fn prepare(files: &dyn Files, options: &PrepareOptions) -> Checked<Pre
     let cache = files.root().join("target").join("sources");
     let looked = inputs::look(&manifest, files.root(), &cache).await;
     diagnostics.extend(looked.diagnostics);
-    let engine = engine_options(options, &target, threads, &mut diagnostics);
+    let engine = engine_options(options, &project, &target, threads, &mut diagnostics);
     let compiled = compiled(&manifest, &graph.value, &looked.value, options, &mut diagnostics).await;
+    show_data_lines(files, &diagnostics, &mut project);
     let prepared = Prepared {
         root: files.root().to_path_buf(),
         warehouse: files.root().join(target.warehouse.as_deref().unwrap_or("target/warehouse")),
@@ -94,19 +95,36 @@ async fn compiled(
     compiled.value
 }
 
+/// Data files up to this many bytes are shown with the line that is wrong.
+const SHOWN_DATA_FILE: u64 = 1 << 20;
+
+/// Lines of data files that diagnostics point at can be printed, like those of the files of the project.
+fn show_data_lines(files: &dyn Files, diagnostics: &[Diagnostic], project: &mut Project) {
+    for span in diagnostics.iter().filter_map(|diagnostic| diagnostic.span.as_ref()).filter(|span| span.line > 1 || span.column > 1) {
+        let path = files.root().join(&*span.file);
+        let is_small = std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= SHOWN_DATA_FILE);
+        if is_small && !project.texts.contains_key(&span.file) {
+            // A file that is not text cannot be shown; its diagnostic still has a place.
+            if let Ok(bytes) = std::fs::read(&path) {
+                project.texts.insert(span.file.clone(), String::from_utf8_lossy(&bytes).replace("\r\n", "\n").into());
+            }
+        }
+    }
+}
+
 fn threads(options: &PrepareOptions, target: &TargetSpec) -> usize {
     let from_target = target.threads.and_then(|threads| usize::try_from(threads).ok());
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     options.threads.or(from_target).unwrap_or(cores).max(1)
 }
 
-fn engine_options(options: &PrepareOptions, target: &TargetSpec, threads: usize, diagnostics: &mut Vec<Diagnostic>) -> EngineOptions {
+fn engine_options(options: &PrepareOptions, project: &Project, target: &TargetSpec, threads: usize, diagnostics: &mut Vec<Diagnostic>) -> EngineOptions {
     let text = options.memory_limit.as_ref().or(target.memory_limit.as_ref());
     let memory_limit = text.and_then(|text| {
         let limit = bytes(text);
         if limit.is_none() {
             diagnostics.push(
-                Diagnostic::error(Code::E0108, format!("`{text}` is not a size")).at(Span::file("project.yml")).hint("write it like `1GB` or `512MiB`"),
+                Diagnostic::error(Code::E0108, format!("`{text}` is not a size")).at(crate::project::place_of(project, text)).hint("write it like `1GB` or `512MiB`"),
             );
         }
         limit

@@ -15,6 +15,8 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
 
+use super::words;
+
 /// Plans queries against schemas.
 #[derive(Clone)]
 pub struct Analyzer {
@@ -97,9 +99,11 @@ impl Analyzer {
         let count = statements.len();
         match statements.into_iter().next() {
             Some(statement @ Statement::Statement(_)) if count == 1 && is_query(&statement) => Ok(statement),
-            None => Err(not_one("there is no query: the SQL is empty")),
-            Some(_) if count > 1 => Err(not_one("there is more than one statement")),
-            Some(_) => Err(not_one("this is not a query: a model is one `select`")),
+            None => Err(not_one("there is no query: the SQL is empty", "write one `select`, or remove the file", None)),
+            Some(_) if count > 1 => {
+                Err(not_one("there is more than one statement", "keep one `select`; put the other into a file of its own", second_statement(sql)))
+            }
+            Some(_) => Err(not_one("this is not a query", "a model is one `select`; what is made of it is said by `materialized`", first_word(sql))),
         }
     }
 }
@@ -139,8 +143,33 @@ fn is_query(statement: &Statement) -> bool {
     matches!(statement, Statement::Statement(inner) if matches!(inner.as_ref(), ast::Statement::Query(_)))
 }
 
-fn not_one(message: &str) -> SqlError {
-    SqlError { kind: SqlErrorKind::NotOneQuery, message: message.to_string(), hint: None, range: None, word: String::new() }
+fn not_one(message: &str, hint: &str, range: Option<(usize, usize)>) -> SqlError {
+    SqlError { kind: SqlErrorKind::NotOneQuery, message: message.to_string(), hint: Some(hint.to_string()), range, word: String::new() }
+}
+
+/// The first token that is no blank or comment, after `skip` semicolons.
+fn word_after(sql: &str, skip: usize) -> Option<(usize, usize)> {
+    use datafusion::sql::sqlparser::{dialect::GenericDialect, tokenizer::{Token, Tokenizer}};
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location().ok()?;
+    let semicolons = |at: usize| tokens[..at].iter().filter(|token| token.token == Token::SemiColon).count();
+    let is_word = |token: &Token| !matches!(token, Token::Whitespace(_) | Token::SemiColon);
+    let found = tokens.iter().enumerate().find(|(at, token)| is_word(&token.token) && semicolons(*at) >= skip)?;
+    let start = at(sql, found.1.span.start.line, found.1.span.start.column);
+    Some((start, word_end(sql, start)))
+}
+
+fn first_word(sql: &str) -> Option<(usize, usize)> {
+    word_after(sql, 0)
+}
+
+fn second_statement(sql: &str) -> Option<(usize, usize)> {
+    word_after(sql, 1)
+}
+
+/// The last character of the SQL that is no blank.
+fn last_character(sql: &str) -> (usize, usize) {
+    let end = sql.trim_end().len();
+    (sql[..end].char_indices().next_back().map_or(0, |(at, _)| at), end)
 }
 
 fn syntax_error(sql: &str, error: &DataFusionError) -> SqlError {
@@ -152,8 +181,10 @@ fn syntax_error(sql: &str, error: &DataFusionError) -> SqlError {
     let range = found.as_ref().and_then(|found| Some(at(sql, found[2].parse().ok()?, found[3].parse().ok()?)));
     let message = found.map_or(inner.to_string(), |found| found[1].to_string());
     let message = message.strip_prefix("sql parser error: ").unwrap_or(&message).replace("\\\"", "\"");
-    let range = range.map(|start| (start, word_end(sql, start)));
-    SqlError { kind: SqlErrorKind::Syntax, message: format!("SQL does not parse: {}", lower_first(&message)), hint: None, range, word: String::new() }
+    let is_at_end = message.ends_with("found: EOF");
+    let range = if is_at_end { Some(last_character(sql)) } else { range.map(|start| (start, word_end(sql, start))) };
+    let message = lower_first(&message.replace("found: EOF", "found the end")).replace("expected: ", "expected ").replace("found: ", "found ");
+    SqlError { kind: SqlErrorKind::Syntax, message: format!("SQL does not parse: {message}"), hint: None, range, word: String::new() }
 }
 
 fn plan_error(sql: &str, error: &DataFusionError) -> SqlError {
@@ -173,6 +204,11 @@ fn plan_error(sql: &str, error: &DataFusionError) -> SqlError {
         let message = format!("there is no relation `{}`", found[1].trim_start_matches("datafusion.").trim_start_matches("public."));
         return SqlError { kind: SqlErrorKind::UnknownTable, message, hint: None, range: range.or(find(sql, &name)), word: name };
     }
+    if let Some(said) = words::say(text) {
+        let range = range.or_else(|| find(sql, &said.word));
+        return SqlError { kind: SqlErrorKind::Meaning, message: said.message, hint: said.hint, range, word: said.word };
+    }
+    let text = text.strip_prefix("Internal error: ").unwrap_or(text);
     let word = regex::Regex::new(r"'([a-z_0-9]+)'|function:? ([a-z_0-9]+)").expect("the pattern is constant");
     let word = word.captures(text).and_then(|found| found.get(1).or(found.get(2))).map(|found| found.as_str().to_string()).unwrap_or_default();
     let range = range.or_else(|| find(sql, &word));
@@ -188,7 +224,7 @@ fn column_error(sql: &str, error: &SchemaError, range: Option<(usize, usize)>) -
             (SqlErrorKind::UnknownColumn, format!("there is no column `{}`", plain(field)), Some(hint), field.name.clone())
         }
         SchemaError::AmbiguousReference { field } => {
-            let hint = "name the relation: `orders.user_id`".to_string();
+            let hint = format!("say which: put the name of its relation before it, as in `orders.{}`", field.name);
             (SqlErrorKind::UnknownColumn, format!("the column `{}` could be one of several", field.name), Some(hint), field.name.clone())
         }
         SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {

@@ -6,7 +6,9 @@ mod analyze;
 pub mod canonical;
 pub mod functions;
 pub mod lineage;
+mod words;
 
 pub use analyze::{Analyzed, Analyzer, SqlError, SqlErrorKind, is_number, register, same_type};
+pub use words::type_name;
 /// Columns and their types.
 pub use datafusion::arrow::datatypes::SchemaRef as Schema;

@@ -37,17 +37,17 @@ fn invalid(error: serde_json::Error) -> Error {
 fn reference(state: &State<'_, '_>, names: Rest<Value>) -> Result<String, Error> {
     let scope = scope::of(state)?;
     let name = names.iter().filter(|name| !name.is_kwargs()).next_back().map(ToString::to_string).unwrap_or_default();
-    Ok(scope.relations.reference(&name).unwrap_or_else(|problem| unknown(&scope, &name, problem)))
+    Ok(scope.relations.reference(&name).unwrap_or_else(|problem| unknown(state, &scope, &name, problem)))
 }
 
 fn source(state: &State<'_, '_>, source: &str, table: &str) -> Result<String, Error> {
     let scope = scope::of(state)?;
-    Ok(scope.relations.source(source, table).unwrap_or_else(|problem| unknown(&scope, table, problem)))
+    Ok(scope.relations.source(source, table).unwrap_or_else(|problem| unknown(state, &scope, table, problem)))
 }
 
 /// Rendering goes on after an unknown name, so that all of them are reported at once.
-fn unknown(scope: &Scope, name: &str, problem: Diagnostic) -> String {
-    scope.add_problem(name, problem);
+fn unknown(state: &State<'_, '_>, scope: &Scope, name: &str, problem: Diagnostic) -> String {
+    scope.add_problem(state.name(), name, problem);
     "__unknown__".to_string()
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use minijinja::machinery::{Token, tokenize};
 
+use super::Parameter;
 use super::source_map::Piece;
 
 const OPEN: char = '\u{f0000}';
@@ -100,6 +101,51 @@ pub(super) fn macro_names(text: &str) -> Vec<String> {
     pattern.captures_iter(text).map(|found| found[1].to_string()).collect()
 }
 
+/// Names of macros and tests, each with the byte where the name stands.
+pub(super) fn macro_definitions(text: &str) -> Vec<(String, usize)> {
+    let pattern = regex::Regex::new(r"\{%-?\s*(macro|test)\s+([A-Za-z_]\w*)").expect("the pattern is constant");
+    let named = |found: regex::Captures<'_>| {
+        let prefix = if &found[1] == "test" { "test_" } else { "" };
+        (format!("{prefix}{}", &found[2]), found.get(2).expect("the group is not optional").start())
+    };
+    pattern.captures_iter(text).map(named).collect()
+}
+
+/// What each macro of a file takes.
+pub(super) fn macro_parameters(text: &str) -> Vec<(String, Vec<Parameter>)> {
+    let pattern = regex::Regex::new(r"\{%-?\s*macro\s+([A-Za-z_]\w*)\s*\(").expect("the pattern is constant");
+    let macros = pattern.captures_iter(text).map(|found| {
+        let list = &text[found.get(0).expect("the whole always matches").end()..];
+        (found[1].to_string(), parameters(list))
+    });
+    macros.collect()
+}
+
+/// `a, b=[1, 2])` up to the closing bracket.
+fn parameters(list: &str) -> Vec<Parameter> {
+    let (mut depth, mut quote, mut parts) = (0, None, vec![String::new()]);
+    for character in list.chars() {
+        match (quote, character) {
+            (Some(open), _) if open == character => quote = None,
+            (None, '\'' | '"') => quote = Some(character),
+            (None, '(' | '[' | '{') => depth += 1,
+            (None, ')') if depth == 0 => break,
+            (None, ')' | ']' | '}') => depth -= 1,
+            (None, ',') if depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        parts.last_mut().expect("it starts with one").push(character);
+    }
+    let parameter = |part: &String| {
+        let (name, default) = part.split_once('=').map_or((part.as_str(), None), |(name, default)| (name, Some(default)));
+        Parameter { name: name.trim().to_string(), has_default: default.is_some() }
+    };
+    parts.iter().filter(|part| !part.trim().is_empty()).map(parameter).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +159,15 @@ mod tests {
         assert_eq!(plain, text);
         assert_eq!(pieces.len(), 2);
         assert_eq!(&text[pieces[1].start..pieces[1].start + pieces[1].length], ",\n  b -- note\nfrom t");
+    }
+
+    #[test]
+    fn a_macro_says_what_it_takes() {
+        let text = "{% macro a(x, y=[1, 2], z='),') %}{% endmacro %}{% macro b() %}{% endmacro %}";
+        let found = macro_parameters(text);
+        let names: Vec<_> = found[0].1.iter().map(|parameter| (parameter.name.as_str(), parameter.has_default)).collect();
+        assert_eq!(names, [("x", false), ("y", true), ("z", true)]);
+        assert_eq!(found[1], ("b".to_string(), Vec::new()));
     }
 
     #[test]

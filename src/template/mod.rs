@@ -7,11 +7,12 @@ mod markers;
 mod scope;
 mod source_map;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
-use crate::diagnostics::{Checked, Code, Diagnostic, Span};
+use crate::diagnostics::{Checked, Code, Diagnostic, Span, nearest};
 use crate::project::SqlFile;
 
 pub use scope::{ConfigCall, Log, Relations, Scope, Surroundings};
@@ -24,6 +25,16 @@ pub struct Templates {
     /// Renders the same with a mark before each piece of template text, to find the way back.
     marked: Environment<'static>,
     chunks: Arc<markers::Chunks>,
+    /// Every macro file as the user wrote it.
+    texts: BTreeMap<Arc<str>, SqlFile>,
+    parameters: BTreeMap<String, Vec<Parameter>>,
+}
+
+/// One parameter of a macro.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    pub name: String,
+    pub has_default: bool,
 }
 
 /// The result of rendering one template.
@@ -39,17 +50,20 @@ const STANDARD_LIBRARY: &[(&str, &str)] = &[("equipoise/macros/generic_tests.sql
 impl Templates {
     pub fn new(macros: &[SqlFile]) -> Checked<Self> {
         let chunks = Arc::new(markers::Chunks::default());
-        let mut templates = Self { plain: environment(), marked: environment(), chunks };
+        let mut templates = Self { plain: environment(), marked: environment(), chunks, texts: BTreeMap::new(), parameters: BTreeMap::new() };
         let mut diagnostics = Vec::new();
         let library = STANDARD_LIBRARY.iter().map(|(path, text)| SqlFile { path: (*path).into(), text: (*text).into() });
         for file in library.chain(macros.iter().cloned()) {
             diagnostics.extend(templates.add_macros(&file));
         }
+        diagnostics.extend(repeated_macros(macros));
         Checked::with(templates, diagnostics)
     }
 
     fn add_macros(&mut self, file: &SqlFile) -> Option<Diagnostic> {
         let text = markers::without_custom_tags(&file.text);
+        self.texts.insert(file.path.clone(), file.clone());
+        self.parameters.extend(markers::macro_parameters(&text));
         if let Err(error) = self.plain.add_template_owned(file.path.to_string(), text.clone()) {
             return Some(syntax_error(&error, file));
         }
@@ -69,6 +83,11 @@ impl Templates {
         self.plain.globals().any(|(known, value)| known == name && value.downcast_object_ref::<functions::MacroProxy>().is_some())
     }
 
+    /// What a macro takes, in its order; nothing for a macro that does not exist.
+    pub fn macro_parameters(&self, name: &str) -> &[Parameter] {
+        self.parameters.get(name).map_or(&[], Vec::as_slice)
+    }
+
     /// Names of all macros, for suggestions.
     pub fn macro_names(&self) -> Vec<String> {
         let is_macro = |value: &Value| value.downcast_object_ref::<functions::MacroProxy>().is_some();
@@ -79,16 +98,33 @@ impl Templates {
     pub fn render(&self, file: &SqlFile, scope: &Arc<Scope>) -> Checked<Rendered> {
         let mut diagnostics = Vec::new();
         let outcome = render_with(&self.plain, file, &file.text, scope);
-        diagnostics.extend(scope.take_problems(file));
+        diagnostics.extend(scope.take_problems(|path| self.file(path, file)));
         let sql = match outcome {
             Ok(sql) => sql,
             Err(error) => {
-                diagnostics.push(runtime_error(&error, file, scope));
+                diagnostics.push(self.runtime_error(&error, file, scope));
                 return Checked::with(Rendered::default(), diagnostics);
             }
         };
         let map = self.source_map(file, &sql, scope);
         Checked::with(Rendered { sql, map }, diagnostics)
+    }
+
+    /// The file of a name that the template engine uses: a macro file, or the template that is rendered.
+    fn file(&self, path: &str, rendered: &SqlFile) -> SqlFile {
+        self.texts.get(path).filter(|_| path != &*rendered.path).unwrap_or(rendered).clone()
+    }
+
+    fn runtime_error(&self, error: &Error, file: &SqlFile, scope: &Scope) -> Diagnostic {
+        let file = self.file(error.name().unwrap_or_default(), file);
+        let diagnostic = runtime_error(error, &file, scope);
+        match (error.kind(), unknown_name(error)) {
+            (ErrorKind::UnknownFunction, Some(name)) => match nearest(name, self.macro_names().iter().map(String::as_str)) {
+                Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
+                None => diagnostic,
+            },
+            _ => diagnostic,
+        }
     }
 
     /// The map is trusted only if the marked rendering, without its marks, is the plain one: templates can look at text.
@@ -107,7 +143,8 @@ impl Templates {
     pub fn render_text(&self, text: &str, scope: &Arc<Scope>) -> Result<String, String> {
         let context = scope.context();
         let outcome = self.plain.render_str(text, context);
-        let problems = scope.take_problems(&SqlFile { path: "".into(), text: text.into() });
+        let file = SqlFile { path: "".into(), text: text.into() };
+        let problems = scope.take_problems(|_| file.clone());
         match (outcome, problems.into_iter().next()) {
             (_, Some(problem)) => Err(problem.message),
             (Ok(text), None) => Ok(text),
@@ -137,7 +174,38 @@ fn render_with(environment: &Environment<'static>, file: &SqlFile, text: &str, s
 }
 
 fn syntax_error(error: &Error, file: &SqlFile) -> Diagnostic {
-    Diagnostic::error(Code::E0401, message_of(error)).at(place(error, file))
+    let diagnostic = Diagnostic::error(Code::E0401, message_of(error)).at(place(error, file));
+    match error.detail().is_some_and(|detail| detail.starts_with("unexpected end of input")) {
+        true => diagnostic.hint("a block such as `{% if %}`, `{% for %}` or `{% macro %}` ends with `{% endif %}`, `{% endfor %}` or `{% endmacro %}`"),
+        false => diagnostic,
+    }
+}
+
+/// Two macros of one name: which of them is called would be chance. Those of the standard library may be replaced.
+fn repeated_macros(macros: &[SqlFile]) -> Vec<Diagnostic> {
+    let mut first: BTreeMap<String, Span> = BTreeMap::new();
+    let mut diagnostics = Vec::new();
+    for file in macros {
+        for (name, start) in markers::macro_definitions(&file.text) {
+            let span = Span::of_bytes(file.path.clone(), &file.text, start, start + name.len());
+            if let Some(earlier) = first.get(&name) {
+                diagnostics.push(
+                    Diagnostic::error(Code::E0201, format!("there are two macros named `{name}`"))
+                        .at(span)
+                        .also(earlier.clone(), "first here")
+                        .hint("rename or remove one of them"),
+                );
+                continue;
+            }
+            first.insert(name, span);
+        }
+    }
+    diagnostics
+}
+
+/// `cent` of `cent is unknown`.
+fn unknown_name(error: &Error) -> Option<&str> {
+    error.detail()?.strip_suffix(" is unknown")
 }
 
 fn runtime_error(error: &Error, file: &SqlFile, scope: &Scope) -> Diagnostic {
@@ -145,7 +213,10 @@ fn runtime_error(error: &Error, file: &SqlFile, scope: &Scope) -> Diagnostic {
     if let Some(raised) = scope.take_raised() {
         return Diagnostic { span: Some(span), ..raised };
     }
-    let code = if error.kind() == ErrorKind::SyntaxError { Code::E0401 } else { Code::E0402 };
+    if error.kind() == ErrorKind::SyntaxError {
+        return syntax_error(error, file);
+    }
+    let code = Code::E0402;
     let diagnostic = Diagnostic::error(code, message_of(error)).at(span);
     match error.kind() {
         ErrorKind::UnknownFunction => diagnostic.hint("macros live in `macros/`; `ref`, `source`, `var`, `config` and others are built in"),
@@ -158,6 +229,12 @@ fn message_of(error: &Error) -> String {
     let kind = error.kind().to_string();
     let detail = error.detail().unwrap_or(&kind);
     match error.kind() {
+        ErrorKind::UnknownFunction => unknown_name(error).map_or(detail.to_string(), |name| format!("there is no macro or function `{name}`")),
+        ErrorKind::UnknownFilter | ErrorKind::UnknownTest => {
+            let what = if error.kind() == ErrorKind::UnknownFilter { "filter" } else { "test" };
+            let name = detail.strip_prefix(what).and_then(|rest| rest.strip_suffix(" is unknown")).map(str::trim);
+            name.map_or(detail.to_string(), |name| format!("templates have no {what} `{name}`"))
+        }
         ErrorKind::UndefinedError if error.detail().is_none() => "a value that is not defined is printed".to_string(),
         _ => detail.to_string(),
     }
@@ -167,7 +244,7 @@ fn message_of(error: &Error) -> String {
 fn place(error: &Error, file: &SqlFile) -> Span {
     let name = error.name().unwrap_or(&file.path);
     match (error.range(), error.line()) {
-        (Some(range), _) if name == &*file.path => Span::of_bytes(file.path.clone(), &file.text, range.start, range.end),
+        (Some(range), _) if name == &*file.path && markers::without_custom_tags(&file.text) == *file.text => Span::of_bytes(file.path.clone(), &file.text, range.start, range.end),
         (_, Some(line)) => Span::new(name, line as u32, 1, 0),
         _ => Span::file(name),
     }

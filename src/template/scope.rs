@@ -59,7 +59,7 @@ pub struct Scope {
 struct Heard {
     config: ConfigCall,
     logs: Vec<Log>,
-    problems: Vec<(String, Diagnostic)>,
+    problems: Vec<(String, String, Diagnostic)>,
     raised: Option<Diagnostic>,
 }
 
@@ -106,9 +106,9 @@ impl Scope {
         self.heard().logs.push(log);
     }
 
-    /// Notes something wrong that does not stop the rendering; `needle` is the text whose place is meant.
-    pub(super) fn add_problem(&self, needle: &str, problem: Diagnostic) {
-        self.heard().problems.push((needle.to_string(), problem));
+    /// Notes something wrong that does not stop the rendering; `needle` is the text in `file` whose place is meant.
+    pub(super) fn add_problem(&self, file: &str, needle: &str, problem: Diagnostic) {
+        self.heard().problems.push((file.to_string(), needle.to_string(), problem));
     }
 
     pub(super) fn raise(&self, problem: Diagnostic) {
@@ -119,12 +119,12 @@ impl Scope {
         self.heard().raised.take()
     }
 
-    pub(super) fn take_problems(&self, file: &SqlFile) -> Vec<Diagnostic> {
+    pub(super) fn take_problems(&self, file: impl Fn(&str) -> SqlFile) -> Vec<Diagnostic> {
         let problems = std::mem::take(&mut self.heard().problems);
         problems
             .into_iter()
-            .map(|(needle, problem)| {
-                let span = quoted_place(file, &needle);
+            .map(|(path, needle, problem)| {
+                let span = quoted_place(&file(&path), &needle);
                 Diagnostic { span: problem.span.clone().or(Some(span)), ..problem }
             })
             .collect()

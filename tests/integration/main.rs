@@ -1,3 +1,5 @@
+mod broken_projects;
+mod cli;
 mod conformance;
 mod docs;
 mod drift_fuzz;
@@ -12,6 +14,7 @@ mod flags_export;
 mod flags_import;
 mod flags_sql;
 mod generate_shop;
+mod layers;
 mod lineage_execution;
 mod operator_facts;
 mod operator_states;
@@ -26,6 +29,7 @@ mod stats_peers;
 mod stats_properties;
 mod stats_sql;
 mod stats_sql_vectors;
+mod templates;
 mod vectors;
 mod warehouse;
 
