@@ -1,7 +1,7 @@
 //! Names for contents: equal fingerprints are equal relations, so that what exists need not be built again.
 
 use super::{Compiled, Input};
-use crate::manifest::{Materialization, Node};
+use crate::manifest::{Materialization, Node, TestSettings, TestSeverity};
 
 /// Part of every fingerprint: results may differ between versions of the engine and its functions.
 const VERSION: &str = concat!("equipoise ", env!("CARGO_PKG_VERSION"), " datafusion 55.2");
@@ -27,6 +27,12 @@ pub(super) fn of_query(node: &Node, sql: &str, compiled: &Compiled, volatile: &[
         parts.push(now.to_string());
     }
     digest(&parts.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Of a data test: its query, and all that decides whether what the query counts is a failure.
+pub(super) fn of_test(query: &str, counted: &str, settings: &TestSettings) -> String {
+    let severity = if settings.severity == TestSeverity::Error { "error" } else { "warn" };
+    digest(&[query, counted, severity, &settings.error_if, &settings.warn_if])
 }
 
 /// 128 bits of BLAKE3 over length-prefixed parts, in hexadecimal.

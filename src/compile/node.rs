@@ -82,6 +82,8 @@ pub(super) async fn compile_test(
     }
     let Some(query) = &mut checked.value else { return checked };
     let counted = count_failures(&query.sql, settings);
+    // A test that passed under other settings may fail under these.
+    query.fingerprint = fingerprint::of_test(&query.fingerprint, &counted, settings);
     match analyzer.analyze(&counted).await {
         Ok(_) => query.rows_sql = Some(std::mem::replace(&mut query.sql, counted)),
         Err(error) => {
