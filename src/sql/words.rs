@@ -11,11 +11,16 @@ pub fn type_name(kind: &DataType) -> String {
         DataType::Int16 => "smallint".to_string(),
         DataType::Int32 => "integer".to_string(),
         DataType::Int64 => "bigint".to_string(),
-        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => "bigint unsigned".to_string(),
+        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
+            "bigint unsigned".to_string()
+        }
         DataType::Float16 | DataType::Float32 => "real".to_string(),
         DataType::Float64 => "double".to_string(),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "varchar".to_string(),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "bytea".to_string(),
+        DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_) => "bytea".to_string(),
         DataType::Date32 | DataType::Date64 => "date".to_string(),
         DataType::Time32(_) | DataType::Time64(_) => "time".to_string(),
         DataType::Timestamp(_, None) => "timestamp".to_string(),
@@ -25,7 +30,9 @@ pub fn type_name(kind: &DataType) -> String {
         | DataType::Decimal64(precision, scale)
         | DataType::Decimal128(precision, scale)
         | DataType::Decimal256(precision, scale) => format!("decimal({precision}, {scale})"),
-        DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) => format!("a list of {}", type_name(item.data_type())),
+        DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) => {
+            format!("a list of {}", type_name(item.data_type()))
+        }
         other => other.to_string(),
     }
 }
@@ -39,48 +46,99 @@ pub(super) struct Said {
 
 /// `None` when the text has no known shape.
 pub(super) fn say(text: &str) -> Option<Said> {
-    unknown_function(text).or_else(|| wrong_arguments(text)).or_else(|| not_grouped(text)).or_else(|| not_combined(text))
+    unknown_function(text)
+        .or_else(|| wrong_arguments(text))
+        .or_else(|| not_grouped(text))
+        .or_else(|| not_combined(text))
 }
 
 fn captures<'a>(pattern: &str, text: &'a str) -> Option<regex::Captures<'a>> {
-    regex::Regex::new(pattern).expect("the pattern is constant").captures(text)
+    regex::Regex::new(pattern)
+        .expect("the pattern is constant")
+        .captures(text)
 }
 
 /// `Invalid function 'dateadd'. Did you mean 'datepart'?`
 fn unknown_function(text: &str) -> Option<Said> {
-    let found = captures(r"(?i)invalid function '(?P<name>[^']+)'(?:.*\bdid you mean '(?P<near>[^']+)')?", text)?;
+    let found = captures(
+        r"(?i)invalid function '(?P<name>[^']+)'(?:.*\bdid you mean '(?P<near>[^']+)')?",
+        text,
+    )?;
     let name = found["name"].to_string();
-    let hint = found.name("near").map(|near| format!("did you mean `{}`?", near.as_str()));
-    Some(Said { message: format!("there is no function `{name}`"), hint, word: name })
+    let hint = found
+        .name("near")
+        .map(|near| format!("did you mean `{}`?", near.as_str()));
+    Some(Said {
+        message: format!("there is no function `{name}`"),
+        hint,
+        word: name,
+    })
 }
 
 /// `Function 'sum' failed to match any signature, errors: ...`: one line for each way to call it.
 fn wrong_arguments(text: &str) -> Option<Said> {
-    let name = captures(r"[Ff]unction '([^']+)' (?:failed to match|expects|requires)", text)?[1].to_string();
-    let (message, hint) = if let Some(counts) = captures(r"expects (?:at least )?(\d+) arguments? but received (\d+)", text) {
-        (format!("`{name}` takes {} arguments, not {}", &counts[1], &counts[2]), None)
+    let name = captures(
+        r"[Ff]unction '([^']+)' (?:failed to match|expects|requires)",
+        text,
+    )?[1]
+        .to_string();
+    let (message, hint) = if let Some(counts) = captures(
+        r"expects (?:at least )?(\d+) arguments? but received (\d+)",
+        text,
+    ) {
+        (
+            format!(
+                "`{name}` takes {} arguments, not {}",
+                &counts[1], &counts[2]
+            ),
+            None,
+        )
     } else {
         let given = captures(r"but received \w+ \(DataType: ([^)]+)\)", text);
-        let given = given.map(|found| arrow_name(&found[1])).map_or(String::new(), |kind| format!(" of type {kind}"));
-        (format!("`{name}` does not take an argument{given}"), Some("cast the argument to a type that it takes".to_string()))
+        let given = given
+            .map(|found| arrow_name(&found[1]))
+            .map_or(String::new(), |kind| format!(" of type {kind}"));
+        (
+            format!("`{name}` does not take an argument{given}"),
+            Some("cast the argument to a type that it takes".to_string()),
+        )
     };
-    Some(Said { message, hint, word: name })
+    Some(Said {
+        message,
+        hint,
+        word: name,
+    })
 }
 
 /// `Column in SELECT must be in GROUP BY or an aggregate function: ..., column "t.amount" must appear ...`.
 fn not_grouped(text: &str) -> Option<Said> {
-    let column = captures(r#"column "([^"]+)" must appear in the GROUP BY clause"#, text)?[1].to_string();
+    let column = captures(
+        r#"column "([^"]+)" must appear in the GROUP BY clause"#,
+        text,
+    )?[1]
+        .to_string();
     let word = column.rsplit('.').next().unwrap_or(&column).to_string();
     let hint = format!("add it to `group by`, or aggregate it, such as `max({word})`");
-    Some(Said { message: format!("`{word}` is neither grouped by nor aggregated"), hint: Some(hint), word })
+    Some(Said {
+        message: format!("`{word}` is neither grouped by nor aggregated"),
+        hint: Some(hint),
+        word,
+    })
 }
 
 /// `Cannot coerce arithmetic expression Boolean + Interval(MonthDayNano) to valid types`.
 fn not_combined(text: &str) -> Option<Said> {
-    let found = captures(r"Cannot (?:coerce arithmetic expression|infer common argument type for comparison operation) (\S+) (\S+) (\S+)", text)?;
+    let found = captures(
+        r"Cannot (?:coerce arithmetic expression|infer common argument type for comparison operation) (\S+) (\S+) (\S+)",
+        text,
+    )?;
     let (left, operator, right) = (arrow_name(&found[1]), &found[2], arrow_name(&found[3]));
     let message = format!("`{operator}` does not work between {left} and {right}");
-    Some(Said { message, hint: Some("cast one side to the type of the other".to_string()), word: String::new() })
+    Some(Said {
+        message,
+        hint: Some("cast one side to the type of the other".to_string()),
+        word: String::new(),
+    })
 }
 
 /// The SQL name of a type that stands in a message as Arrow prints it.
@@ -107,10 +165,21 @@ mod tests {
     #[test]
     fn what_the_planner_says_is_said_in_the_words_of_sql() {
         let said = |text| say(text).map(|said| said.message).unwrap_or_default();
-        assert_eq!(said("Invalid function 'dateadd'.\nDid you mean 'datepart'?"), "there is no function `dateadd`");
+        assert_eq!(
+            said("Invalid function 'dateadd'.\nDid you mean 'datepart'?"),
+            "there is no function `dateadd`"
+        );
         let many = "Function 'sum' failed to match any signature, errors: Function 'sum' requires Decimal, but received String (DataType: Utf8).";
-        assert_eq!(said(many), "`sum` does not take an argument of type varchar");
-        assert_eq!(said("Cannot coerce arithmetic expression Boolean + Interval(MonthDayNano) to valid types"), "`+` does not work between boolean and interval");
+        assert_eq!(
+            said(many),
+            "`sum` does not take an argument of type varchar"
+        );
+        assert_eq!(
+            said(
+                "Cannot coerce arithmetic expression Boolean + Interval(MonthDayNano) to valid types"
+            ),
+            "`+` does not work between boolean and interval"
+        );
         assert_eq!(said("something else"), "");
     }
 }

@@ -146,7 +146,12 @@ fn every_project_of_the_folder_is_tested() {
         .expect("the folder is there")
         .map(|entry| entry.expect("it can be read").path())
         .filter(|path| path.extension().is_some_and(|ending| ending == "project"))
-        .map(|path| path.file_stem().expect("it has a name").to_string_lossy().into_owned())
+        .map(|path| {
+            path.file_stem()
+                .expect("it has a name")
+                .to_string_lossy()
+                .into_owned()
+        })
         .filter(|name| !name.starts_with("base_"))
         .collect();
     found.sort();
@@ -174,17 +179,27 @@ fn diagnostics(name: &str) -> String {
     project.write_to(root.path());
     let option = |key: &str| project.options.get(key).cloned();
     let options = PrepareOptions {
-        load: Options { target: option("target"), ..Options::default() },
+        load: Options {
+            target: option("target"),
+            ..Options::default()
+        },
         threads: Some(1),
         now: "2026-01-20T08:00:00.000000Z".to_string(),
         ..PrepareOptions::default()
     };
     let mut checked = super::runtime().block_on(prepare(&Folder::new(root.path()), &options));
     if let Some(select) = option("select") {
-        let selected = checked.value.graph.select(&checked.value.manifest, &[select], &[]);
+        let selected = checked
+            .value
+            .graph
+            .select(&checked.value.manifest, &[select], &[]);
         checked.absorb(selected);
     }
-    let said = render_all(&checked.diagnostics, &checked.value.project.texts, Render::Plain);
+    let said = render_all(
+        &checked.diagnostics,
+        &checked.value.project.texts,
+        Render::Plain,
+    );
     said.replace(&*root.path().to_string_lossy(), "<root>")
 }
 
@@ -198,7 +213,8 @@ struct Written {
 impl Written {
     fn read(name: &str) -> Self {
         let path = folder().join(format!("{name}.project"));
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut parts = text.split("-- file: ");
         let head = parts.next().expect("a split has a first part");
         let options: BTreeMap<String, String> = head
@@ -215,11 +231,15 @@ impl Written {
             let (path, content) = part.split_once('\n').expect("a path is a line of its own");
             match path.strip_suffix(" (escaped)") {
                 Some(path) => project.files.insert(path.to_string(), unescaped(content)),
-                None => project.files.insert(path.to_string(), content.as_bytes().to_vec()),
+                None => project
+                    .files
+                    .insert(path.to_string(), content.as_bytes().to_vec()),
             };
         }
         if !head.contains("-- no project file") && !project.files.contains_key("project.yml") {
-            project.files.insert("project.yml".to_string(), b"name: shop\n".to_vec());
+            project
+                .files
+                .insert("project.yml".to_string(), b"name: shop\n".to_vec());
         }
         project
     }
@@ -227,7 +247,8 @@ impl Written {
     fn write_to(&self, root: &Path) {
         for (path, content) in &self.files {
             let path = root.join(path);
-            std::fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("the folder can be made");
+            std::fs::create_dir_all(path.parent().expect("a file lies in a folder"))
+                .expect("the folder can be made");
             std::fs::write(path, content).expect("the file can be written");
         }
     }

@@ -30,36 +30,57 @@ impl Shop {
     fn new() -> Self {
         let shop = Self::empty();
         shop.write("project.yml", "name: shop\ntarget: dev\ntargets:\n  dev: {}\n  prod: {environment: live, vars: {factor: 3}}\nvars: {factor: 1}\n");
-        shop.write("seeds/raw_orders.csv", "order_id,country,amount\n1,DE,10\n2,FR,20\n3,DE,30\n");
+        shop.write(
+            "seeds/raw_orders.csv",
+            "order_id,country,amount\n1,DE,10\n2,FR,20\n3,DE,30\n",
+        );
         shop.write("models/staging/stg_orders.sql", "select order_id, country, amount * {{ var('factor') }} as amount from {{ ref('raw_orders') }}\n");
         shop.write("models/staging/large_orders.sql", "{{ config(materialized='ephemeral') }}\nselect * from {{ ref('stg_orders') }} where amount >= 20\n");
         shop.write("models/marts/orders.sql", "{{ config(materialized='table', tags=['daily']) }}\nselect * from {{ ref('large_orders') }}\n");
         shop.write("models/marts/countries.sql", "{{ config(materialized='table') }}\nselect country, sum(amount) as amount from {{ ref('stg_orders') }} group by country\n");
-        shop.write("models/marts/report.sql", "{{ config(tags=['daily']) }}\nselect count(*) as orders from {{ ref('orders') }}\n");
+        shop.write(
+            "models/marts/report.sql",
+            "{{ config(tags=['daily']) }}\nselect count(*) as orders from {{ ref('orders') }}\n",
+        );
         shop.write("models/marts/marts.yml", "models:\n  - name: orders\n    columns:\n      - name: order_id\n        data_tests: [not_null, unique]\n");
         shop
     }
 
     fn empty() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+        Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        }
     }
 
     fn write(&self, path: &str, text: &str) {
         let path = self.folder.path().join(path);
-        std::fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("the folder can be made");
+        std::fs::create_dir_all(path.parent().expect("a file lies in a folder"))
+            .expect("the folder can be made");
         std::fs::write(path, text).expect("the file can be written");
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_equipoise"));
-        command.current_dir(self.folder.path()).args(arguments).stdin(Stdio::null()).env_remove("NO_COLOR");
+        command
+            .current_dir(self.folder.path())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .env_remove("NO_COLOR");
         command
     }
 
     fn run(&self, arguments: &[&str]) -> Said {
-        let output = self.command(arguments).output().expect("the program starts");
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the program prints text");
-        Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+        let output = self
+            .command(arguments)
+            .output()
+            .expect("the program starts");
+        let text =
+            |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the program prints text");
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
     }
 
     /// Runs a command that must work.
@@ -88,7 +109,11 @@ impl Shop {
     }
 
     fn start(&self, arguments: &[&str]) -> Child {
-        self.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts")
+        self.command(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts")
     }
 }
 
@@ -110,7 +135,11 @@ impl Said {
 fn a_new_project_builds_and_is_not_overwritten() {
     let shop = Shop::empty();
     let said = shop.good(&["init", "mine"]);
-    assert!(said.err.contains("equipoise build --project-dir mine"), "{}", said.err);
+    assert!(
+        said.err.contains("equipoise build --project-dir mine"),
+        "{}",
+        said.err
+    );
     shop.good(&["build", "--project-dir", "mine"]);
     let again = shop.run(&["init", "mine"]);
     assert_eq!(again.code, WRONG);
@@ -130,10 +159,25 @@ fn help_and_version_are_good_and_an_unknown_option_is_wrong() {
 #[test]
 fn a_folder_without_a_project_is_wrong_for_every_command() {
     let shop = Shop::empty();
-    for command in [&["build"][..], &["run"], &["test"], &["seed"], &["compile"], &["ls"], &["debug"], &["clean"], &["sql", "select 1"], &["show", "-s", "x"]] {
+    for command in [
+        &["build"][..],
+        &["run"],
+        &["test"],
+        &["seed"],
+        &["compile"],
+        &["ls"],
+        &["debug"],
+        &["clean"],
+        &["sql", "select 1"],
+        &["show", "-s", "x"],
+    ] {
         let said = shop.run(command);
         assert_eq!(said.code, WRONG, "{command:?}: {}", said.err);
-        assert!(said.err.contains("error[E0101]"), "{command:?}: {}", said.err);
+        assert!(
+            said.err.contains("error[E0101]"),
+            "{command:?}: {}",
+            said.err
+        );
     }
 }
 
@@ -141,15 +185,34 @@ fn a_folder_without_a_project_is_wrong_for_every_command() {
 fn a_build_publishes_and_a_second_one_has_nothing_to_do() {
     let shop = Shop::new();
     let first = shop.good(&["build"]);
-    assert_eq!(first.steps("built"), ["countries", "orders", "raw_orders", "report", "stg_orders"]);
-    assert_eq!(first.steps("passed"), ["not_null_orders_order_id", "unique_orders_order_id"]);
-    assert!(first.err.contains("published `dev` as version 1"), "{}", first.err);
-    assert_eq!(shop.query("select * from orders order by order_id"), ["2,FR,20", "3,DE,30"]);
+    assert_eq!(
+        first.steps("built"),
+        ["countries", "orders", "raw_orders", "report", "stg_orders"]
+    );
+    assert_eq!(
+        first.steps("passed"),
+        ["not_null_orders_order_id", "unique_orders_order_id"]
+    );
+    assert!(
+        first.err.contains("published `dev` as version 1"),
+        "{}",
+        first.err
+    );
+    assert_eq!(
+        shop.query("select * from orders order by order_id"),
+        ["2,FR,20", "3,DE,30"]
+    );
     assert_eq!(shop.query("select orders from report"), ["2"]);
 
     let second = shop.good(&["build"]);
     assert_eq!(second.steps("built"), Vec::<&str>::new());
-    assert!(second.err.contains("nothing to do: `dev` stays at version 1"), "{}", second.err);
+    assert!(
+        second
+            .err
+            .contains("nothing to do: `dev` stays at version 1"),
+        "{}",
+        second.err
+    );
 }
 
 #[test]
@@ -170,9 +233,15 @@ fn an_edited_model_rebuilds_itself_and_what_reads_it() {
 fn a_changed_seed_rebuilds_what_reads_it() {
     let shop = Shop::new();
     shop.good(&["build"]);
-    shop.write("seeds/raw_orders.csv", "order_id,country,amount\n1,DE,10\n2,FR,20\n3,DE,40\n");
+    shop.write(
+        "seeds/raw_orders.csv",
+        "order_id,country,amount\n1,DE,10\n2,FR,20\n3,DE,40\n",
+    );
     assert!(shop.good(&["build"]).steps("built").contains(&"countries"));
-    assert_eq!(shop.query("select amount from countries where country = 'DE'"), ["50"]);
+    assert_eq!(
+        shop.query("select amount from countries where country = 'DE'"),
+        ["50"]
+    );
 }
 
 #[test]
@@ -180,15 +249,27 @@ fn full_refresh_builds_what_exists() {
     let shop = Shop::new();
     shop.good(&["build"]);
     let said = shop.good(&["build", "--full-refresh"]);
-    assert!(["countries", "orders", "raw_orders"].iter().all(|name| said.steps("built").contains(name)), "{}", said.err);
+    assert!(
+        ["countries", "orders", "raw_orders"]
+            .iter()
+            .all(|name| said.steps("built").contains(name)),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
 fn seed_run_and_test_do_their_part() {
     let shop = Shop::new();
     assert_eq!(shop.good(&["seed"]).steps("built"), ["raw_orders"]);
-    assert_eq!(shop.good(&["run"]).steps("built"), ["countries", "orders", "report", "stg_orders"]);
-    assert_eq!(shop.good(&["test"]).steps("passed"), ["not_null_orders_order_id", "unique_orders_order_id"]);
+    assert_eq!(
+        shop.good(&["run"]).steps("built"),
+        ["countries", "orders", "report", "stg_orders"]
+    );
+    assert_eq!(
+        shop.good(&["test"]).steps("passed"),
+        ["not_null_orders_order_id", "unique_orders_order_id"]
+    );
 }
 
 #[test]
@@ -196,7 +277,11 @@ fn what_was_never_built_is_asked_for_by_name() {
     let shop = Shop::new();
     let said = shop.run(&["run", "--select", "orders"]);
     assert_eq!(said.code, FAILED);
-    assert!(said.err.contains("error[E0803]") && said.err.contains("--select +orders"), "{}", said.err);
+    assert!(
+        said.err.contains("error[E0803]") && said.err.contains("--select +orders"),
+        "{}",
+        said.err
+    );
     shop.good(&["run", "--select", "countries", "--dry-run"]);
 }
 
@@ -204,16 +289,32 @@ fn what_was_never_built_is_asked_for_by_name() {
 fn a_failed_test_publishes_nothing_and_skips_only_what_depends_on_it() {
     let shop = Shop::new();
     shop.good(&["build"]);
-    shop.write("seeds/raw_orders.csv", "order_id,country,amount\n2,DE,10\n3,FR,20\n3,DE,30\n");
+    shop.write(
+        "seeds/raw_orders.csv",
+        "order_id,country,amount\n2,DE,10\n3,FR,20\n3,DE,30\n",
+    );
     let said = shop.run(&["build"]);
     assert_eq!(said.code, FAILED);
     assert_eq!(said.steps("failed"), ["unique_orders_order_id"]);
     assert_eq!(said.steps("skipped"), ["report"]);
     assert!(said.steps("built").contains(&"countries"), "{}", said.err);
-    assert!(said.err.contains("error[E0802]") && said.err.contains("nothing was published: `dev` stays at version 1"), "{}", said.err);
-    assert_eq!(shop.query("select order_id from orders order by 1"), ["2", "3"]);
+    assert!(
+        said.err.contains("error[E0802]")
+            && said
+                .err
+                .contains("nothing was published: `dev` stays at version 1"),
+        "{}",
+        said.err
+    );
+    assert_eq!(
+        shop.query("select order_id from orders order by 1"),
+        ["2", "3"]
+    );
     // Mended, the next build works and is version 2.
-    shop.write("seeds/raw_orders.csv", "order_id,country,amount\n2,DE,10\n3,FR,20\n4,DE,30\n");
+    shop.write(
+        "seeds/raw_orders.csv",
+        "order_id,country,amount\n2,DE,10\n3,FR,20\n4,DE,30\n",
+    );
     assert!(shop.good(&["build"]).err.contains("version 2"));
 }
 
@@ -224,7 +325,11 @@ fn a_step_that_fails_in_the_engine_is_named_with_its_file() {
     let said = shop.run(&["build"]);
     assert_eq!(said.code, FAILED);
     assert_eq!(said.steps("failed"), ["countries"]);
-    assert!(said.err.contains("error[E0801]") && said.err.contains("models/marts/countries.sql"), "{}", said.err);
+    assert!(
+        said.err.contains("error[E0801]") && said.err.contains("models/marts/countries.sql"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
@@ -233,7 +338,9 @@ fn severity_conditions_and_limits_decide_what_a_test_says() {
     let outcome = |config: &str| {
         shop.write("models/marts/marts.yml", &format!("models:\n  - name: stg_orders\n    columns:\n      - name: country\n        data_tests:\n          - accepted_values: {{values: [FR], config: {{{config}}}}}\n"));
         let said = shop.run(&["build", "--select", "+stg_orders"]);
-        let word = ["failed", "warned", "passed"].into_iter().find(|word| said.err.lines().any(|line| line.starts_with(word)));
+        let word = ["failed", "warned", "passed"]
+            .into_iter()
+            .find(|word| said.err.lines().any(|line| line.starts_with(word)));
         (said.code, word.unwrap_or_default())
     };
     assert_eq!(outcome(""), (FAILED, "failed"));
@@ -244,7 +351,10 @@ fn severity_conditions_and_limits_decide_what_a_test_says() {
     assert_eq!(outcome("error_if: '> 1', warn_if: '> 1'"), (GOOD, "passed"));
     assert_eq!(outcome("limit: 1"), (FAILED, "failed"));
     assert_eq!(outcome("enabled: false"), (GOOD, ""));
-    assert_eq!(outcome("fail_calc: 'sum(n_records)', error_if: '>= 2'"), (FAILED, "failed"));
+    assert_eq!(
+        outcome("fail_calc: 'sum(n_records)', error_if: '>= 2'"),
+        (FAILED, "failed")
+    );
 }
 
 #[test]
@@ -252,10 +362,16 @@ fn singular_tests_and_custom_generic_tests_find_wrong_rows() {
     let shop = Shop::new();
     shop.write("macros/positive.sql", "{% test above(model, column_name, least=0) %}\nselect * from {{ model }} where {{ column_name }} <= {{ least }}\n{% endtest %}\n");
     shop.write("models/marts/marts.yml", "models:\n  - name: orders\n    columns:\n      - name: amount\n        data_tests:\n          - above\n          - above: {name: above_25, least: 25}\n");
-    shop.write("tests/data/orders_are_few.sql", "select * from {{ ref('orders') }} where amount > 1000\n");
+    shop.write(
+        "tests/data/orders_are_few.sql",
+        "select * from {{ ref('orders') }} where amount > 1000\n",
+    );
     let said = shop.run(&["build"]);
     assert_eq!(said.code, FAILED);
-    assert_eq!(said.steps("passed"), ["above_orders_amount", "orders_are_few"]);
+    assert_eq!(
+        said.steps("passed"),
+        ["above_orders_amount", "orders_are_few"]
+    );
     assert_eq!(said.steps("failed"), ["above_25"]);
 }
 
@@ -263,22 +379,64 @@ fn singular_tests_and_custom_generic_tests_find_wrong_rows() {
 fn the_selection_language_means_what_it_means_in_dbt() {
     let shop = Shop::new();
     assert_eq!(shop.names(&["--select", "report"]), ["report"]);
-    assert_eq!(shop.names(&["--select", "models/staging"]), ["large_orders", "stg_orders"]);
-    assert_eq!(shop.names(&["--select", "tag:daily", "--exclude", "resource_type:test"]), ["orders", "report"]);
-    assert_eq!(shop.names(&["--select", "+stg_orders"]), ["raw_orders", "stg_orders"]);
-    let with_tests = ["not_null_orders_order_id", "orders", "report", "unique_orders_order_id"];
+    assert_eq!(
+        shop.names(&["--select", "models/staging"]),
+        ["large_orders", "stg_orders"]
+    );
+    assert_eq!(
+        shop.names(&["--select", "tag:daily", "--exclude", "resource_type:test"]),
+        ["orders", "report"]
+    );
+    assert_eq!(
+        shop.names(&["--select", "+stg_orders"]),
+        ["raw_orders", "stg_orders"]
+    );
+    let with_tests = [
+        "not_null_orders_order_id",
+        "orders",
+        "report",
+        "unique_orders_order_id",
+    ];
     assert_eq!(shop.names(&["--select", "orders+"]), with_tests);
-    assert_eq!(shop.names(&["--select", "1+report", "--exclude", "resource_type:test"]), ["orders", "report"]);
-    assert_eq!(shop.names(&["--select", "2+report", "--exclude", "resource_type:test"]), ["large_orders", "orders", "report"]);
-    assert_eq!(shop.names(&["--select", "raw_orders+1"]), ["raw_orders", "stg_orders"]);
-    assert_eq!(shop.names(&["--select", "@countries"]), ["countries", "raw_orders", "stg_orders"]);
-    assert_eq!(shop.names(&["--select", "report countries"]), ["countries", "report"]);
-    assert_eq!(shop.names(&["--select", "report", "countries"]), ["countries", "report"]);
-    assert_eq!(shop.names(&["--select", "tag:daily,+report", "--exclude", "orders"]), ["report"]);
-    assert_eq!(shop.names(&["--exclude", "orders+", "resource_type:seed"]), ["countries", "large_orders", "stg_orders"]);
+    assert_eq!(
+        shop.names(&["--select", "1+report", "--exclude", "resource_type:test"]),
+        ["orders", "report"]
+    );
+    assert_eq!(
+        shop.names(&["--select", "2+report", "--exclude", "resource_type:test"]),
+        ["large_orders", "orders", "report"]
+    );
+    assert_eq!(
+        shop.names(&["--select", "raw_orders+1"]),
+        ["raw_orders", "stg_orders"]
+    );
+    assert_eq!(
+        shop.names(&["--select", "@countries"]),
+        ["countries", "raw_orders", "stg_orders"]
+    );
+    assert_eq!(
+        shop.names(&["--select", "report countries"]),
+        ["countries", "report"]
+    );
+    assert_eq!(
+        shop.names(&["--select", "report", "countries"]),
+        ["countries", "report"]
+    );
+    assert_eq!(
+        shop.names(&["--select", "tag:daily,+report", "--exclude", "orders"]),
+        ["report"]
+    );
+    assert_eq!(
+        shop.names(&["--exclude", "orders+", "resource_type:seed"]),
+        ["countries", "large_orders", "stg_orders"]
+    );
     let nothing = shop.run(&["build", "--select", "ordres"]);
     assert_eq!(nothing.code, WRONG);
-    assert!(nothing.err.contains("error[E0302]") && nothing.err.contains("did you mean `orders`?"), "{}", nothing.err);
+    assert!(
+        nothing.err.contains("error[E0302]") && nothing.err.contains("did you mean `orders`?"),
+        "{}",
+        nothing.err
+    );
     assert_eq!(shop.run(&["ls", "--select", "a++b"]).code, WRONG);
 }
 
@@ -288,9 +446,20 @@ fn variables_and_targets_reach_the_models() {
     shop.good(&["build", "--vars", "{factor: 2}"]);
     assert_eq!(shop.query("select sum(amount) from stg_orders"), ["120"]);
     shop.good(&["build", "--target", "prod"]);
-    let live = shop.good(&["sql", "select sum(amount) from stg_orders", "--target", "prod", "-o", "csv"]);
+    let live = shop.good(&[
+        "sql",
+        "select sum(amount) from stg_orders",
+        "--target",
+        "prod",
+        "-o",
+        "csv",
+    ]);
     assert_eq!(live.out.lines().nth(1), Some("180"));
-    for (arguments, code) in [(["--vars", "{factor: "], "E0108"), (["--vars", "2"], "E0108"), (["--target", "prd"], "E0108")] {
+    for (arguments, code) in [
+        (["--vars", "{factor: "], "E0108"),
+        (["--vars", "2"], "E0108"),
+        (["--target", "prd"], "E0108"),
+    ] {
         let said = shop.run(&[&["build"][..], &arguments].concat());
         assert_eq!(said.code, WRONG, "{arguments:?}");
         assert!(said.err.contains(code), "{}", said.err);
@@ -312,11 +481,25 @@ fn results_are_the_same_at_any_number_of_threads() {
 fn a_dry_run_says_what_and_why_and_builds_nothing() {
     let shop = Shop::new();
     let said = shop.good(&["build", "--dry-run", "--output", "csv"]);
-    assert!(said.out.contains("build,table,orders,not in this environment yet"), "{}", said.out);
-    assert!(shop.good(&["build"]).err.contains("version 1"), "nothing was published before");
-    assert!(shop.good(&["build", "--dry-run", "--output", "csv"]).out.contains("reuse,table,orders,unchanged"));
+    assert!(
+        said.out
+            .contains("build,table,orders,not in this environment yet"),
+        "{}",
+        said.out
+    );
+    assert!(
+        shop.good(&["build"]).err.contains("version 1"),
+        "nothing was published before"
+    );
+    assert!(
+        shop.good(&["build", "--dry-run", "--output", "csv"])
+            .out
+            .contains("reuse,table,orders,unchanged")
+    );
     let line = shop.good(&["build", "--dry-run", "--output", "json"]).out;
-    let step: serde_json::Value = serde_json::from_str(line.lines().next().expect("there is a step")).expect("a line is JSON");
+    let step: serde_json::Value =
+        serde_json::from_str(line.lines().next().expect("there is a step"))
+            .expect("a line is JSON");
     assert_eq!(step["action"], "reuse");
 }
 
@@ -324,23 +507,51 @@ fn a_dry_run_says_what_and_why_and_builds_nothing() {
 fn compile_writes_sql_that_a_person_can_read() {
     let shop = Shop::new();
     let said = shop.good(&["compile", "--select", "countries"]);
-    assert!(said.out.contains("select country, sum(amount) as amount from stg_orders group by country"), "{}", said.out);
-    let file = shop.folder.path().join("target/compiled/models/marts/countries.sql");
-    assert!(std::fs::read_to_string(file).expect("it was written").contains("from stg_orders"));
-    assert!(!shop.warehouse().join("environments/dev.json").exists(), "compile publishes nothing");
+    assert!(
+        said.out
+            .contains("select country, sum(amount) as amount from stg_orders group by country"),
+        "{}",
+        said.out
+    );
+    let file = shop
+        .folder
+        .path()
+        .join("target/compiled/models/marts/countries.sql");
+    assert!(
+        std::fs::read_to_string(file)
+            .expect("it was written")
+            .contains("from stg_orders")
+    );
+    assert!(
+        !shop.warehouse().join("environments/dev.json").exists(),
+        "compile publishes nothing"
+    );
 }
 
 #[test]
 fn rows_are_printed_as_table_json_or_csv() {
     let shop = Shop::new();
     shop.good(&["build"]);
-    let show = |format: &str| shop.good(&["show", "--select", "countries", "--output", format]).out;
+    let show = |format: &str| {
+        shop.good(&["show", "--select", "countries", "--output", format])
+            .out
+    };
     assert!(show("table").contains("2 rows"));
     assert!(show("csv").starts_with("country,amount\n"));
     let line = show("json");
-    let row: serde_json::Value = serde_json::from_str(line.lines().next().expect("there is a row")).expect("a line is JSON");
-    assert!(row["amount"].is_i64() && row["country"].is_string(), "{row}");
-    assert_eq!(shop.good(&["show", "--select", "countries", "--limit", "1", "-o", "csv"]).out.lines().count(), 2);
+    let row: serde_json::Value =
+        serde_json::from_str(line.lines().next().expect("there is a row")).expect("a line is JSON");
+    assert!(
+        row["amount"].is_i64() && row["country"].is_string(),
+        "{row}"
+    );
+    assert_eq!(
+        shop.good(&["show", "--select", "countries", "--limit", "1", "-o", "csv"])
+            .out
+            .lines()
+            .count(),
+        2
+    );
     assert_eq!(shop.run(&["show"]).code, WRONG);
 }
 
@@ -348,8 +559,17 @@ fn rows_are_printed_as_table_json_or_csv() {
 fn a_query_reads_what_is_published_and_changes_nothing() {
     let shop = Shop::new();
     shop.good(&["build"]);
-    assert_eq!(shop.query("select count(*) from large_orders"), ["2"], "ephemeral models can be asked too");
-    for wrong in ["select nothing from orders", "drop table orders", "insert into orders select * from orders", "selec 1"] {
+    assert_eq!(
+        shop.query("select count(*) from large_orders"),
+        ["2"],
+        "ephemeral models can be asked too"
+    );
+    for wrong in [
+        "select nothing from orders",
+        "drop table orders",
+        "insert into orders select * from orders",
+        "selec 1",
+    ] {
         let said = shop.run(&["sql", wrong]);
         assert_eq!(said.code, FAILED, "{wrong}");
         assert!(said.err.starts_with("error[E0801]"), "{}", said.err);
@@ -362,10 +582,18 @@ fn debug_and_clean_say_and_do_what_they_should() {
     let shop = Shop::new();
     shop.good(&["build"]);
     let said = shop.good(&["debug"]);
-    assert!(said.out.contains("5 models, 1 seeds") && said.out.contains("dev: version 1"), "{}", said.out);
+    assert!(
+        said.out.contains("5 models, 1 seeds") && said.out.contains("dev: version 1"),
+        "{}",
+        said.out
+    );
     shop.good(&["clean"]);
     assert!(!shop.folder.path().join("target/compiled").exists());
-    assert_eq!(shop.query("select count(*) from orders"), ["2"], "what is published stays");
+    assert_eq!(
+        shop.query("select count(*) from orders"),
+        ["2"],
+        "what is published stays"
+    );
     shop.good(&["clean", "--warehouse"]);
     assert!(!shop.warehouse().join("environments").exists());
 }
@@ -375,14 +603,20 @@ fn quiet_says_nothing_and_piped_output_has_no_colours() {
     let shop = Shop::new();
     let quiet = shop.good(&["build", "--quiet"]);
     assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
-    shop.write("models/marts/report.sql", "select nothing from {{ ref('orders') }}\n");
+    shop.write(
+        "models/marts/report.sql",
+        "select nothing from {{ ref('orders') }}\n",
+    );
     for variable in [None, Some("1")] {
         let mut command = shop.command(&["build", "--quiet"]);
         command.envs(variable.map(|value| ("NO_COLOR", value)));
         let output = command.output().expect("the program starts");
         let said = String::from_utf8(output.stderr).expect("text");
         assert_eq!(output.status.code(), Some(WRONG));
-        assert!(said.contains("error[E0406]") && !said.contains('\u{1b}'), "{said}");
+        assert!(
+            said.contains("error[E0406]") && !said.contains('\u{1b}'),
+            "{said}"
+        );
     }
 }
 
@@ -390,32 +624,57 @@ fn quiet_says_nothing_and_piped_output_has_no_colours() {
 fn json_logs_are_one_object_a_line() {
     let shop = Shop::new();
     let events = |said: &Said| -> Vec<serde_json::Value> {
-        said.err.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+        said.err
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+            })
+            .collect()
     };
     let good = events(&shop.good(&["build", "--log-format", "json"]));
-    assert!(good.iter().any(|event| event["event"] == "step" && event["name"] == "orders" && event["outcome"] == "done"));
-    assert_eq!(good.last().map(|event| event["state"].clone()), Some("published".into()));
-    shop.write("models/marts/report.sql", "select nothing from {{ ref('orders') }}\n");
+    assert!(good.iter().any(|event| event["event"] == "step"
+        && event["name"] == "orders"
+        && event["outcome"] == "done"));
+    assert_eq!(
+        good.last().map(|event| event["state"].clone()),
+        Some("published".into())
+    );
+    shop.write(
+        "models/marts/report.sql",
+        "select nothing from {{ ref('orders') }}\n",
+    );
     let said = shop.run(&["build", "--log-format", "json"]);
     assert_eq!(said.code, WRONG);
     let wrong = events(&said);
     assert_eq!(wrong[0]["diagnostic"]["code"], "E0406");
-    assert_eq!(wrong[0]["diagnostic"]["place"]["file"], "models/marts/report.sql");
+    assert_eq!(
+        wrong[0]["diagnostic"]["place"]["file"],
+        "models/marts/report.sql"
+    );
 }
 
 #[test]
 fn errors_stop_a_build_before_anything_runs() {
     let shop = Shop::new();
-    shop.write("models/marts/report.sql", "select nothing from {{ ref('orders') }}\n");
+    shop.write(
+        "models/marts/report.sql",
+        "select nothing from {{ ref('orders') }}\n",
+    );
     let said = shop.run(&["build"]);
     assert_eq!(said.code, WRONG);
-    assert!(!shop.warehouse().join("relations").exists(), "no table was built");
+    assert!(
+        !shop.warehouse().join("relations").exists(),
+        "no table was built"
+    );
 }
 
 #[test]
 fn a_disabled_model_is_not_built() {
     let shop = Shop::new();
-    shop.write("models/marts/report.sql", "{{ config(enabled=false) }}\nselect count(*) as orders from {{ ref('orders') }}\n");
+    shop.write(
+        "models/marts/report.sql",
+        "{{ config(enabled=false) }}\nselect count(*) as orders from {{ ref('orders') }}\n",
+    );
     assert!(!shop.names(&[]).contains(&"report".to_string()));
 }
 
@@ -436,8 +695,16 @@ fn a_second_build_of_an_environment_is_refused_while_the_first_runs() {
     let lock = warehouse.lock("dev").expect("nobody builds");
     let said = shop.run(&["build", "--full-refresh"]);
     assert_eq!(said.code, FAILED);
-    assert!(said.err.contains("error[E0902]") && said.err.contains(&std::process::id().to_string()), "{}", said.err);
-    assert_eq!(shop.query("select count(*) from orders"), ["2"], "reading goes on");
+    assert!(
+        said.err.contains("error[E0902]") && said.err.contains(&std::process::id().to_string()),
+        "{}",
+        said.err
+    );
+    assert_eq!(
+        shop.query("select count(*) from orders"),
+        ["2"],
+        "reading goes on"
+    );
     shop.good(&["build", "--target", "prod"]);
     drop(lock);
     shop.good(&["build", "--full-refresh"]);
@@ -451,8 +718,14 @@ fn of_two_builds_at_once_none_loses_anything() {
         .into_iter()
         .map(|child| {
             let output = child.wait_with_output().expect("it ends");
-            let (code, said) = (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned());
-            assert!(code == GOOD || (code == FAILED && said.contains("error[E0902]")), "{code}: {said}");
+            let (code, said) = (
+                output.status.code().unwrap_or(-1),
+                String::from_utf8_lossy(&output.stderr).into_owned(),
+            );
+            assert!(
+                code == GOOD || (code == FAILED && said.contains("error[E0902]")),
+                "{code}: {said}"
+            );
             code
         })
         .collect();
@@ -470,7 +743,10 @@ fn killed_at_any_moment_a_build_leaves_the_last_version_and_the_next_build_works
     let shop = Shop::empty();
     shop.write("project.yml", "name: shop\n");
     for model in ["numbers", "others"] {
-        shop.write(&format!("models/{model}.sql"), "{{ config(materialized='table') }}\nselect n from {{ ref('raw') }}\n");
+        shop.write(
+            &format!("models/{model}.sql"),
+            "{{ config(materialized='table') }}\nselect n from {{ ref('raw') }}\n",
+        );
     }
     shop.write("models/total.sql", "select numbers.n as n, others.n as m from {{ ref('numbers') }} as numbers cross join {{ ref('others') }} as others\n");
     numbered(0, &shop);
@@ -481,11 +757,17 @@ fn killed_at_any_moment_a_build_leaves_the_last_version_and_the_next_build_works
         interrupted += usize::from(killed_build(&shop, number));
         let seen = shop.query("select n, m from total");
         let (old, new) = (format!("{0},{0}", number - 1), format!("{number},{number}"));
-        assert!(seen == [old.clone()] || seen == [new.clone()], "after a kill at moment {number}: {seen:?}");
+        assert!(
+            seen == [old.clone()] || seen == [new.clone()],
+            "after a kill at moment {number}: {seen:?}"
+        );
         shop.good(&["build"]);
         assert_eq!(shop.query("select n, m from total"), [new]);
     }
-    assert!(interrupted >= 5, "most builds were really killed, but only {interrupted} were");
+    assert!(
+        interrupted >= 5,
+        "most builds were really killed, but only {interrupted} were"
+    );
     python_reads(&shop, "numbers", "10");
 }
 
@@ -500,7 +782,9 @@ fn killed_build(shop: &Shop, number: usize) -> bool {
         }
     } else {
         let (_never, silence) = std::sync::mpsc::channel::<()>();
-        silence.recv_timeout(Duration::from_millis(50 * number as u64)).ok();
+        silence
+            .recv_timeout(Duration::from_millis(50 * number as u64))
+            .ok();
     }
     let was_running = child.try_wait().expect("its state is known").is_none();
     child.kill().expect("it can be killed");
@@ -510,12 +794,24 @@ fn killed_build(shop: &Shop, number: usize) -> bool {
 
 /// The Python package `deltalake` reads the published table; without the package that is said and skipped.
 fn python_reads(shop: &Shop, relation: &str, expected: &str) {
-    let environment = Warehouse::open(&shop.warehouse()).and_then(|warehouse| warehouse.environment("dev")).expect("it was published");
-    let Some(Relation::Table { fingerprint, .. }) = environment.relations.get(relation) else { panic!("{relation} is a table") };
+    let environment = Warehouse::open(&shop.warehouse())
+        .and_then(|warehouse| warehouse.environment("dev"))
+        .expect("it was published");
+    let Some(Relation::Table { fingerprint, .. }) = environment.relations.get(relation) else {
+        panic!("{relation} is a table")
+    };
     let script = "import sys\ntry:\n    from deltalake import DeltaTable\n    import pyarrow\nexcept ImportError as error:\n    print('skipped:', error)\n    sys.exit()\n\
         print(DeltaTable(sys.argv[1]).to_pyarrow_table().to_pylist()[0]['n'])";
-    let table = shop.warehouse().join("relations").join(relation).join(fingerprint);
-    let output = match Command::new("python3").args(["-c", script]).arg(table).output() {
+    let table = shop
+        .warehouse()
+        .join("relations")
+        .join(relation)
+        .join(fingerprint);
+    let output = match Command::new("python3")
+        .args(["-c", script])
+        .arg(table)
+        .output()
+    {
         Ok(output) => output,
         Err(error) => return println!("skipped: python3 cannot be started: {error}"),
     };
@@ -523,7 +819,12 @@ fn python_reads(shop: &Shop, relation: &str, expected: &str) {
     if said.starts_with("skipped:") {
         return println!("{said}");
     }
-    assert_eq!(said, expected, "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        said,
+        expected,
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// A file system of a few megabytes, for as long as the value lives.
@@ -532,7 +833,11 @@ struct TinyDisk(TempDir);
 impl TinyDisk {
     fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(folder.path()).stderr(Stdio::null()).status();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
+            .arg(folder.path())
+            .stderr(Stdio::null())
+            .status();
         let is_mounted = mount.is_ok_and(|status| status.success());
         if !is_mounted {
             println!("skipped: only root can mount a tiny disk to fill");
@@ -547,16 +852,32 @@ impl TinyDisk {
 
 impl Drop for TinyDisk {
     fn drop(&mut self) {
-        Command::new("umount").arg("-l").arg(self.path()).status().ok();
+        Command::new("umount")
+            .arg("-l")
+            .arg(self.path())
+            .status()
+            .ok();
     }
 }
 
 #[test]
 fn a_full_disk_fails_the_build_and_leaves_the_last_version() {
-    let Some(disk) = TinyDisk::mount() else { return };
+    let Some(disk) = TinyDisk::mount() else {
+        return;
+    };
     let shop = Shop::empty();
-    shop.write("project.yml", &format!("name: shop\ntargets:\n  dev: {{warehouse: \"{}\"}}\n", disk.path().display()));
-    let model = |rows: usize| format!("{{{{ config(materialized='table') }}}}\nselect value as n, md5(cast(value as varchar)) as word from generate_series(1, {rows})\n");
+    shop.write(
+        "project.yml",
+        &format!(
+            "name: shop\ntargets:\n  dev: {{warehouse: \"{}\"}}\n",
+            disk.path().display()
+        ),
+    );
+    let model = |rows: usize| {
+        format!(
+            "{{{{ config(materialized='table') }}}}\nselect value as n, md5(cast(value as varchar)) as word from generate_series(1, {rows})\n"
+        )
+    };
     shop.write("models/words.sql", &model(10));
     shop.good(&["build"]);
     shop.write("models/words.sql", &model(400_000));
@@ -573,9 +894,22 @@ fn a_full_disk_fails_the_build_and_leaves_the_last_version() {
 fn a_reader_that_goes_away_is_no_error() {
     let shop = Shop::new();
     shop.good(&["build"]);
-    let mut child = shop.command(&["show", "--select", "countries"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut child = shop
+        .command(&["show", "--select", "countries"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
     drop(child.stdout.take());
     let mut said = String::new();
-    child.stderr.take().expect("it was piped").read_to_string(&mut said).expect("text");
-    assert_eq!((child.wait().expect("it ends").code(), said.as_str()), (Some(GOOD), ""));
+    child
+        .stderr
+        .take()
+        .expect("it was piped")
+        .read_to_string(&mut said)
+        .expect("text");
+    assert_eq!(
+        (child.wait().expect("it ends").code(), said.as_str()),
+        (Some(GOOD), "")
+    );
 }

@@ -11,7 +11,15 @@ const STOREYS: &[&[&str]] = &[
     &["manifest", "sql"],
     &["graph", "metrics", "experiments", "contracts"],
     &["compile", "engine", "warehouse", "events"],
-    &["run", "governance", "artifacts", "report", "serve", "monitor", "generate"],
+    &[
+        "run",
+        "governance",
+        "artifacts",
+        "report",
+        "serve",
+        "monitor",
+        "generate",
+    ],
     &["cli"],
 ];
 
@@ -36,8 +44,15 @@ const KNOW_THE_ENGINE: &[&str] = &["engine", "sql", "warehouse", "events"];
 
 #[test]
 fn a_room_uses_only_lower_rooms() {
-    let wrong: Vec<String> = uses().filter(|used| !is_allowed(&used.room, &used.other)).map(|used| used.to_string()).collect();
-    assert!(wrong.is_empty(), "a room uses one that is not below it:\n{}", wrong.join("\n"));
+    let wrong: Vec<String> = uses()
+        .filter(|used| !is_allowed(&used.room, &used.other))
+        .map(|used| used.to_string())
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "a room uses one that is not below it:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -45,17 +60,38 @@ fn few_rooms_name_types_of_the_engine() {
     let wrong: Vec<String> = lines()
         .filter(|line| !KNOW_THE_ENGINE.contains(&line.room.as_str()))
         .filter(|line| line.code.contains("datafusion::") || line.code.contains("deltalake::"))
-        .map(|line| format!("{}:{}: {}", line.file.display(), line.number, line.code.trim()))
+        .map(|line| {
+            format!(
+                "{}:{}: {}",
+                line.file.display(),
+                line.number,
+                line.code.trim()
+            )
+        })
         .collect();
-    assert!(wrong.is_empty(), "only {KNOW_THE_ENGINE:?} name the engine's types:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "only {KNOW_THE_ENGINE:?} name the engine's types:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
 fn every_room_has_a_storey() {
-    let rooms: Vec<String> = lines().map(|line| line.room).filter(|room| room != "lib" && room != "main").collect();
+    let rooms: Vec<String> = lines()
+        .map(|line| line.room)
+        .filter(|room| room != "lib" && room != "main")
+        .collect();
     let homeless: Vec<&String> = rooms.iter().filter(|room| storey(room).is_none()).collect();
-    assert!(homeless.is_empty(), "give these rooms a storey: {homeless:?}");
-    assert!(rooms.len() > 1000, "the folder was read: {} lines", rooms.len());
+    assert!(
+        homeless.is_empty(),
+        "give these rooms a storey: {homeless:?}"
+    );
+    assert!(
+        rooms.len() > 1000,
+        "the folder was read: {} lines",
+        rooms.len()
+    );
 }
 
 #[test]
@@ -63,8 +99,14 @@ fn the_check_sees_a_room_that_looks_up() {
     assert!(!is_allowed("stats", "sql"));
     assert!(!is_allowed("metrics", "experiments"));
     assert!(is_allowed("experiments", "metrics"));
-    assert_eq!(rooms_named("use crate::{stats::State, sql as other};"), ["sql", "stats"]);
-    assert_eq!(rooms_named("    let x = crate::engine::Engine::new(); // crate::cli"), ["engine"]);
+    assert_eq!(
+        rooms_named("use crate::{stats::State, sql as other};"),
+        ["sql", "stats"]
+    );
+    assert_eq!(
+        rooms_named("    let x = crate::engine::Engine::new(); // crate::cli"),
+        ["engine"]
+    );
 }
 
 /// A line of code that names another room.
@@ -77,18 +119,32 @@ struct Use {
 
 impl std::fmt::Display for Use {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}:{}: {} uses {}", self.file.display(), self.line, self.room, self.other)
+        write!(
+            formatter,
+            "{}:{}: {} uses {}",
+            self.file.display(),
+            self.line,
+            self.room,
+            self.other
+        )
     }
 }
 
 fn uses() -> impl Iterator<Item = Use> {
-    lines().filter(|line| line.room != "lib" && line.room != "main").flat_map(|line| {
-        rooms_named(&line.code)
-            .into_iter()
-            .filter(|other| *other != line.room)
-            .map(|other| Use { file: line.file.clone(), line: line.number, room: line.room.clone(), other })
-            .collect::<Vec<_>>()
-    })
+    lines()
+        .filter(|line| line.room != "lib" && line.room != "main")
+        .flat_map(|line| {
+            rooms_named(&line.code)
+                .into_iter()
+                .filter(|other| *other != line.room)
+                .map(|other| Use {
+                    file: line.file.clone(),
+                    line: line.number,
+                    room: line.room.clone(),
+                    other,
+                })
+                .collect::<Vec<_>>()
+        })
 }
 
 fn is_allowed(room: &str, other: &str) -> bool {
@@ -111,7 +167,10 @@ fn rooms_named(line: &str) -> Vec<String> {
         .flat_map(|(at, word)| {
             let rest = &code[at + word.len()..];
             match rest.strip_prefix('{') {
-                Some(list) => list.split(',').map(|part| first_word(part.trim())).collect(),
+                Some(list) => list
+                    .split(',')
+                    .map(|part| first_word(part.trim()))
+                    .collect(),
                 None => vec![first_word(rest)],
             }
         })
@@ -123,7 +182,9 @@ fn rooms_named(line: &str) -> Vec<String> {
 }
 
 fn first_word(text: &str) -> String {
-    text.chars().take_while(|character| character.is_ascii_alphanumeric() || *character == '_').collect()
+    text.chars()
+        .take_while(|character| character.is_ascii_alphanumeric() || *character == '_')
+        .collect()
 }
 
 struct Line {
@@ -137,12 +198,26 @@ struct Line {
 fn lines() -> impl Iterator<Item = Line> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     rust_files(&root).into_iter().flat_map(move |path| {
-        let file = path.strip_prefix(&root).expect("it was found below").to_path_buf();
-        let first = file.components().next().expect("it has a name").as_os_str().to_string_lossy().into_owned();
+        let file = path
+            .strip_prefix(&root)
+            .expect("it was found below")
+            .to_path_buf();
+        let first = file
+            .components()
+            .next()
+            .expect("it has a name")
+            .as_os_str()
+            .to_string_lossy()
+            .into_owned();
         let room = first.trim_end_matches(".rs").to_string();
         let text = fs::read_to_string(&path).expect("source code is text");
         let numbered = text.lines().enumerate();
-        let line = |(at, code): (usize, &str)| Line { file: Path::new("src").join(&file), number: at + 1, room: room.clone(), code: code.to_string() };
+        let line = |(at, code): (usize, &str)| Line {
+            file: Path::new("src").join(&file),
+            number: at + 1,
+            room: room.clone(),
+            code: code.to_string(),
+        };
         numbered.map(line).collect::<Vec<_>>()
     })
 }
