@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod compile;
+pub mod contracts;
 pub mod diagnostics;
 pub mod engine;
 pub mod events;

@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use equipoise::contracts::{Class, Drift, Lock, Locked, Meaning, compare};
+
 use super::drift_project::Project;
 
 #[test]
@@ -35,10 +37,20 @@ impl Verdicts {
     fn judge(&mut self, base: &Project, pair: &Value) {
         let id = pair["id"].as_str().expect("an id").to_string();
         let (before, after) = (base.overlaid(&pair["base"]), base.overlaid(&pair["changed"]));
-        if before.spec.is_some() {
-            return;
+        let drift = drift(&before, &after);
+        let (class, expected) = (tool_class(drift.class), pair["change_class"].as_str().expect("a class"));
+        if class != expected {
+            self.wrong_class.push(format!("{id} is {expected}, said {} ({class})", drift.class));
         }
-        let is_same = same(&before, &after);
+        if std::env::var("EQUIPOISE_DRIFT_SHOW").is_ok() {
+            println!("{id} {}", drift.class);
+            drift.changes.iter().for_each(|change| println!("    {}: {}", change.class, change.words));
+        }
+        // A change of people moves no number: `same` may be reported, but not as breaking.
+        let is_same = match pair["label"].as_str() {
+            Some("same") => class != "breaking",
+            _ => matches!(drift.class, Class::None | Class::Cosmetic),
+        };
         match (pair["label"].as_str(), is_same) {
             (Some("changed"), true) => self.missed.push(id.clone()),
             (Some("changed"), false) => self.caught += 1,
@@ -47,7 +59,8 @@ impl Verdicts {
         }
         for constraint in pair["assumes"].as_array().into_iter().flatten() {
             let constraint = constraint.as_str().expect("a constraint");
-            if same(&before.without(constraint), &after.without(constraint)) {
+            let (before, after) = (before.without(constraint), after.without(constraint));
+            if tool_class(self::drift(&before, &after).class) != "breaking" {
                 self.missed.push(format!("{id} without {constraint}"));
             }
         }
@@ -67,10 +80,63 @@ impl std::fmt::Display for Verdicts {
     }
 }
 
-fn same(before: &Project, after: &Project) -> bool {
-    let (before, after) = (before.canonical(), after.canonical());
-    if std::env::var("EQUIPOISE_DRIFT_SHOW").is_ok() {
-        println!("--\n{}\n{}", before.text, after.text);
+fn drift(before: &Project, after: &Project) -> Drift {
+    let catalog = after.catalog();
+    compare(&before.meaning(), &after.meaning(), &|constraint| catalog.declares(constraint))
+}
+
+/// The classes of the pairs: none of meaning moves, no major version is needed, or one is.
+fn tool_class(class: Class) -> &'static str {
+    match class {
+        Class::None | Class::Cosmetic => "cosmetic",
+        Class::People | Class::Additive | Class::Method => "compatible",
+        _ => "breaking",
     }
-    before.hash == after.hash
+}
+
+/// A constraint that a locked meaning leans on is gone: the message says which, and the class is not breaking but lost.
+#[test]
+fn drift_names_the_assumption_that_was_lost() {
+    let Some(base) = base_project() else { return };
+    let joined = base.overlaid(&serde_json::json!({"models": {"fct_orders":
+        "SELECT o.order_id, o.user_id, o.amount_cents, o.status FROM stg_orders o JOIN stg_users u ON o.user_id = u.user_id \
+         LEFT JOIN raw_exposures x ON x.user_id = o.user_id"}}));
+    let drift = drift(&joined, &joined.without("raw_exposures.user_id UNIQUE"));
+    assert_eq!(drift.class, Class::AssumptionLost);
+    assert!(drift.changes[0].words.contains("raw_exposures.user_id UNIQUE"), "{}", drift.changes[0].words);
+}
+
+#[test]
+fn drift_says_in_words_what_changed_and_where() {
+    let Some(base) = base_project() else { return };
+    let changed = base.overlaid(&serde_json::json!({"models": {
+        "stg_users": "SELECT user_id, signup_at, country, plan FROM raw_users"}}));
+    let words: Vec<String> = drift(&base, &changed).changes.into_iter().map(|change| change.words).collect();
+    assert_eq!(words, [
+        "filter removed two models up, in stg_users: `not is_internal`; rows that do not meet it are counted again"
+    ]);
+}
+
+#[test]
+fn drift_lock_reads_what_it_writes() {
+    let Some(base) = base_project() else { return };
+    let mut lock = Lock::default();
+    lock.metrics.insert("revenue \"net\"".into(), Locked::new(Meaning { name: "revenue \"net\"".into(), ..base.meaning() }, "first\nlock"));
+    let text = lock.to_string();
+    let read = Lock::parse(&text).expect("its own text");
+    assert_eq!(read.to_string(), text);
+    let meaning = &read.metrics["revenue \"net\""].meaning;
+    let catalog = base.catalog();
+    assert_eq!(compare(meaning, &base.meaning(), &|constraint| catalog.declares(constraint)).class, Class::None);
+    let error = Lock::parse(&format!("{text}{}", &text[text.find("\n[").expect("a block")..])).expect_err("two blocks");
+    assert!(error.message.contains("two blocks"), "{error}");
+}
+
+fn base_project() -> Option<Project> {
+    let path = std::env::var("EQUIPOISE_DRIFT_PAIRS").unwrap_or_else(|_| "../shared/drift/pairs.json".into());
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        println!("skipped: no pairs at {path}");
+        return None;
+    };
+    Some(Project::base(&serde_json::from_str(&text).expect("JSON")))
 }

@@ -1,13 +1,15 @@
 //! Small projects as `pairs.json` writes them: tables with constraints, seeds, macros, models that name each other
 //! directly, one metric. In: JSON. Out: bound and canonical queries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::prelude::SessionContext;
-use equipoise::sql::canonical::{self, Bound, Canonical, Catalog, Seed, Table};
+use equipoise::contracts::{Meaning, Plan, flatten, model_facts};
+use equipoise::sql::canonical::{self, Bound, Catalog, Seed, Table};
+use equipoise::sql::lineage::{self, ColumnGraph, Lineage, Origin};
 use serde_json::Value;
 
 #[derive(Clone, Default)]
@@ -111,12 +113,22 @@ impl Project {
         environment.render_str(&format!("{macros}{sql}"), ()).expect("a template that renders")
     }
 
-    /// Binds the metric; models are bound once each, against empty tables of their parents' schemas.
-    pub fn bound(&self) -> Bound {
+    /// The metric's query: its own SQL, or the SQL of its spec.
+    pub fn metric_sql(&self) -> String {
+        let Some(spec) = &self.spec else { return self.metric.clone() };
+        let text = |field: &str| spec[field].as_str().unwrap_or_default();
+        let unit = format!("{}_id", text("entity"));
+        let filter = if text("filter").is_empty() { String::new() } else { format!(" WHERE {}", text("filter")) };
+        let value = format!("{}({})", text("agg"), text("value"));
+        format!("SELECT {unit} AS unit, {value} AS value FROM {}{filter} GROUP BY {unit}", text("fact"))
+    }
+
+    /// Every query the metric reads, bound once each against empty tables of its parents' schemas.
+    pub fn queries(&self) -> Queries {
         crate::runtime().block_on(self.bind()).expect("a project that binds")
     }
 
-    async fn bind(&self) -> datafusion::error::Result<Bound> {
+    async fn bind(&self) -> datafusion::error::Result<Queries> {
         let context = SessionContext::new();
         for name in self.tables.keys() {
             context.register_table(name.as_str(), Arc::new(EmptyTable::new(self.schema(name))))?;
@@ -125,46 +137,105 @@ impl Project {
             context.register_table(name.as_str(), Arc::new(EmptyTable::new(self.seed_schema(name))))?;
         }
         let mut models = BTreeMap::new();
-        Box::pin(self.bind_query(&context, &self.metric, &mut models)).await
+        let metric = Box::pin(self.bind_query(&context, &self.metric_sql(), &mut models)).await?;
+        Ok(Queries { metric, models })
     }
 
     async fn bind_query(
         &self,
         context: &SessionContext,
         sql: &str,
-        models: &mut BTreeMap<String, Bound>,
-    ) -> datafusion::error::Result<Bound> {
+        models: &mut BTreeMap<String, Query>,
+    ) -> datafusion::error::Result<Query> {
         let state = context.state();
         let statement = state.sql_to_statement(&self.rendered(sql), &datafusion::config::Dialect::Generic)?;
+        let mut parents = vec![];
         for reference in state.resolve_table_references(&statement)? {
             let name = reference.table().to_string();
-            if let Some(sql) = self.models.get(&name)
-                && !models.contains_key(&name)
-            {
-                Box::pin(self.bind_model(context, &name, sql, models)).await?;
+            if let Some(sql) = self.models.get(&name) {
+                if !models.contains_key(&name) {
+                    let query = Box::pin(self.bind_query(context, sql, models)).await?;
+                    context.register_table(name.as_str(), Arc::new(EmptyTable::new(query.schema.clone())))?;
+                    models.insert(name.clone(), query);
+                }
+                parents.push(name);
             }
         }
         let state = context.state();
         let plan = state.statement_to_plan(statement).await?;
-        canonical::bind(&state, plan, &|name| models.get(name).map(|bound| bound.relation.clone()))
+        Ok(Query {
+            lineage: lineage::trace(&plan)?,
+            schema: Arc::new(plan.schema().as_arrow().clone()),
+            local: canonical::bind(&state, plan.clone(), &|_| None)?,
+            inlined: canonical::bind(&state, plan, &|name| models.get(name).map(|query| query.inlined.relation.clone()))?,
+            parents,
+        })
     }
 
-    async fn bind_model(
-        &self,
-        context: &SessionContext,
-        name: &str,
-        sql: &str,
-        models: &mut BTreeMap<String, Bound>,
-    ) -> datafusion::error::Result<()> {
-        let bound = Box::pin(self.bind_query(context, sql, models)).await?;
-        let schema = context.state().create_logical_plan(&self.rendered(sql)).await?.schema().as_arrow().clone();
-        context.register_table(name, Arc::new(EmptyTable::new(Arc::new(schema))))?;
-        models.insert(name.into(), bound);
-        Ok(())
+    /// What the metric means: its spec's fields, its plan, and what each model of its lineage does.
+    pub fn meaning(&self) -> Meaning {
+        let (queries, catalog) = (self.queries(), self.catalog());
+        let used = queries.used_columns();
+        let facts = |model: &str, distance: usize, query: &Query| {
+            let local = canonical::canonicalise(&query.local, &catalog);
+            let reads = |column: &str| model.is_empty() || used.contains(&Origin { relation: model.into(), column: column.into() });
+            model_facts(model, distance, &local, &canonical::canonicalise(&query.inlined, &catalog), &reads)
+        };
+        let mut models = vec![facts("", 0, &queries.metric)];
+        for (name, distance) in queries.distances() {
+            models.push(facts(&name, distance, &queries.models[&name]));
+        }
+        let plan = Plan::of(&[canonical::canonicalise(&queries.metric.inlined, &catalog)], models);
+        let mut fields = self.spec.as_ref().map(flatten).unwrap_or_default();
+        fields.retain(|field, _| !matches!(field.as_str(), "fact" | "value" | "agg" | "filter"));
+        Meaning { name: "metric".into(), version: "1.0.0".into(), fields, plan }
+    }
+}
+
+/// A project's metric and the models it reads.
+pub struct Queries {
+    pub metric: Query,
+    pub models: BTreeMap<String, Query>,
+}
+
+pub struct Query {
+    /// Over its parents as tables.
+    pub local: Bound,
+    /// Over base tables.
+    pub inlined: Bound,
+    pub lineage: Lineage,
+    pub schema: SchemaRef,
+    pub parents: Vec<String>,
+}
+
+impl Queries {
+    /// The models of the lineage and how far up each stands, nearest first.
+    pub fn distances(&self) -> Vec<(String, usize)> {
+        let mut found: Vec<(String, usize)> = vec![];
+        let mut level = self.metric.parents.clone();
+        for distance in 1.. {
+            level.retain(|name| !found.iter().any(|(known, _)| known == name));
+            level.sort();
+            level.dedup();
+            if level.is_empty() {
+                break;
+            }
+            found.extend(level.iter().map(|name| (name.clone(), distance)));
+            level = level.iter().flat_map(|name| self.models[name].parents.clone()).collect();
+        }
+        found
     }
 
-    pub fn canonical(&self) -> Canonical {
-        canonical::canonicalise(&self.bound(), &self.catalog())
+    /// The columns of models that reach the metric in any way.
+    pub fn used_columns(&self) -> BTreeSet<Origin> {
+        let mut graph = ColumnGraph::default();
+        graph.add("@metric", &self.metric.lineage);
+        for (name, query) in &self.models {
+            graph.add(name, &query.lineage);
+        }
+        let outputs = self.metric.lineage.outputs.iter();
+        let starts = outputs.map(|output| Origin { relation: "@metric".into(), column: output.name.clone() });
+        starts.flat_map(|start| graph.upstream(&start)).map(|edge| edge.column).collect()
     }
 }
 

@@ -5,6 +5,7 @@ mod docs;
 mod drift_fuzz;
 mod drift_pairs;
 mod drift_project;
+mod drift_rules;
 mod events_accept;
 mod events_kill;
 mod events_log;

@@ -17,6 +17,7 @@ pub(super) fn simplify(arms: Vec<Arm>, otherwise: Option<Expr>, ty: Type, contex
     let mut otherwise = otherwise.map(|expr| scalar::simplify(expr, context)).filter(|expr| !expr.is_null_literal());
     settle(&mut arms, &mut otherwise);
     append_inner(&mut arms, &mut otherwise);
+    close_complement(&mut arms, &mut otherwise, context);
     sort_disjoint(&mut arms);
     merge_equal(&mut arms, context);
     drop_like_else(&mut arms, &otherwise);
@@ -39,6 +40,16 @@ fn append_inner(arms: &mut Vec<Arm>, otherwise: &mut Option<Expr>) {
     if let Some(Expr { node: Node::Case(inner, last), .. }) = otherwise {
         arms.append(inner);
         *otherwise = last.take().map(|expr| *expr);
+    }
+}
+
+/// `WHEN p THEN x WHEN NOT p THEN y` leaves nothing for an ELSE where p is never NULL: y is the ELSE.
+fn close_complement(arms: &mut Vec<Arm>, otherwise: &mut Option<Expr>, context: &Context) {
+    let [(first, _), (second, then)] = arms.as_slice() else { return };
+    let is_complement = scalar::negated_condition(first.clone(), context) == *second;
+    if is_complement && context.is_not_null(first) {
+        *otherwise = Some(then.clone()).filter(|then| !then.is_null_literal());
+        arms.pop();
     }
 }
 

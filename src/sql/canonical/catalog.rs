@@ -41,6 +41,19 @@ pub struct Seed {
 }
 
 impl Catalog {
+    /// True when a constraint is still declared, in the words in which a lock records it.
+    pub fn declares(&self, words: &str) -> bool {
+        let declared = self.tables.iter().any(|(table, facts)| {
+            let not_null = facts.not_null.iter().map(|column| format!("{table}.{column} NOT NULL"));
+            let unique = facts.unique.iter().map(|columns| unique_words(table, columns));
+            let keys = facts.foreign_keys.iter().map(|key| {
+                format!("{table}.{} REFERENCES {}.{}", key.column, key.target, key.target_column)
+            });
+            not_null.chain(unique).chain(keys).any(|known| known == words)
+        });
+        declared
+    }
+
     /// The assumptions under which a column has no NULL; none when a seed's rows show it.
     pub(super) fn not_null(&self, table: &str, column: &str) -> Option<Assumptions> {
         let facts = self.tables.get(table)?;

@@ -17,6 +17,7 @@ use datafusion::logical_expr::LogicalPlan;
 pub use bind::table_name;
 pub use catalog::{Catalog, ForeignKey, Seed, Table};
 pub use form::Relation;
+pub use measures::{Measure, measures};
 
 mod aggregates;
 mod bind;
@@ -29,6 +30,7 @@ mod domain;
 pub mod form;
 mod keys;
 pub mod literal;
+mod measures;
 mod name;
 mod order;
 mod polynomial;
@@ -39,6 +41,7 @@ mod rules;
 mod scalar;
 pub mod types;
 mod windows;
+pub mod words;
 
 /// The version of the rule list; part of every fingerprint.
 pub const VERSION: u32 = 1;

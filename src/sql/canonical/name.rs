@@ -291,13 +291,21 @@ impl Namer<'_> {
                         let prefix = if index == own { "@".to_string() } else { color(kinds, index) };
                         scope.columns.insert(source.instance, prefixed(&prefix, &named[index].columns));
                     }
+                    // A column of a class may be written as any of its members: all of them together are its name here.
+                    for class in classes(block) {
+                        let mut names: Vec<String> = class.iter().map(|column| scope.column(*column)).collect();
+                        names.sort();
+                        let name = format!("same({})", names.join(","));
+                        scope.aliases.extend(class.into_iter().map(|column| (column, name.clone())));
+                    }
                     let instance = sources[own].instance;
                     let mut uses: Vec<String> = reads
                         .iter()
                         .copied()
                         .chain(block.exprs())
-                        .filter(|expr| expr.reads(instance))
-                        .map(|expr| self.expr(expr, &scope))
+                        .map(|expr| (expr.reads(instance), self.expr(expr, &scope)))
+                        .filter(|(is_read, text)| *is_read || text.contains('@'))
+                        .map(|(_, text)| text)
                         .collect();
                     uses.sort();
                     format!("{}|{}", kinds[own], uses.join("&"))

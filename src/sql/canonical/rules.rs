@@ -225,6 +225,7 @@ impl Rules<'_> {
         self.melt(block, &mut heads, around, ignores_repeats);
         self.simplify_subqueries(block, &mut heads, around);
         self.simplify_predicates(block, around);
+        windows::count_from_one(block);
         block::substitute_equal(block, &mut heads);
         push::predicates_down(block);
         block::strengthen_left_joins(block);

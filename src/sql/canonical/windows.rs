@@ -3,7 +3,8 @@
 
 use datafusion::logical_expr::{WindowFrame, WindowFrameBound};
 
-use super::form::{Expr, SortKey, WindowCall};
+use super::form::{Block, Comparison, Expr, Node, Relation, SortKey, WindowCall};
+use super::literal::Literal;
 use super::types::Type;
 
 /// The whole partition, in whatever order.
@@ -78,4 +79,39 @@ pub(super) fn tidy(call: &mut WindowCall) {
     if call.frame == WHOLE && super::aggregates::is_order_free(&call.function) && !call.order.is_empty() {
         call.order.clear();
     }
+}
+
+/// Row numbers and ranks start at 1: `rn <= 1` and `rn < 2` are `rn = 1`.
+pub(super) fn count_from_one(block: &mut Block) {
+    for index in 0..block.predicates.len() {
+        let (subject, limit, step) = match &block.predicates[index].node {
+            Node::Compare(Comparison::LessOrEqual, subject, limit) => (subject, limit, 0),
+            Node::Compare(Comparison::Less, subject, limit) => (subject, limit, 1),
+            _ => continue,
+        };
+        let Some(Literal::Integer(limit)) = limit.as_literal() else { continue };
+        let limit = limit - step;
+        let is_whole = subject.ty.is_integer() || matches!(subject.ty, Type::Decimal(_, 0));
+        if !is_whole || !is_rank(block, subject) || limit > 1 {
+            continue;
+        }
+        block.predicates[index] = match limit {
+            1 => Expr::boolean(Node::InSet(subject.clone(), [Literal::Integer(1)].into(), false)),
+            _ => Expr::truth(false),
+        };
+    }
+}
+
+fn is_rank(block: &Block, subject: &Expr) -> bool {
+    if let Node::Cast(inner) = &subject.node {
+        return is_rank(block, inner);
+    }
+    let Some(column) = subject.as_column() else { return false };
+    block.sources.iter().any(|source| match &source.relation {
+        Relation::Window { outputs, calls, .. } if source.instance == column.instance => {
+            let call = column.index.checked_sub(outputs.len()).and_then(|index| calls.get(index));
+            call.is_some_and(|call| matches!(call.function.as_str(), "row_number" | "rank" | "dense_rank"))
+        }
+        _ => false,
+    })
 }
