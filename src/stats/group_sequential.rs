@@ -55,10 +55,13 @@ pub fn gst_bounds(t: &[f64], alpha: f64, spending: Spending, sides: Sides) -> Gr
     let mut design = GroupSequential::default();
     let mut walk = Walk::new(sides == Sides::Two);
     let mut spent_before = 0.0;
-    for time in t.iter().map(|time| time.min(1.0)) {
+    let times: Vec<f64> = t.iter().map(|time| time.min(1.0)).collect();
+    for (look, time) in times.iter().copied().enumerate() {
         let spent = spending.spent(time, side_alpha(alpha, sides));
         let bound = walk.bound(time, spent - spent_before);
-        walk.advance(time, bound);
+        if let Some(next) = times.get(look + 1) {
+            walk.advance(time, bound, *next);
+        }
         spent_before = spent;
         design.zb.push(bound);
         design
@@ -277,20 +280,27 @@ fn side_alpha(alpha: f64, sides: Sides) -> f64 {
     }
 }
 
-/// Paths start here at the latest: from lower than this the upper bound is out of reach (below 1e-12 of alpha).
-const LOWEST: f64 = -6.0;
+/// Without a lower bound paths lower than this are left out: at any look they are 3e-14 of all.
+const LOWEST: f64 = -7.5;
+/// No path gets higher than this; early O'Brien-Fleming bounds reach 15 and more.
+const HIGHEST: f64 = 38.0;
+/// A longer step has a probability below 1e-300. Early bounds may spend 1e-60, so nothing larger may be left out.
+const FARTHEST_STEP: f64 = 38.0;
 /// Nodes per standard deviation of the smoothest step, and at least.
 const NODES_PER_STEP: f64 = 2.4;
 const LEAST_NODES: f64 = 10.0;
 /// Above this the two-sided kernel is formed from two exponentials, as their product form would overflow.
 const LARGEST_EXPONENT: f64 = 600.0;
+/// Above this number of nodes a kernel that looks at near nodes only is faster.
+const MOST_FOLDED_NODES: usize = 150;
+/// Looks that nearly coincide would ask for millions of nodes; this many keep 1e-10 down to steps of 1e-6 of the information.
+const MOST_NODES: f64 = 20_000.0;
 
 /// The paths still running after the latest look: mass at nodes on the Brownian scale (z sqrt t).
 /// For symmetric bounds only the upper half is kept, each node standing for itself and its mirror image.
 struct Walk {
     is_folded: bool,
     time: f64,
-    spacing: f64,
     nodes: Vec<f64>,
     mass: Vec<f64>,
 }
@@ -300,7 +310,6 @@ impl Walk {
         Self {
             is_folded,
             time: 0.0,
-            spacing: f64::INFINITY,
             nodes: Vec::new(),
             mass: Vec::new(),
         }
@@ -320,6 +329,11 @@ impl Walk {
             + 0.5 * self.nodes[self.nodes.len() - 1];
         for _ in 0..60 {
             let (crossing, slope) = self.crossing(bound, spread);
+            if crossing <= 0.0 || slope <= 0.0 {
+                // So far out that nothing arrives: come back.
+                bound -= spread;
+                continue;
+            }
             let step = crossing * (crossing / spend).ln() / slope;
             bound += step.clamp(-2.0 * spread, 2.0 * spread);
             if step.abs() < 1e-9 * (1.0 + bound.abs()) {
@@ -333,8 +347,7 @@ impl Walk {
     fn crossing(&self, bound: f64, spread: f64) -> (f64, f64) {
         let (mut probability, mut density) = (0.0, 0.0);
         let mut add = |distance: f64, mass: f64| {
-            // Beyond nine steps a node adds less than 1e-19 of its mass.
-            if distance < 9.0 {
+            if distance < FARTHEST_STEP {
                 let exponential = (-0.5 * distance * distance).exp();
                 density += mass * exponential;
                 probability += mass
@@ -355,13 +368,13 @@ impl Walk {
     }
 
     /// Moves to a look whose paths beyond `z_bound` stop.
-    fn advance(&mut self, time: f64, z_bound: f64) {
+    fn advance(&mut self, time: f64, z_bound: f64, next: f64) {
         let root = time.sqrt();
         let spread = (time - self.time).sqrt();
-        let high = z_bound.min(-LOWEST + 2.0) * root;
+        let high = z_bound.min(HIGHEST) * root;
         let low = if self.is_folded { 0.0 } else { LOWEST * root };
-        // The density is as smooth as the latest two steps were wide.
-        let smoothness = spread.min(self.spacing);
+        // The nodes must resolve the density, which the latest step smoothed, and the kernel of the next step.
+        let smoothness = spread.min((next - time).max(0.0).sqrt());
         let (nodes, weights) = grid(low, high, smoothness);
         let mass = if self.nodes.is_empty() {
             nodes
@@ -375,7 +388,6 @@ impl Walk {
         *self = Self {
             is_folded: self.is_folded,
             time,
-            spacing: spread,
             nodes,
             mass,
         };
@@ -392,7 +404,8 @@ impl Walk {
             .map(|(u, mass)| mass * (-0.5 * u * u * inverse).exp())
             .collect();
         let largest = nodes[nodes.len() - 1].abs().max(nodes[0].abs()) * self.largest() * inverse;
-        let is_safe = self.is_folded && largest < LARGEST_EXPONENT;
+        let is_safe =
+            self.is_folded && largest < LARGEST_EXPONENT && self.nodes.len() <= MOST_FOLDED_NODES;
         let kernel = |x: f64| -> f64 {
             if is_safe {
                 // phi((x-u)/s) + phi((x+u)/s) = 2 e^(-x^2/2s^2) e^(-u^2/2s^2) cosh(xu/s^2): one exponential instead of two.
@@ -407,13 +420,24 @@ impl Walk {
                     .sum();
                 return sum * (-0.5 * x * x * inverse).exp();
             }
-            let bell = |distance: f64| (-0.5 * distance * distance * inverse).exp();
-            let folded = |u: f64| if self.is_folded { bell(x + u) } else { 0.0 };
-            self.nodes
+            let bell = |(u, mass): (&f64, &f64)| mass * (-0.5 * (x - u) * (x - u) * inverse).exp();
+            let near = nearby(&self.nodes, x, spread);
+            let direct: f64 = self.nodes[near.clone()]
                 .iter()
-                .zip(&self.mass)
-                .map(|(u, mass)| mass * (bell(x - u) + folded(*u)))
-                .sum()
+                .zip(&self.mass[near])
+                .map(bell)
+                .sum();
+            if !self.is_folded {
+                return direct;
+            }
+            let mirrored = |(u, mass): (&f64, &f64)| bell((&-u, mass));
+            let opposite = nearby(&self.nodes, -x, spread);
+            direct
+                + self.nodes[opposite.clone()]
+                    .iter()
+                    .zip(&self.mass[opposite])
+                    .map(mirrored)
+                    .sum::<f64>()
         };
         nodes
             .iter()
@@ -429,9 +453,18 @@ impl Walk {
     }
 }
 
+/// The sorted nodes from which a step can reach a point.
+fn nearby(nodes: &[f64], x: f64, spread: f64) -> std::ops::Range<usize> {
+    let first = nodes.partition_point(|node| *node < x - FARTHEST_STEP * spread);
+    first
+        ..nodes
+            .partition_point(|node| *node <= x + FARTHEST_STEP * spread)
+            .max(first)
+}
+
 /// Gauss-Legendre nodes fine enough for a density of this smoothness.
 fn grid(low: f64, high: f64, smoothness: f64) -> (Vec<f64>, Vec<f64>) {
-    let wanted = LEAST_NODES + NODES_PER_STEP * (high - low) / smoothness;
+    let wanted = LEAST_NODES + (NODES_PER_STEP * (high - low) / smoothness).min(MOST_NODES);
     let panels = (wanted / 100.0).ceil().max(1.0);
     let rule = rule_of((wanted / panels).ceil() as usize);
     let half = (high - low) / (2.0 * panels);
@@ -450,8 +483,9 @@ fn grid(low: f64, high: f64, smoothness: f64) -> (Vec<f64>, Vec<f64>) {
 /// The probability to cross any bound when the Brownian motion drifts: the same recursion, not folded.
 fn crossing_probability(t: &[f64], bounds: &[f64], sides: Sides, drift: f64) -> f64 {
     let (mut nodes, mut mass): (Vec<f64>, Vec<f64>) = (vec![0.0], vec![1.0]);
-    let (mut before, mut spacing, mut crossed) = (0.0, f64::INFINITY, 0.0);
-    for (time, bound) in t.iter().map(|time| time.min(1.0)).zip(bounds) {
+    let (mut before, mut crossed) = (0.0, 0.0);
+    let times: Vec<f64> = t.iter().map(|time| time.min(1.0)).collect();
+    for (look, (time, bound)) in times.iter().copied().zip(bounds).enumerate() {
         let (step, root) = (time - before, time.sqrt());
         let spread = step.sqrt();
         let centre = drift * time;
@@ -467,23 +501,24 @@ fn crossing_probability(t: &[f64], bounds: &[f64], sides: Sides, drift: f64) -> 
                 crossed += mass * normal::upper((bound * root + node + drift * step) / spread);
             }
         }
-        if high <= low {
+        let Some(next) = times.get(look + 1).filter(|_| high > low) else {
             return crossed.min(1.0);
-        }
-        let (new_nodes, weights) = grid(low, high, spread.min(spacing));
+        };
+        let (new_nodes, weights) = grid(low, high, spread.min((next - time).max(0.0).sqrt()));
         mass = new_nodes
             .iter()
             .zip(&weights)
             .map(|(x, weight)| {
-                let density: f64 = nodes
-                    .iter()
-                    .zip(&mass)
-                    .map(|(u, mass)| mass * normal::density((x - u - drift * step) / spread))
+                let from = x - drift * step;
+                let near = nearby(&nodes, from, spread);
+                let terms = nodes[near.clone()].iter().zip(&mass[near]);
+                let density: f64 = terms
+                    .map(|(u, mass)| mass * normal::density((from - u) / spread))
                     .sum();
                 weight * density / spread
             })
             .collect();
-        (nodes, before, spacing) = (new_nodes, time, spread);
+        (nodes, before) = (new_nodes, time);
     }
     crossed.min(1.0)
 }
