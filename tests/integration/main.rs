@@ -19,11 +19,8 @@ mod layers;
 mod lineage_execution;
 mod operator_facts;
 mod operator_states;
-<<<<<<< HEAD
-mod serve_clients;
-=======
 mod pycon;
->>>>>>> 6bd9686 (pycon: every published number is a test, every trap a row with its count)
+mod serve_clients;
 mod serve_events;
 mod serve_hostile;
 mod serve_ofrep;
