@@ -6,16 +6,31 @@ use super::options::{Common, LogFormat};
 use super::progress::{Progress, seconds};
 use super::{Exit, OutputFormat, compile, context, output, query};
 use crate::engine::Engine;
-use crate::run::{Action, Outcome, PassedTests, Prepared, Published, RunPlan, RunResults, Scope, execute, plan, publish};
+use crate::run::{
+    Action, Outcome, PassedTests, Prepared, Published, RunPlan, RunResults, Scope, execute, plan,
+    publish,
+};
 use crate::warehouse::{LockError, Warehouse};
 
 pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
-    let Some(prepared) = context::open(common).await? else { return Ok(Exit::Wrong) };
-    let Some(selection) = context::selection(common, &prepared) else { return Ok(Exit::Wrong) };
+    let Some(prepared) = context::open(common).await? else {
+        return Ok(Exit::Wrong);
+    };
+    let Some(selection) = context::selection(common, &prepared) else {
+        return Ok(Exit::Wrong);
+    };
     let warehouse = context::warehouse(&prepared)?;
     if common.dry_run {
         let passed = PassedTests::load(context::passed_tests_path(&prepared));
-        let plan = plan(&prepared, &selection, scope, common.full_refresh, &warehouse, &passed).await?;
+        let plan = plan(
+            &prepared,
+            &selection,
+            scope,
+            common.full_refresh,
+            &warehouse,
+            &passed,
+        )
+        .await?;
         print_plan(common, &plan)?;
         return Ok(Exit::Good);
     }
@@ -23,14 +38,24 @@ pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
         Ok(lock) => lock,
         Err(error @ LockError::Held { .. }) => {
             eprintln!("error[E0902]: {error}");
-            eprintln!("   = hint: wait until it ends, or build into another environment with `--target`");
+            eprintln!(
+                "   = hint: wait until it ends, or build into another environment with `--target`"
+            );
             return Ok(Exit::Failed);
         }
         Err(error) => return Err(error.into()),
     };
     compile::write(&prepared).context("cannot write target/compiled")?;
     let mut passed = PassedTests::load(context::passed_tests_path(&prepared));
-    let plan = plan(&prepared, &selection, scope, common.full_refresh, &warehouse, &passed).await?;
+    let plan = plan(
+        &prepared,
+        &selection,
+        scope,
+        common.full_refresh,
+        &warehouse,
+        &passed,
+    )
+    .await?;
     let engine = Engine::new(prepared.engine)?;
     let progress = Progress::new(common, plan.steps.len());
     let results = execute(&prepared, &plan, &engine, &warehouse, &progress).await;
@@ -38,17 +63,28 @@ pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
     context::report(common, &results.diagnostics(), &prepared);
     let published = publish(&prepared, &plan, &results, &warehouse, &lock).await?;
     if scope == Scope::Build {
-        remember_passed(&mut passed, &plan, &results).context("cannot remember which tests passed")?;
+        remember_passed(&mut passed, &plan, &results)
+            .context("cannot remember which tests passed")?;
     }
     say_what_happened(common, &prepared, &plan, &results, &published);
     if !results.has_failed() && scope == Scope::Build {
         show_decisions(common, &prepared, &warehouse).await?;
     }
-    Ok(if results.has_failed() { Exit::Failed } else { Exit::Good })
+    Ok(if results.has_failed() {
+        Exit::Failed
+    } else {
+        Exit::Good
+    })
 }
 
 fn print_plan(common: &Common, plan: &RunPlan) -> anyhow::Result<()> {
-    let action = |action: Action| if action == Action::Build { "build" } else { "reuse" };
+    let action = |action: Action| {
+        if action == Action::Build {
+            "build"
+        } else {
+            "reuse"
+        }
+    };
     match common.output {
         OutputFormat::Table => {
             let mut table = output::plain_table(&["action", "kind", "name", "why"]);
@@ -75,15 +111,31 @@ fn print_plan(common: &Common, plan: &RunPlan) -> anyhow::Result<()> {
 }
 
 /// A test that passed on this very data need not run again.
-fn remember_passed(passed: &mut PassedTests, plan: &RunPlan, results: &RunResults) -> std::io::Result<()> {
+fn remember_passed(
+    passed: &mut PassedTests,
+    plan: &RunPlan,
+    results: &RunResults,
+) -> std::io::Result<()> {
     let good = |step: &&crate::run::Step| {
         let outcome = results.steps.get(&step.id).map(|result| result.outcome);
         step.kind == "test" && matches!(outcome, Some(Outcome::Done | Outcome::Reused))
     };
-    passed.replace(plan.steps.iter().filter(good).map(|step| step.fingerprint.clone()).collect())
+    passed.replace(
+        plan.steps
+            .iter()
+            .filter(good)
+            .map(|step| step.fingerprint.clone())
+            .collect(),
+    )
 }
 
-fn say_what_happened(common: &Common, prepared: &Prepared, plan: &RunPlan, results: &RunResults, published: &Published) {
+fn say_what_happened(
+    common: &Common,
+    prepared: &Prepared,
+    plan: &RunPlan,
+    results: &RunResults,
+    published: &Published,
+) {
     let environment = &prepared.environment;
     if common.log_format == LogFormat::Json {
         let (state, version) = match published {
@@ -103,33 +155,77 @@ fn say_what_happened(common: &Common, prepared: &Prepared, plan: &RunPlan, resul
         return;
     }
     let relations = plan.steps.iter().filter(|step| step.kind != "test");
-    let built = relations.clone().filter(|step| results.steps.get(&step.id).is_some_and(|result| result.outcome == Outcome::Done)).count();
-    let reused = relations.filter(|step| results.steps.get(&step.id).is_some_and(|result| result.outcome == Outcome::Reused)).count();
-    let tests = |outcome| plan.steps.iter().filter(|step| step.kind == "test" && results.steps.get(&step.id).is_some_and(|result| result.outcome == outcome)).count();
+    let built = relations
+        .clone()
+        .filter(|step| {
+            results
+                .steps
+                .get(&step.id)
+                .is_some_and(|result| result.outcome == Outcome::Done)
+        })
+        .count();
+    let reused = relations
+        .filter(|step| {
+            results
+                .steps
+                .get(&step.id)
+                .is_some_and(|result| result.outcome == Outcome::Reused)
+        })
+        .count();
+    let tests = |outcome| {
+        plan.steps
+            .iter()
+            .filter(|step| {
+                step.kind == "test"
+                    && results
+                        .steps
+                        .get(&step.id)
+                        .is_some_and(|result| result.outcome == outcome)
+            })
+            .count()
+    };
     let mut parts = vec![format!("{built} built"), format!("{reused} unchanged")];
     let passed = tests(Outcome::Done) + tests(Outcome::Reused);
     if passed > 0 {
         parts.push(format!("{passed} tests passed"));
     }
-    for (outcome, word) in [(Outcome::Warned, "warned"), (Outcome::Failed, "failed"), (Outcome::Skipped, "skipped")] {
+    for (outcome, word) in [
+        (Outcome::Warned, "warned"),
+        (Outcome::Failed, "failed"),
+        (Outcome::Skipped, "skipped"),
+    ] {
         if results.count(outcome) > 0 {
             parts.push(format!("{} {word}", results.count(outcome)));
         }
     }
     let outcome = match published {
         Published::Version(version) => format!("published `{environment}` as version {version}"),
-        Published::Unchanged(version) if built == 0 => format!("nothing to do: `{environment}` stays at version {version}"),
+        Published::Unchanged(version) if built == 0 => {
+            format!("nothing to do: `{environment}` stays at version {version}")
+        }
         Published::Unchanged(version) => format!("`{environment}` stays at version {version}"),
         Published::Withheld(0) => format!("nothing was published to `{environment}`"),
-        Published::Withheld(version) => format!("nothing was published: `{environment}` stays at version {version}"),
+        Published::Withheld(version) => {
+            format!("nothing was published: `{environment}` stays at version {version}")
+        }
     };
-    eprintln!("{} in {}; {outcome}", parts.join(", "), seconds(results.elapsed));
+    eprintln!(
+        "{} in {}; {outcome}",
+        parts.join(", "),
+        seconds(results.elapsed)
+    );
 }
 
 /// The end of the main job: one row per experiment.
-async fn show_decisions(common: &Common, prepared: &Prepared, warehouse: &Warehouse) -> anyhow::Result<()> {
+async fn show_decisions(
+    common: &Common,
+    prepared: &Prepared,
+    warehouse: &Warehouse,
+) -> anyhow::Result<()> {
     let environment = warehouse.environment(&prepared.environment)?;
-    if !environment.relations.contains_key("experiment_decisions") || (common.quiet && common.output == OutputFormat::Table) {
+    if !environment.relations.contains_key("experiment_decisions")
+        || (common.quiet && common.output == OutputFormat::Table)
+    {
         return Ok(());
     }
     let engine = query::published(prepared, warehouse).await?;
@@ -138,17 +234,34 @@ async fn show_decisions(common: &Common, prepared: &Prepared, warehouse: &Wareho
             let rows = engine.rows("select decision, experiment_key, array_to_string(reasons, '; ') as reasons from experiment_decisions order by experiment_key", None).await?;
             let mut text = String::from("\n");
             let cells = rows.cells()?;
-            let width = cells.iter().filter_map(|row| row[1].as_ref().map(String::len)).max().unwrap_or(0);
+            let width = cells
+                .iter()
+                .filter_map(|row| row[1].as_ref().map(String::len))
+                .max()
+                .unwrap_or(0);
             for row in cells {
-                let [decision, key, reasons] = [0, 1, 2].map(|at| row[at].clone().unwrap_or_default());
+                let [decision, key, reasons] =
+                    [0, 1, 2].map(|at| row[at].clone().unwrap_or_default());
                 let mut reasons = reasons.split("; ");
-                text += &format!("{:<9} {key:<width$}  {}\n", decision.to_uppercase().replace('_', "-"), reasons.next().unwrap_or_default());
+                text += &format!(
+                    "{:<9} {key:<width$}  {}\n",
+                    decision.to_uppercase().replace('_', "-"),
+                    reasons.next().unwrap_or_default()
+                );
                 for reason in reasons {
                     text += &format!("{:<9} {:<width$}  {reason}\n", "", "");
                 }
             }
             output::print(&text)
         }
-        format => output::rows(&engine.rows("select * from experiment_decisions order by experiment_key", None).await?, format),
+        format => output::rows(
+            &engine
+                .rows(
+                    "select * from experiment_decisions order by experiment_key",
+                    None,
+                )
+                .await?,
+            format,
+        ),
     }
 }

@@ -13,12 +13,22 @@ pub struct Clean {
 }
 
 pub fn run(common: &Common, clean: &Clean) -> anyhow::Result<Exit> {
-    if !PROJECT_FILES.iter().any(|file| common.project_dir.join(file).exists()) {
-        eprintln!("error[E0101]: there is no project file in `{}`", common.project_dir.display());
+    if !PROJECT_FILES
+        .iter()
+        .any(|file| common.project_dir.join(file).exists())
+    {
+        eprintln!(
+            "error[E0101]: there is no project file in `{}`",
+            common.project_dir.display()
+        );
         return Ok(Exit::Wrong);
     }
     let target = common.project_dir.join("target");
-    let mut folders = vec![target.join("compiled"), target.join("sources"), target.join("state")];
+    let mut folders = vec![
+        target.join("compiled"),
+        target.join("sources"),
+        target.join("state"),
+    ];
     if clean.warehouse {
         folders.push(target.join("warehouse"));
     }

@@ -7,17 +7,34 @@ use crate::manifest::{Node, NodeKind};
 use crate::run::Prepared;
 
 pub async fn run(common: &Common) -> anyhow::Result<Exit> {
-    let Some(prepared) = context::open(common).await? else { return Ok(Exit::Wrong) };
-    let Some(selection) = context::selection(common, &prepared) else { return Ok(Exit::Wrong) };
+    let Some(prepared) = context::open(common).await? else {
+        return Ok(Exit::Wrong);
+    };
+    let Some(selection) = context::selection(common, &prepared) else {
+        return Ok(Exit::Wrong);
+    };
     write(&prepared)?;
-    let chosen: Vec<&Node> = prepared.manifest.nodes.iter().filter(|node| selection.contains(node.id) && matches!(node.kind, NodeKind::Model(_))).collect();
+    let chosen: Vec<&Node> = prepared
+        .manifest
+        .nodes
+        .iter()
+        .filter(|node| selection.contains(node.id) && matches!(node.kind, NodeKind::Model(_)))
+        .collect();
     if !common.select.is_empty() {
         for node in &chosen {
-            output::print(&format!("-- {}\n{}\n\n", prepared.compiled_path(&node.path).display(), prepared.compiled.nodes[&node.id].sql.trim()))?;
+            output::print(&format!(
+                "-- {}\n{}\n\n",
+                prepared.compiled_path(&node.path).display(),
+                prepared.compiled.nodes[&node.id].sql.trim()
+            ))?;
         }
     }
     if !common.quiet {
-        eprintln!("{} models compiled into {}", chosen.len(), prepared.target_folder().join("compiled").display());
+        eprintln!(
+            "{} models compiled into {}",
+            chosen.len(),
+            prepared.target_folder().join("compiled").display()
+        );
     }
     Ok(Exit::Good)
 }
@@ -25,13 +42,18 @@ pub async fn run(common: &Common) -> anyhow::Result<Exit> {
 /// Writes the SQL of models and tests to `target/compiled`; files that did not change are left alone.
 pub fn write(prepared: &Prepared) -> std::io::Result<()> {
     for node in &prepared.manifest.nodes {
-        let Some(compiled) = prepared.compiled.nodes.get(&node.id) else { continue };
+        let Some(compiled) = prepared.compiled.nodes.get(&node.id) else {
+            continue;
+        };
         let path = match &node.kind {
             NodeKind::Model(_) => prepared.compiled_path(&node.path),
             NodeKind::Test { .. } => prepared.compiled_path(&format!("tests/{}.sql", node.name)),
             _ => continue,
         };
-        let text = format!("{}\n", compiled.rows_sql.as_ref().unwrap_or(&compiled.sql).trim());
+        let text = format!(
+            "{}\n",
+            compiled.rows_sql.as_ref().unwrap_or(&compiled.sql).trim()
+        );
         if fs::read_to_string(&path).is_ok_and(|old| old == text) {
             continue;
         }

@@ -15,16 +15,22 @@ use crate::warehouse::Warehouse;
 
 /// A prepared project, or nothing after its errors were printed.
 pub async fn open(common: &Common) -> anyhow::Result<Option<Arc<Prepared>>> {
-    let root = std::path::absolute(&common.project_dir).with_context(|| format!("cannot use `{}`", common.project_dir.display()))?;
+    let root = std::path::absolute(&common.project_dir)
+        .with_context(|| format!("cannot use `{}`", common.project_dir.display()))?;
     let variables = common.variables();
     let options = PrepareOptions {
-        load: Options { target: common.target.clone(), vars: variables.value },
+        load: Options {
+            target: common.target.clone(),
+            vars: variables.value,
+        },
         threads: common.threads,
         memory_limit: common.memory_limit.clone(),
         environment_variables: std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect(),
-        now: chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
+        now: chrono::Utc::now()
+            .format("%Y-%m-%dT%H:%M:%S%.6fZ")
+            .to_string(),
         invocation_id: uuid::Uuid::now_v7().to_string(),
     };
     let mut checked = prepare(&Folder::new(&root), &options).await;
@@ -38,7 +44,11 @@ pub async fn open(common: &Common) -> anyhow::Result<Option<Arc<Prepared>>> {
 
 /// Prints diagnostics to standard error.
 pub fn report(common: &Common, diagnostics: &[Diagnostic], prepared: &Prepared) {
-    let shown: Vec<Diagnostic> = diagnostics.iter().filter(|diagnostic| diagnostic.is_error() || !common.quiet).cloned().collect();
+    let shown: Vec<Diagnostic> = diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.is_error() || !common.quiet)
+        .cloned()
+        .collect();
     match common.log_format {
         LogFormat::Text => output::diagnostics(&shown, &prepared.project.texts),
         LogFormat::Json => output::diagnostics_as_json(&shown),
@@ -47,7 +57,9 @@ pub fn report(common: &Common, diagnostics: &[Diagnostic], prepared: &Prepared) 
 
 /// What `--select` and `--exclude` mean, or nothing after the error was printed.
 pub fn selection(common: &Common, prepared: &Prepared) -> Option<Selection> {
-    let checked = prepared.graph.select(&prepared.manifest, &common.select, &common.exclude);
+    let checked = prepared
+        .graph
+        .select(&prepared.manifest, &common.select, &common.exclude);
     report(common, &checked.diagnostics, prepared);
     (!checked.has_errors()).then_some(checked.value)
 }
@@ -58,5 +70,8 @@ pub fn warehouse(prepared: &Prepared) -> anyhow::Result<Warehouse> {
 
 /// Where `build` remembers which tests passed.
 pub fn passed_tests_path(prepared: &Prepared) -> PathBuf {
-    prepared.target_folder().join("state").join(format!("{}.passed_tests", prepared.environment))
+    prepared
+        .target_folder()
+        .join("state")
+        .join(format!("{}.passed_tests", prepared.environment))
 }

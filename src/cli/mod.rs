@@ -28,7 +28,12 @@ pub enum Exit {
 }
 
 #[derive(Parser)]
-#[command(name = "equipoise", version, about = "From raw files to ship / no-ship decisions: an experimentation platform built as a SQL compiler", max_term_width = 100)]
+#[command(
+    name = "equipoise",
+    version,
+    about = "From raw files to ship / no-ship decisions: an experimentation platform built as a SQL compiler",
+    max_term_width = 100
+)]
 struct Arguments {
     #[command(flatten)]
     common: Common,

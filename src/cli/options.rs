@@ -10,7 +10,13 @@ use crate::project::yaml;
 #[derive(Debug, Clone, Args)]
 pub struct Common {
     /// Folder with the project file
-    #[arg(long, global = true, value_name = "DIR", default_value = ".", help_heading = "Project")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = ".",
+        help_heading = "Project"
+    )]
     pub project_dir: PathBuf,
     /// Target of the project file to use
     #[arg(long, short = 't', global = true, help_heading = "Project")]
@@ -63,15 +69,23 @@ pub enum LogFormat {
 impl Common {
     /// The variables of `--vars`.
     pub fn variables(&self) -> Checked<serde_json::Map<String, serde_json::Value>> {
-        let Some(text) = &self.vars else { return Checked::new(serde_json::Map::new()) };
+        let Some(text) = &self.vars else {
+            return Checked::new(serde_json::Map::new());
+        };
         let parsed = yaml::parse(&"--vars".into(), text);
         let wrong = |detail: &str| {
-            Diagnostic::error(Code::E0108, format!("`--vars` cannot be read: {detail}")).hint("write it like `--vars '{start: 2026-01-05}'`")
+            Diagnostic::error(Code::E0108, format!("`--vars` cannot be read: {detail}"))
+                .hint("write it like `--vars '{start: 2026-01-05}'`")
         };
         match (parsed.diagnostics.first(), parsed.value.to_json()) {
-            (Some(problem), _) => Checked::with(serde_json::Map::new(), vec![wrong(&problem.message)]),
+            (Some(problem), _) => {
+                Checked::with(serde_json::Map::new(), vec![wrong(&problem.message)])
+            }
             (None, serde_json::Value::Object(map)) => Checked::new(map),
-            (None, _) => Checked::with(serde_json::Map::new(), vec![wrong("expected names and values")]),
+            (None, _) => Checked::with(
+                serde_json::Map::new(),
+                vec![wrong("expected names and values")],
+            ),
         }
     }
 }

@@ -12,16 +12,24 @@ use crate::engine::Rows;
 
 /// Whether standard error takes colours: a terminal, and `NO_COLOR` is not set.
 pub fn is_styled() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 pub fn diagnostics(diagnostics: &[Diagnostic], texts: &BTreeMap<Arc<str>, Arc<str>>) {
     if diagnostics.is_empty() {
         return;
     }
-    let how = if is_styled() { Render::Styled } else { Render::Plain };
+    let how = if is_styled() {
+        Render::Styled
+    } else {
+        Render::Plain
+    };
     eprintln!("{}", render_all(diagnostics, texts, how));
-    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+    let errors = diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.severity == Severity::Error)
+        .count();
     if errors > 0 {
         eprintln!("{errors} error{}", if errors == 1 { "" } else { "s" });
     }
@@ -29,7 +37,10 @@ pub fn diagnostics(diagnostics: &[Diagnostic], texts: &BTreeMap<Arc<str>, Arc<st
 
 pub fn diagnostics_as_json(diagnostics: &[Diagnostic]) {
     for diagnostic in diagnostics {
-        eprintln!("{}", serde_json::json!({"event": "diagnostic", "diagnostic": to_json(diagnostic)}));
+        eprintln!(
+            "{}",
+            serde_json::json!({"event": "diagnostic", "diagnostic": to_json(diagnostic)})
+        );
     }
 }
 
@@ -38,7 +49,11 @@ pub fn rows(rows: &Rows, format: OutputFormat) -> anyhow::Result<()> {
     match format {
         OutputFormat::Table => {
             print(&format!("{}\n", table(rows)?))?;
-            print(&format!("{} row{}\n", rows.len(), if rows.len() == 1 { "" } else { "s" }))
+            print(&format!(
+                "{} row{}\n",
+                rows.len(),
+                if rows.len() == 1 { "" } else { "s" }
+            ))
         }
         OutputFormat::Json => print(&rows.json_lines()?),
         OutputFormat::Csv => print(&csv(rows)?),
@@ -58,7 +73,11 @@ fn table(rows: &Rows) -> anyhow::Result<Table> {
     for cells in rows.cells()? {
         let cell = |(at, text): (usize, Option<String>)| {
             let cell = Cell::new(text.unwrap_or_default());
-            if rows.is_numeric(at) { cell.set_alignment(CellAlignment::Right) } else { cell }
+            if rows.is_numeric(at) {
+                cell.set_alignment(CellAlignment::Right)
+            } else {
+                cell
+            }
         };
         table.add_row(cells.into_iter().enumerate().map(cell));
     }

@@ -22,7 +22,13 @@ impl Progress {
     pub fn new(common: &Common, steps: usize) -> Self {
         let is_styled = is_styled();
         let shows_bar = is_styled && !common.quiet && common.log_format == LogFormat::Text;
-        Self { format: common.log_format, is_quiet: common.quiet, is_styled, bar: shows_bar.then(|| bar(steps)), running: Mutex::default() }
+        Self {
+            format: common.log_format,
+            is_quiet: common.quiet,
+            is_styled,
+            bar: shows_bar.then(|| bar(steps)),
+            running: Mutex::default(),
+        }
     }
 
     pub fn finish(&self) {
@@ -39,7 +45,10 @@ impl Progress {
     }
 
     fn show_running(&self, change: impl FnOnce(&mut Vec<String>)) {
-        let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut running = self
+            .running
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         change(&mut running);
         if let Some(bar) = &self.bar {
             bar.set_message(running.join(", "));
@@ -68,14 +77,27 @@ impl Progress {
             (Outcome::Failed, _) => ("failed", "31"),
             (Outcome::Skipped, _) => ("skipped", "2"),
         };
-        let word = if self.is_styled { format!("\u{1b}[{color}m{word:<8}\u{1b}[0m") } else { format!("{word:<8}") };
+        let word = if self.is_styled {
+            format!("\u{1b}[{color}m{word:<8}\u{1b}[0m")
+        } else {
+            format!("{word:<8}")
+        };
         let rows = match (result.rows, step.kind) {
             (Some(rows), "test") if rows > 0 => format!("{rows} wrong"),
             (Some(rows), kind) if kind != "test" => format!("{rows} rows"),
             _ => String::new(),
         };
-        let time = if result.outcome == Outcome::Skipped { String::new() } else { seconds(result.elapsed) };
-        format!("{word} {:<9} {:<58} {rows:>14} {time:>8}", step.kind, step.name).trim_end().to_string()
+        let time = if result.outcome == Outcome::Skipped {
+            String::new()
+        } else {
+            seconds(result.elapsed)
+        };
+        format!(
+            "{word} {:<9} {:<58} {rows:>14} {time:>8}",
+            step.kind, step.name
+        )
+        .trim_end()
+        .to_string()
     }
 }
 
@@ -85,7 +107,10 @@ impl Observer for Progress {
             Event::Started(step) => self.show_running(|running| running.push(step.name.clone())),
             Event::Finished(step, result) => self.finished(step, result),
             Event::Said(message) if self.format == LogFormat::Json => {
-                eprintln!("{}", serde_json::json!({"event": "log", "message": message}));
+                eprintln!(
+                    "{}",
+                    serde_json::json!({"event": "log", "message": message})
+                );
             }
             Event::Said(_) if self.is_quiet => {}
             Event::Said(message) => self.line(message),
@@ -95,7 +120,8 @@ impl Observer for Progress {
 
 fn bar(steps: usize) -> ProgressBar {
     let bar = ProgressBar::new(steps as u64);
-    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {wide_msg}").expect("the template is constant");
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {wide_msg}")
+        .expect("the template is constant");
     bar.set_style(style);
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
@@ -128,5 +154,9 @@ pub fn word(outcome: Outcome) -> &'static str {
 /// `0.14 s`, `12.3 s`.
 pub fn seconds(elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64();
-    if seconds < 10.0 { format!("{seconds:.2} s") } else { format!("{seconds:.1} s") }
+    if seconds < 10.0 {
+        format!("{seconds:.2} s")
+    } else {
+        format!("{seconds:.1} s")
+    }
 }

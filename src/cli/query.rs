@@ -25,19 +25,33 @@ pub struct Sql {
 }
 
 pub async fn show(common: &Common, show: &Show) -> anyhow::Result<Exit> {
-    let Some(prepared) = context::open(common).await? else { return Ok(Exit::Wrong) };
+    let Some(prepared) = context::open(common).await? else {
+        return Ok(Exit::Wrong);
+    };
     if common.select.is_empty() {
         eprintln!("error: `show` needs `--select MODEL`");
         return Ok(Exit::Wrong);
     }
-    let Some(selection) = context::selection(common, &prepared) else { return Ok(Exit::Wrong) };
+    let Some(selection) = context::selection(common, &prepared) else {
+        return Ok(Exit::Wrong);
+    };
     let asked: Vec<&str> = common.select.iter().map(String::as_str).collect();
-    let is_asked = |name: &str| asked.iter().any(|term| term.trim_matches(['+', '@']) == name);
-    let named = prepared.manifest.nodes.iter().filter(|node| selection.contains(node.id) && (!node.is_test() || is_asked(&node.name)));
+    let is_asked = |name: &str| {
+        asked
+            .iter()
+            .any(|term| term.trim_matches(['+', '@']) == name)
+    };
+    let named =
+        prepared.manifest.nodes.iter().filter(|node| {
+            selection.contains(node.id) && (!node.is_test() || is_asked(&node.name))
+        });
     let warehouse = context::warehouse(&prepared)?;
     let engine = published(&prepared, &warehouse).await?;
     for node in named {
-        let query = match (&node.kind, prepared.compiled.nodes[&node.id].rows_sql.clone()) {
+        let query = match (
+            &node.kind,
+            prepared.compiled.nodes[&node.id].rows_sql.clone(),
+        ) {
             (NodeKind::Test { .. }, Some(sql)) => sql,
             (NodeKind::Model(_), _) => prepared.compiled.nodes[&node.id].sql.clone(),
             _ => format!("select * from {}", node.relation()),
@@ -45,8 +59,15 @@ pub async fn show(common: &Common, show: &Show) -> anyhow::Result<Exit> {
         match engine.rows(&query, Some(show.limit)).await {
             Ok(rows) => output::rows(&rows, common.output)?,
             Err(error) => {
-                eprintln!("error[E0801]: `{}` cannot be shown: {}", node.name, error.strip_backtrace());
-                eprintln!("   = hint: build what it reads first: `equipoise build --select +{}`", node.name);
+                eprintln!(
+                    "error[E0801]: `{}` cannot be shown: {}",
+                    node.name,
+                    error.strip_backtrace()
+                );
+                eprintln!(
+                    "   = hint: build what it reads first: `equipoise build --select +{}`",
+                    node.name
+                );
                 return Ok(Exit::Failed);
             }
         }
@@ -55,7 +76,9 @@ pub async fn show(common: &Common, show: &Show) -> anyhow::Result<Exit> {
 }
 
 pub async fn sql(common: &Common, sql: &Sql) -> anyhow::Result<Exit> {
-    let Some(prepared) = context::open(common).await? else { return Ok(Exit::Wrong) };
+    let Some(prepared) = context::open(common).await? else {
+        return Ok(Exit::Wrong);
+    };
     let query = match sql.query.as_str() {
         "-" => std::io::read_to_string(std::io::stdin())?,
         query => query.to_string(),
@@ -86,7 +109,9 @@ pub async fn published(prepared: &Prepared, warehouse: &Warehouse) -> anyhow::Re
     }
     for (name, relation) in &environment.relations {
         if let Relation::Table { fingerprint, .. } = relation {
-            engine.add_table(&identifier(name), warehouse, fingerprint, name).await?;
+            engine
+                .add_table(&identifier(name), warehouse, fingerprint, name)
+                .await?;
         }
     }
     // Views in the order of the graph; one whose inputs are gone is simply not there to be asked.

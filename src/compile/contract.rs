@@ -8,16 +8,25 @@ use crate::sql::{Analyzer, Schema, same_type, type_name};
 pub(super) async fn check(node: &Node, schema: &Schema, analyzer: &Analyzer) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for column in &node.columns {
-        let Some(field) = schema.fields().iter().find(|field| field.name().eq_ignore_ascii_case(&column.name)) else {
+        let Some(field) = schema
+            .fields()
+            .iter()
+            .find(|field| field.name().eq_ignore_ascii_case(&column.name))
+        else {
             let known = schema.fields().iter().map(|field| field.name().as_str());
             diagnostics.push(
-                Diagnostic::error(Code::E0501, format!("`{}` has no column `{}`", node.name, column.name))
-                    .at(column.span.clone())
-                    .hint(did_you_mean(&column.name, known)),
+                Diagnostic::error(
+                    Code::E0501,
+                    format!("`{}` has no column `{}`", node.name, column.name),
+                )
+                .at(column.span.clone())
+                .hint(did_you_mean(&column.name, known)),
             );
             continue;
         };
-        let Some((declared, span)) = &column.data_type else { continue };
+        let Some((declared, span)) = &column.data_type else {
+            continue;
+        };
         match analyzer.data_type(declared).await {
             None => diagnostics.push(
                 Diagnostic::error(Code::E0502, format!("`{declared}` is no SQL type"))

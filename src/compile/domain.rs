@@ -28,14 +28,23 @@ pub(super) struct Domain {
 
 impl Domain {
     pub fn new(metrics: Metrics, experiments: Experiments, flags: FlagSet, is_sound: bool) -> Self {
-        Self { metrics, experiments, flags, is_broken: AtomicBool::new(!is_sound) }
+        Self {
+            metrics,
+            experiments,
+            flags,
+            is_broken: AtomicBool::new(!is_sound),
+        }
     }
 
     pub fn mark_broken(&self) {
         self.is_broken.store(true, Ordering::Relaxed);
     }
 
-    fn sql(&self, function: &str, arguments: &BTreeMap<String, String>) -> Result<String, Diagnostic> {
+    fn sql(
+        &self,
+        function: &str,
+        arguments: &BTreeMap<String, String>,
+    ) -> Result<String, Diagnostic> {
         let argument = |name: &str| arguments.get(name).or(arguments.get("0")).cloned();
         Ok(match function {
             "experiment_definitions" => experiments::sql::experiment_definitions(&self.experiments),
@@ -45,14 +54,24 @@ impl Domain {
             "experiment_units" => experiments::sql::units(&self.experiments),
             "metric_aggregates" => {
                 let units = argument("units").ok_or_else(|| {
-                    Diagnostic::error(Code::E0402, "`metric_aggregates` needs the relation of units")
-                        .hint("write `{{ metric_aggregates(units=ref('fact_assignments')) }}`")
+                    Diagnostic::error(
+                        Code::E0402,
+                        "`metric_aggregates` needs the relation of units",
+                    )
+                    .hint("write `{{ metric_aggregates(units=ref('fact_assignments')) }}`")
                 })?;
                 self.aggregates(&units)
             }
-            "flag_definitions" => self.flag_dimension(&argument("table").unwrap_or_else(|| "dim_flags".to_string()))?,
+            "flag_definitions" => {
+                self.flag_dimension(&argument("table").unwrap_or_else(|| "dim_flags".to_string()))?
+            }
             "metric_daily" => metrics::sql::daily(&self.metrics.iter().collect::<Vec<_>>()),
-            _ => return Err(Diagnostic::error(Code::E0402, format!("`{function}` writes no SQL yet"))),
+            _ => {
+                return Err(Diagnostic::error(
+                    Code::E0402,
+                    format!("`{function}` writes no SQL yet"),
+                ));
+            }
         })
     }
 
@@ -61,10 +80,19 @@ impl Domain {
         let dimensions = flags::dimensions::dimensions(&self.flags);
         let Some(dimension) = dimensions.iter().find(|dimension| dimension.name == name) else {
             let known = dimensions.iter().map(|dimension| dimension.name);
-            return Err(Diagnostic::error(Code::E0402, format!("flags have no table `{name}`")).hint(did_you_mean(name, known)));
+            return Err(
+                Diagnostic::error(Code::E0402, format!("flags have no table `{name}`"))
+                    .hint(did_you_mean(name, known)),
+            );
         };
-        let types: Vec<&str> = (0..dimension.columns.len()).map(|at| json_type(&dimension.rows, at)).collect();
-        let rows = dimension.rows.iter().map(|row| row.iter().map(json_literal).collect()).collect();
+        let types: Vec<&str> = (0..dimension.columns.len())
+            .map(|at| json_type(&dimension.rows, at))
+            .collect();
+        let rows = dimension
+            .rows
+            .iter()
+            .map(|row| row.iter().map(json_literal).collect())
+            .collect();
         Ok(experiments::sql::table(dimension.columns, &types, rows))
     }
 
@@ -72,21 +100,37 @@ impl Domain {
         let uses: Vec<metrics::sql::Use<'_>> = self
             .metrics
             .iter()
-            .map(|metric| metrics::sql::Use { metric, experiments: self.experiments_with(&metric.name) })
+            .map(|metric| metrics::sql::Use {
+                metric,
+                experiments: self.experiments_with(&metric.name),
+            })
             .filter(|used| !used.experiments.is_empty())
             .collect();
-        let segments = self.experiments.iter().map(|experiment| (experiment.key.clone(), experiment.segments.clone())).collect();
+        let segments = self
+            .experiments
+            .iter()
+            .map(|experiment| (experiment.key.clone(), experiment.segments.clone()))
+            .collect();
         metrics::sql::aggregates(&uses, units, &segments)
     }
 
     fn experiments_with(&self, metric: &str) -> Vec<String> {
-        let uses = self.experiments.iter().filter(|experiment| experiment.metrics().iter().any(|(name, _, _)| *name == metric));
+        let uses = self.experiments.iter().filter(|experiment| {
+            experiment
+                .metrics()
+                .iter()
+                .any(|(name, _, _)| *name == metric)
+        });
         uses.map(|experiment| experiment.key.clone()).collect()
     }
 }
 
 fn json_type(rows: &[Vec<serde_json::Value>], column: usize) -> &'static str {
-    match rows.iter().map(|row| &row[column]).find(|value| !value.is_null()) {
+    match rows
+        .iter()
+        .map(|row| &row[column])
+        .find(|value| !value.is_null())
+    {
         Some(serde_json::Value::Bool(_)) => "boolean",
         Some(serde_json::Value::Number(number)) if number.is_f64() => "double",
         Some(serde_json::Value::Number(_)) => "bigint",
@@ -108,7 +152,10 @@ pub(super) fn flags(manifest: &Manifest) -> Checked<FlagSet> {
     let mut sources = Vec::new();
     for file in &manifest.flag_files {
         match crate::project::yaml::typed::<FlagsFile>(&file.path, &file.text) {
-            Ok(spec) => sources.push(FlagSource { file: file.path.clone(), spec }),
+            Ok(spec) => sources.push(FlagSource {
+                file: file.path.clone(),
+                spec,
+            }),
             Err(diagnostic) => diagnostics.push(*diagnostic),
         }
     }
@@ -123,7 +170,11 @@ pub(super) fn unknown_flags(manifest: &Manifest, set: &FlagSet) -> Vec<Diagnosti
         return Vec::new();
     }
     let known: Vec<&str> = set.flags.iter().map(|flag| &*flag.key).collect();
-    let named = manifest.domain.experiments.iter().filter_map(|experiment| experiment.flag.as_ref());
+    let named = manifest
+        .domain
+        .experiments
+        .iter()
+        .filter_map(|experiment| experiment.flag.as_ref());
     named
         .filter(|flag| set.flag(flag).is_none())
         .map(|flag| {
@@ -144,7 +195,11 @@ pub(super) struct Resolved {
 
 impl Resolved {
     pub fn new(manifest: Arc<Manifest>, domain: Arc<Domain>) -> Self {
-        Self { manifest, domain, met_broken: AtomicBool::new(false) }
+        Self {
+            manifest,
+            domain,
+            met_broken: AtomicBool::new(false),
+        }
     }
 
     /// Whether the template asked for SQL of definitions that are wrong; their errors are reported elsewhere.
@@ -155,14 +210,24 @@ impl Resolved {
 
 impl Relations for Resolved {
     fn reference(&self, name: &str) -> Result<String, Diagnostic> {
-        self.manifest.names().model(name).map(|id| self.manifest.node(id).relation())
+        self.manifest
+            .names()
+            .model(name)
+            .map(|id| self.manifest.node(id).relation())
     }
 
     fn source(&self, source: &str, table: &str) -> Result<String, Diagnostic> {
-        self.manifest.names().source(source, table).map(|id| self.manifest.node(id).relation())
+        self.manifest
+            .names()
+            .source(source, table)
+            .map(|id| self.manifest.node(id).relation())
     }
 
-    fn domain(&self, function: &str, arguments: &BTreeMap<String, String>) -> Result<String, Diagnostic> {
+    fn domain(
+        &self,
+        function: &str,
+        arguments: &BTreeMap<String, String>,
+    ) -> Result<String, Diagnostic> {
         if self.domain.is_broken.load(Ordering::Relaxed) {
             self.met_broken.store(true, Ordering::Relaxed);
             return Ok("(select 1)".to_string());
@@ -178,15 +243,28 @@ pub(super) async fn check_at(
     analyzer: &Analyzer,
     compiled: &Compiled,
 ) -> Vec<Diagnostic> {
-    let Some(schema) = compiled.nodes.get(&node.id).map(|compiled| compiled.schema.clone()) else { return Vec::new() };
+    let Some(schema) = compiled
+        .nodes
+        .get(&node.id)
+        .map(|compiled| compiled.schema.clone())
+    else {
+        return Vec::new();
+    };
     if node.is_test() {
         return Vec::new();
     }
     let mut diagnostics = fact_columns(node, &schema);
     if diagnostics.is_empty() {
         for spec in &manifest.domain.metrics {
-            for measure in [&spec.value, &spec.numerator, &spec.denominator].into_iter().flatten() {
-                if measure.fact.as_ref().is_some_and(|fact| fact.value == node.name) {
+            for measure in [&spec.value, &spec.numerator, &spec.denominator]
+                .into_iter()
+                .flatten()
+            {
+                if measure
+                    .fact
+                    .as_ref()
+                    .is_some_and(|fact| fact.value == node.name)
+                {
                     diagnostics.extend(measure_expressions(node, measure, analyzer).await);
                 }
             }
@@ -198,29 +276,56 @@ pub(super) async fn check_at(
 
 /// The columns that `fact:` names exist.
 fn fact_columns(node: &Node, schema: &Schema) -> Vec<Diagnostic> {
-    let Some(fact) = &node.fact else { return Vec::new() };
+    let Some(fact) = &node.fact else {
+        return Vec::new();
+    };
     let named = [Some(&fact.unit), Some(&fact.time), fact.event.as_ref()];
-    named.into_iter().flatten().filter_map(|column| missing_column(node, schema, column)).collect()
+    named
+        .into_iter()
+        .flatten()
+        .filter_map(|column| missing_column(node, schema, column))
+        .collect()
 }
 
 fn missing_column(node: &Node, schema: &Schema, column: &Spot<String>) -> Option<Diagnostic> {
-    let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let known: Vec<&str> = schema
+        .fields()
+        .iter()
+        .map(|field| field.name().as_str())
+        .collect();
     (!known.contains(&column.as_str())).then(|| {
-        Diagnostic::error(Code::E0501, format!("`{}` has no column `{}`", node.name, column.value))
-            .at(column.span.clone())
-            .hint(did_you_mean(column, known.iter().copied()))
+        Diagnostic::error(
+            Code::E0501,
+            format!("`{}` has no column `{}`", node.name, column.value),
+        )
+        .at(column.span.clone())
+        .hint(did_you_mean(column, known.iter().copied()))
     })
 }
 
 /// A measure's SQL means something over its fact, and a sum is of numbers.
-async fn measure_expressions(node: &Node, measure: &MeasureSpec, analyzer: &Analyzer) -> Vec<Diagnostic> {
+async fn measure_expressions(
+    node: &Node,
+    measure: &MeasureSpec,
+    analyzer: &Analyzer,
+) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    let sums = measure.aggregation.as_ref().is_some_and(|word| matches!(word.value.as_str(), "sum" | "max" | "min"));
-    for (spot, needs) in [(&measure.expression, if sums { "a number" } else { "" }), (&measure.filter, "a condition")] {
+    let sums = measure
+        .aggregation
+        .as_ref()
+        .is_some_and(|word| matches!(word.value.as_str(), "sum" | "max" | "min"));
+    for (spot, needs) in [
+        (&measure.expression, if sums { "a number" } else { "" }),
+        (&measure.filter, "a condition"),
+    ] {
         let Some(spot) = spot else { continue };
         // In brackets and on a line of its own, so that what is missing is missed here and a comment ends.
         let before = "select (";
-        let query = format!("{before}{}\n) as expression from {}", spot.value, identifier(&node.name));
+        let query = format!(
+            "{before}{}\n) as expression from {}",
+            spot.value,
+            identifier(&node.name)
+        );
         match analyzer.analyze(&query).await {
             Err(error) => {
                 let code = match error.kind {
@@ -229,10 +334,17 @@ async fn measure_expressions(node: &Node, measure: &MeasureSpec, analyzer: &Anal
                     SqlErrorKind::UnknownTable => Code::E0407,
                     SqlErrorKind::Meaning => Code::E0408,
                 };
-                let place = error.range.and_then(|(start, end)| inside(spot, start.checked_sub(before.len())?, end.checked_sub(before.len())?));
+                let place = error.range.and_then(|(start, end)| {
+                    inside(
+                        spot,
+                        start.checked_sub(before.len())?,
+                        end.checked_sub(before.len())?,
+                    )
+                });
                 // The closing bracket is ours: what comes too early is the end.
                 let message = error.message.replace("found )", "found the end");
-                let mut diagnostic = Diagnostic::error(code, message).at(place.unwrap_or(spot.span.clone()));
+                let mut diagnostic =
+                    Diagnostic::error(code, message).at(place.unwrap_or(spot.span.clone()));
                 diagnostic.hint = error.hint;
                 diagnostics.push(diagnostic);
             }
@@ -245,7 +357,15 @@ async fn measure_expressions(node: &Node, measure: &MeasureSpec, analyzer: &Anal
                 };
                 if !fits {
                     diagnostics.push(
-                        Diagnostic::error(Code::E0601, format!("expected {needs}, but `{}` is {}", spot.value, type_name(&kind))).at(spot.span.clone()),
+                        Diagnostic::error(
+                            Code::E0601,
+                            format!(
+                                "expected {needs}, but `{}` is {}",
+                                spot.value,
+                                type_name(&kind)
+                            ),
+                        )
+                        .at(spot.span.clone()),
                     );
                 }
             }
@@ -265,16 +385,28 @@ fn inside(spot: &Spot<String>, start: usize, end: usize) -> Option<Span> {
     let end = end.min(spot.value.len());
     let before = spot.value.get(..start)?.chars().count() as u32;
     let length = spot.value.get(start..end)?.chars().count() as u32;
-    Some(Span { column: spot.span.column + quote + before, length, ..spot.span.clone() })
+    Some(Span {
+        column: spot.span.column + quote + before,
+        length,
+        ..spot.span.clone()
+    })
 }
 
 /// An assignment model has the columns that units are made of.
 fn assignment_columns(manifest: &Manifest, node: &Node, schema: &Schema) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let known: Vec<&str> = schema
+        .fields()
+        .iter()
+        .map(|field| field.name().as_str())
+        .collect();
     for spec in &manifest.domain.experiments {
-        let Some(assignments) = spec.assignments.as_ref().filter(|assignments| assignments.model.as_ref().is_some_and(|model| model.value == node.name))
-        else {
+        let Some(assignments) = spec.assignments.as_ref().filter(|assignments| {
+            assignments
+                .model
+                .as_ref()
+                .is_some_and(|model| model.value == node.name)
+        }) else {
             continue;
         };
         let model = assignments.model.as_ref().expect("it was just compared");
@@ -287,21 +419,43 @@ fn assignment_columns(manifest: &Manifest, node: &Node, schema: &Schema) -> Vec<
                 );
             }
         }
-        for exclusion in assignments.exclude.iter().filter(|exclusion| exclusion.value != "crossed_over") {
+        for exclusion in assignments
+            .exclude
+            .iter()
+            .filter(|exclusion| exclusion.value != "crossed_over")
+        {
             let column = format!("is_{}", exclusion.value);
             if !known.contains(&column.as_str()) {
                 diagnostics.push(
-                    Diagnostic::error(Code::E0604, format!("units cannot be excluded as `{}`: `{}` has no column `{column}`", exclusion.value, node.name))
-                        .at(exclusion.span.clone())
-                        .hint(format!("add a boolean column `{column}` to the model, or use `crossed_over`")),
+                    Diagnostic::error(
+                        Code::E0604,
+                        format!(
+                            "units cannot be excluded as `{}`: `{}` has no column `{column}`",
+                            exclusion.value, node.name
+                        ),
+                    )
+                    .at(exclusion.span.clone())
+                    .hint(format!(
+                        "add a boolean column `{column}` to the model, or use `crossed_over`"
+                    )),
                 );
             }
         }
-        for segment in spec.segments.iter().filter(|segment| !known.contains(&segment.as_str())) {
+        for segment in spec
+            .segments
+            .iter()
+            .filter(|segment| !known.contains(&segment.as_str()))
+        {
             diagnostics.push(
-                Diagnostic::error(Code::E0604, format!("the assignment model `{}` has no column `{}` to segment by", node.name, segment.value))
-                    .at(segment.span.clone())
-                    .hint(did_you_mean(segment, known.iter().copied())),
+                Diagnostic::error(
+                    Code::E0604,
+                    format!(
+                        "the assignment model `{}` has no column `{}` to segment by",
+                        node.name, segment.value
+                    ),
+                )
+                .at(segment.span.clone())
+                .hint(did_you_mean(segment, known.iter().copied())),
             );
         }
     }

@@ -8,20 +8,42 @@ const VERSION: &str = concat!("equipoise ", env!("CARGO_PKG_VERSION"), " datafus
 
 /// Of a source or seed: its columns and what is in its files.
 pub(super) fn of_input(input: &Input) -> String {
-    let columns: Vec<String> = input.schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+    let columns: Vec<String> = input
+        .schema
+        .fields()
+        .iter()
+        .map(|field| format!("{} {}", field.name(), field.data_type()))
+        .collect();
     digest(&[VERSION, &columns.join(","), &input.content_hash])
 }
 
 /// Of a query: its text, its settings and everything it reads. `now` enters where the query asks the clock or chance.
-pub(super) fn of_query(node: &Node, sql: &str, compiled: &Compiled, volatile: &[String], now: &str) -> String {
+pub(super) fn of_query(
+    node: &Node,
+    sql: &str,
+    compiled: &Compiled,
+    volatile: &[String],
+    now: &str,
+) -> String {
     let kind = match node.settings.materialized {
         Materialization::View => "view",
         Materialization::Table => "table",
         Materialization::Ephemeral => "ephemeral",
     };
-    let mut parts = vec![VERSION.to_string(), kind.to_string(), sql.trim().to_string(), node.settings.partition_by.join(",")];
+    let mut parts = vec![
+        VERSION.to_string(),
+        kind.to_string(),
+        sql.trim().to_string(),
+        node.settings.partition_by.join(","),
+    ];
     for parent in &node.depends_on {
-        parts.push(compiled.nodes.get(parent).map(|parent| parent.fingerprint.clone()).unwrap_or_default());
+        parts.push(
+            compiled
+                .nodes
+                .get(parent)
+                .map(|parent| parent.fingerprint.clone())
+                .unwrap_or_default(),
+        );
     }
     if !volatile.is_empty() {
         parts.push(now.to_string());
@@ -31,8 +53,18 @@ pub(super) fn of_query(node: &Node, sql: &str, compiled: &Compiled, volatile: &[
 
 /// Of a data test: its query, and all that decides whether what the query counts is a failure.
 pub(super) fn of_test(query: &str, counted: &str, settings: &TestSettings) -> String {
-    let severity = if settings.severity == TestSeverity::Error { "error" } else { "warn" };
-    digest(&[query, counted, severity, &settings.error_if, &settings.warn_if])
+    let severity = if settings.severity == TestSeverity::Error {
+        "error"
+    } else {
+        "warn"
+    };
+    digest(&[
+        query,
+        counted,
+        severity,
+        &settings.error_if,
+        &settings.warn_if,
+    ])
 }
 
 /// 128 bits of BLAKE3 over length-prefixed parts, in hexadecimal.

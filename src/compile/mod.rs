@@ -20,13 +20,21 @@ use crate::sql::{Analyzer, Schema};
 use crate::template::{Log, SourceMap};
 
 /// Compiles every node after all that it reads. One bad node hides no other, but those that read it stay silent.
-pub async fn compile(manifest: &Arc<Manifest>, graph: &Graph, analyzer: &Analyzer, inputs: &Inputs, now: &str) -> Checked<Compiled> {
+pub async fn compile(
+    manifest: &Arc<Manifest>,
+    graph: &Graph,
+    analyzer: &Analyzer,
+    inputs: &Inputs,
+    now: &str,
+) -> Checked<Compiled> {
     let mut checked = Checked::new(Compiled::default());
     let metrics = checked.absorb(crate::metrics::resolve(manifest));
     let experiments = checked.absorb(crate::experiments::resolve(manifest, &metrics));
     let flags = domain::flags(manifest);
     if !flags.has_errors() {
-        checked.diagnostics.extend(domain::unknown_flags(manifest, &flags.value));
+        checked
+            .diagnostics
+            .extend(domain::unknown_flags(manifest, &flags.value));
     }
     let flags = checked.absorb(flags);
     let is_sound = !checked.has_errors();
@@ -34,9 +42,15 @@ pub async fn compile(manifest: &Arc<Manifest>, graph: &Graph, analyzer: &Analyze
     for id in graph.order() {
         let node = manifest.node(*id);
         let outcome = match &node.kind {
-            NodeKind::Source(_) | NodeKind::Seed => node::compile_input(node, analyzer, inputs).await,
-            NodeKind::Model(_) => node::compile_model(manifest, node, analyzer, &domain, &checked.value, now).await,
-            NodeKind::Test { .. } => node::compile_test(manifest, node, analyzer, &domain, &checked.value, now).await,
+            NodeKind::Source(_) | NodeKind::Seed => {
+                node::compile_input(node, analyzer, inputs).await
+            }
+            NodeKind::Model(_) => {
+                node::compile_model(manifest, node, analyzer, &domain, &checked.value, now).await
+            }
+            NodeKind::Test { .. } => {
+                node::compile_test(manifest, node, analyzer, &domain, &checked.value, now).await
+            }
         };
         if let Some(compiled) = checked.absorb(outcome) {
             checked.value.nodes.insert(*id, compiled);

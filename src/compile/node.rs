@@ -14,7 +14,9 @@ use crate::template::{Rendered, SourceMap};
 type Outcome = Checked<Option<CompiledNode>>;
 
 pub(super) async fn compile_input(node: &Node, analyzer: &Analyzer, inputs: &Inputs) -> Outcome {
-    let Some(input) = inputs.by_node.get(&node.id) else { return Checked::new(None) };
+    let Some(input) = inputs.by_node.get(&node.id) else {
+        return Checked::new(None);
+    };
     let mut diagnostics = contract::check(node, &input.schema, analyzer).await;
     if let Err(error) = analyzer.add_relation(&node.relation(), input.schema.clone()) {
         diagnostics.push(Diagnostic::error(Code::E0801, error.to_string()).at(node.span.clone()));
@@ -39,22 +41,32 @@ pub(super) async fn compile_model(
     compiled: &Compiled,
     now: &str,
 ) -> Outcome {
-    let NodeKind::Model(file) = &node.kind else { unreachable!("only models come here") };
+    let NodeKind::Model(file) = &node.kind else {
+        unreachable!("only models come here")
+    };
     let mut checked = compile_query(manifest, node, file, analyzer, domain, compiled, now).await;
-    let Some(query) = &mut checked.value else { return checked };
+    let Some(query) = &mut checked.value else {
+        return checked;
+    };
     if node.settings.materialized == Materialization::Table {
         match crate::warehouse::stored_schema(&query.schema) {
             Ok(schema) => query.schema = schema,
             Err(error) => {
                 let span = query.map.whole().unwrap_or(node.span.clone());
-                checked.diagnostics.push(Diagnostic::error(Code::E0408, error.to_string()).at(span).hint("cast the column in the model's last select"));
+                checked.diagnostics.push(
+                    Diagnostic::error(Code::E0408, error.to_string())
+                        .at(span)
+                        .hint("cast the column in the model's last select"),
+                );
                 return Checked::with(None, checked.diagnostics);
             }
         }
     }
     let broken = contract::check(node, &query.schema, analyzer).await;
     if let Err(error) = analyzer.add_relation(&node.relation(), query.schema.clone()) {
-        checked.diagnostics.push(Diagnostic::error(Code::E0801, error.to_string()).at(node.span.clone()));
+        checked
+            .diagnostics
+            .push(Diagnostic::error(Code::E0801, error.to_string()).at(node.span.clone()));
     }
     checked.diagnostics.extend(broken);
     checked
@@ -68,11 +80,20 @@ pub(super) async fn compile_test(
     compiled: &Compiled,
     now: &str,
 ) -> Outcome {
-    let NodeKind::Test { template, attached_to, settings, .. } = &node.kind else { unreachable!("only tests come here") };
+    let NodeKind::Test {
+        template,
+        attached_to,
+        settings,
+        ..
+    } = &node.kind
+    else {
+        unreachable!("only tests come here")
+    };
     if tests_missing_column(manifest, node, compiled) {
         return Checked::new(None);
     }
-    let mut checked = compile_query(manifest, node, template, analyzer, domain, compiled, now).await;
+    let mut checked =
+        compile_query(manifest, node, template, analyzer, domain, compiled, now).await;
     if attached_to.is_some() {
         // The call was written by us; what is wrong stands in the YAML.
         for diagnostic in &mut checked.diagnostics {
@@ -80,14 +101,22 @@ pub(super) async fn compile_test(
             diagnostic.message = format!("in the test `{}`: {}", node.name, diagnostic.message);
         }
     }
-    let Some(query) = &mut checked.value else { return checked };
+    let Some(query) = &mut checked.value else {
+        return checked;
+    };
     let counted = count_failures(&query.sql, settings);
     // A test that passed under other settings may fail under these.
     query.fingerprint = fingerprint::of_test(&query.fingerprint, &counted, settings);
     match analyzer.analyze(&counted).await {
         Ok(_) => query.rows_sql = Some(std::mem::replace(&mut query.sql, counted)),
         Err(error) => {
-            checked.diagnostics.push(Diagnostic::error(Code::E0205, format!("`fail_calc` does not work: {}", error.message)).at(node.span.clone()));
+            checked.diagnostics.push(
+                Diagnostic::error(
+                    Code::E0205,
+                    format!("`fail_calc` does not work: {}", error.message),
+                )
+                .at(node.span.clone()),
+            );
             checked.value = None;
         }
     }
@@ -96,16 +125,44 @@ pub(super) async fn compile_test(
 
 /// A test of a declared column that the relation does not have; that it does not is said where it is declared.
 fn tests_missing_column(manifest: &Manifest, node: &Node, compiled: &Compiled) -> bool {
-    let NodeKind::Test { attached_to: Some(owner), column: Some(column), .. } = &node.kind else { return false };
-    let is_declared = manifest.node(*owner).columns.iter().any(|declared| declared.name == *column);
-    let has = |relation: &CompiledNode| relation.schema.fields().iter().any(|field| field.name().eq_ignore_ascii_case(column));
-    is_declared && compiled.nodes.get(owner).is_some_and(|relation| !has(relation))
+    let NodeKind::Test {
+        attached_to: Some(owner),
+        column: Some(column),
+        ..
+    } = &node.kind
+    else {
+        return false;
+    };
+    let is_declared = manifest
+        .node(*owner)
+        .columns
+        .iter()
+        .any(|declared| declared.name == *column);
+    let has = |relation: &CompiledNode| {
+        relation
+            .schema
+            .fields()
+            .iter()
+            .any(|field| field.name().eq_ignore_ascii_case(column))
+    };
+    is_declared
+        && compiled
+            .nodes
+            .get(owner)
+            .is_some_and(|relation| !has(relation))
 }
 
 /// Wraps a test's query so that it returns one row: the number of failures.
 fn count_failures(sql: &str, settings: &TestSettings) -> String {
-    let limit = settings.limit.map(|limit| format!("\nlimit {limit}")).unwrap_or_default();
-    format!("select {} as failures\nfrom (\nselect * from (\n{}\n) as rows_found{limit}\n) as failing_rows", settings.fail_calc, sql.trim())
+    let limit = settings
+        .limit
+        .map(|limit| format!("\nlimit {limit}"))
+        .unwrap_or_default();
+    format!(
+        "select {} as failures\nfrom (\nselect * from (\n{}\n) as rows_found{limit}\n) as failing_rows",
+        settings.fail_calc,
+        sql.trim()
+    )
 }
 
 #[allow(clippy::too_many_arguments)] // one query and all that it is compiled against
@@ -119,7 +176,12 @@ async fn compile_query(
     now: &str,
 ) -> Outcome {
     // What reads a broken model would only repeat its errors.
-    if manifest.is_broken(node.id) || node.depends_on.iter().any(|parent| !compiled.nodes.contains_key(parent)) {
+    if manifest.is_broken(node.id)
+        || node
+            .depends_on
+            .iter()
+            .any(|parent| !compiled.nodes.contains_key(parent))
+    {
         return Checked::new(None);
     }
     let relations = Arc::new(Resolved::new(manifest.clone(), domain.clone()));
@@ -137,14 +199,29 @@ async fn compile_query(
             return checked;
         }
     };
-    checked.diagnostics.extend(undeclared_relations(manifest, node, &map, analyzer, &sql));
+    checked
+        .diagnostics
+        .extend(undeclared_relations(manifest, node, &map, analyzer, &sql));
     let fingerprint = fingerprint::of_query(node, &sql, compiled, &analyzed.volatile, now);
-    checked.value = Some(CompiledNode { sql, rows_sql: None, schema: analyzed.schema, fingerprint, volatile: analyzed.volatile, map, logs: scope.take_logs() });
+    checked.value = Some(CompiledNode {
+        sql,
+        rows_sql: None,
+        schema: analyzed.schema,
+        fingerprint,
+        volatile: analyzed.volatile,
+        map,
+        logs: scope.take_logs(),
+    });
     checked
 }
 
 /// An error in rendered SQL, at its place in the file the user wrote.
-fn sql_diagnostic(manifest: &Manifest, node: &Node, map: &SourceMap, error: &SqlError) -> Diagnostic {
+fn sql_diagnostic(
+    manifest: &Manifest,
+    node: &Node,
+    map: &SourceMap,
+    error: &SqlError,
+) -> Diagnostic {
     let code = match error.kind {
         SqlErrorKind::Syntax => Code::E0405,
         SqlErrorKind::NotOneQuery => Code::E0409,
@@ -152,15 +229,24 @@ fn sql_diagnostic(manifest: &Manifest, node: &Node, map: &SourceMap, error: &Sql
         SqlErrorKind::UnknownTable => Code::E0407,
         SqlErrorKind::Meaning => Code::E0408,
     };
-    let place = error.range.and_then(|(start, end)| map.span(start, end, &error.word)).or(map.whole()).unwrap_or(node.span.clone());
+    let place = error
+        .range
+        .and_then(|(start, end)| map.span(start, end, &error.word))
+        .or(map.whole())
+        .unwrap_or(node.span.clone());
     let mut diagnostic = Diagnostic::error(code, error.message.clone()).at(place);
     diagnostic.hint = error.hint.clone();
     if error.kind == SqlErrorKind::UnknownTable {
         diagnostic.hint = Some(match manifest.model(&error.word) {
             Some(model) => format!("read it as `{{{{ ref('{}') }}}}`", model.name),
-            None => match crate::diagnostics::nearest(&error.word, manifest.model_names().filter(|name| *name != node.name)) {
+            None => match crate::diagnostics::nearest(
+                &error.word,
+                manifest.model_names().filter(|name| *name != node.name),
+            ) {
                 Some(name) => format!("did you mean `{{{{ ref('{name}') }}}}`?"),
-                None => "read a model or seed with `ref`, and declare files as a source".to_string(),
+                None => {
+                    "read a model or seed with `ref`, and declare files as a source".to_string()
+                }
             },
         });
     }
@@ -168,20 +254,46 @@ fn sql_diagnostic(manifest: &Manifest, node: &Node, map: &SourceMap, error: &Sql
 }
 
 /// A relation named in SQL without `ref` or `source` is invisible to the graph, so it could be read before it is built.
-fn undeclared_relations(manifest: &Manifest, node: &Node, map: &SourceMap, analyzer: &Analyzer, sql: &str) -> Vec<Diagnostic> {
-    let declared: BTreeSet<String> = node.depends_on.iter().map(|id| manifest.node(*id).relation()).collect();
+fn undeclared_relations(
+    manifest: &Manifest,
+    node: &Node,
+    map: &SourceMap,
+    analyzer: &Analyzer,
+    sql: &str,
+) -> Vec<Diagnostic> {
+    let declared: BTreeSet<String> = node
+        .depends_on
+        .iter()
+        .map(|id| manifest.node(*id).relation())
+        .collect();
     let used = analyzer.relations(sql).unwrap_or_default();
-    let undeclared = used.into_iter().filter(|relation| !declared.contains(relation));
+    let undeclared = used
+        .into_iter()
+        .filter(|relation| !declared.contains(relation));
     undeclared
         .filter_map(|relation| {
-            let other = manifest.nodes.iter().find(|other| !other.is_test() && other.relation() == relation)?;
+            let other = manifest
+                .nodes
+                .iter()
+                .find(|other| !other.is_test() && other.relation() == relation)?;
             let call = match &other.kind {
-                NodeKind::Source(table) => format!("{{{{ source('{}', '{}') }}}}", table.source, table.table),
+                NodeKind::Source(table) => {
+                    format!("{{{{ source('{}', '{}') }}}}", table.source, table.table)
+                }
                 _ => format!("{{{{ ref('{}') }}}}", other.name),
             };
             let start = sql.find(&relation);
-            let span: Option<Span> = start.and_then(|start| map.span(start, start + relation.len(), &relation)).or(map.whole());
-            Some(Diagnostic::error(Code::E0415, format!("`{relation}` is read without `ref` or `source`")).at(span).hint(format!("write `{call}`")))
+            let span: Option<Span> = start
+                .and_then(|start| map.span(start, start + relation.len(), &relation))
+                .or(map.whole());
+            Some(
+                Diagnostic::error(
+                    Code::E0415,
+                    format!("`{relation}` is read without `ref` or `source`"),
+                )
+                .at(span)
+                .hint(format!("write `{call}`")),
+            )
         })
         .collect()
 }

@@ -28,15 +28,23 @@ pub fn part_of(field: &str) -> Part {
     let first = field.split('.').next().unwrap_or(field);
     match first {
         "cuped" | "variance_reduction" | "variance" | "covariate" | "mde" | "power" => Part::Method,
-        "direction" | "guardrail" | "guardrails" | "margin" | "required_for" | "tier" | "is_guardrail" | "inverse"
-        | "desired_change" | "preferred_direction" | "decision" | "alpha" => Part::Decision,
-        "owner" | "team" | "approvers" | "certified" | "sla" | "drives" | "area" | "contact" | "steward" | "reviewers" => {
-            Part::People
-        }
-        "name" | "id" | "version" | "label" | "title" | "description" | "display" | "tags" | "format" | "docs" | "doc"
-        | "notes" | "links" | "meta" | "unit_of_measure" | "group" | "category" | "alias_of" | "synonyms" | "examples" => {
-            Part::Documentation
-        }
+        "direction"
+        | "guardrail"
+        | "guardrails"
+        | "margin"
+        | "required_for"
+        | "tier"
+        | "is_guardrail"
+        | "inverse"
+        | "desired_change"
+        | "preferred_direction"
+        | "decision"
+        | "alpha" => Part::Decision,
+        "owner" | "team" | "approvers" | "certified" | "sla" | "drives" | "area" | "contact"
+        | "steward" | "reviewers" => Part::People,
+        "name" | "id" | "version" | "label" | "title" | "description" | "display" | "tags"
+        | "format" | "docs" | "doc" | "notes" | "links" | "meta" | "unit_of_measure" | "group"
+        | "category" | "alias_of" | "synonyms" | "examples" => Part::Documentation,
         _ => Part::Definition,
     }
 }
@@ -54,7 +62,15 @@ fn add(fields: &mut Fields, path: String, value: &Value) {
         Value::Null => {}
         Value::Object(entries) => {
             for (name, value) in entries {
-                add(fields, if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, value);
+                add(
+                    fields,
+                    if path.is_empty() {
+                        name.clone()
+                    } else {
+                        format!("{path}.{name}")
+                    },
+                    value,
+                );
             }
         }
         Value::Array(items) => {
@@ -78,7 +94,9 @@ fn is_set(path: &str) -> bool {
 
 fn scalar(value: &Value) -> String {
     match value {
-        Value::String(text) => duration(text).or_else(|| number(text)).unwrap_or_else(|| text.trim().to_string()),
+        Value::String(text) => duration(text)
+            .or_else(|| number(text))
+            .unwrap_or_else(|| text.trim().to_string()),
         Value::Number(value) => number(&value.to_string()).unwrap_or_else(|| value.to_string()),
         other => other.to_string(),
     }
@@ -96,11 +114,16 @@ fn duration(text: &str) -> Option<String> {
         "w" | "week" | "weeks" => 604_800,
         _ => return None,
     };
-    digits.parse::<u64>().ok()?.checked_mul(seconds).map(|seconds| format!("{seconds} s"))
+    digits
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(seconds)
+        .map(|seconds| format!("{seconds} s"))
 }
 
 fn number(text: &str) -> Option<String> {
     let value: f64 = text.parse().ok()?;
-    (value.is_finite() && text.starts_with(|first: char| first.is_ascii_digit() || "-.+".contains(first)))
-        .then(|| value.to_string())
+    (value.is_finite()
+        && text.starts_with(|first: char| first.is_ascii_digit() || "-.+".contains(first)))
+    .then(|| value.to_string())
 }

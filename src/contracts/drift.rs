@@ -67,17 +67,34 @@ pub fn compare(old: &Meaning, new: &Meaning, declares: &dyn Fn(&str) -> bool) ->
     } else {
         changes.extend(plan_changes(old, new, declares));
     }
-    let class = changes.iter().map(|change| change.class).max().unwrap_or(Class::None);
-    Drift { metric: new.name.clone(), class, changes }
+    let class = changes
+        .iter()
+        .map(|change| change.class)
+        .max()
+        .unwrap_or(Class::None);
+    Drift {
+        metric: new.name.clone(),
+        class,
+        changes,
+    }
 }
 
 impl Drift {
     /// The same drift after a search for a counter-example found none: a person may say that both mean the same.
     pub fn without_witness(mut self) -> Drift {
-        for change in self.changes.iter_mut().filter(|change| change.class == Class::Breaking && is_of_plan(change)) {
+        for change in self
+            .changes
+            .iter_mut()
+            .filter(|change| change.class == Class::Breaking && is_of_plan(change))
+        {
             change.class = Class::Unproven;
         }
-        self.class = self.changes.iter().map(|change| change.class).max().unwrap_or(Class::None);
+        self.class = self
+            .changes
+            .iter()
+            .map(|change| change.class)
+            .max()
+            .unwrap_or(Class::None);
         self
     }
 }
@@ -92,7 +109,9 @@ impl Class {
             Class::None | Class::Cosmetic => Bump::None,
             Class::People => Bump::Patch,
             Class::Additive | Class::Method => Bump::Minor,
-            Class::Decision | Class::Unproven | Class::Breaking | Class::AssumptionLost => Bump::Major,
+            Class::Decision | Class::Unproven | Class::Breaking | Class::AssumptionLost => {
+                Bump::Major
+            }
         }
     }
 
@@ -102,7 +121,9 @@ impl Class {
             Class::People => &[Approval::Owner, Approval::NewOwner],
             Class::Additive | Class::Unproven => &[Approval::Owner],
             Class::Method => &[Approval::Owner, Approval::Analyst],
-            Class::Decision | Class::Breaking | Class::AssumptionLost => &[Approval::Owner, Approval::Approvers],
+            Class::Decision | Class::Breaking | Class::AssumptionLost => {
+                &[Approval::Owner, Approval::Approvers]
+            }
         }
     }
 
@@ -129,15 +150,21 @@ impl fmt::Display for Class {
 
 fn field_changes(old: &Fields, new: &Fields) -> Vec<Change> {
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let changed = names.into_iter().filter(|name| old.get(*name) != new.get(*name));
-    changed.map(|name| field_change(name, old.get(name), new.get(name))).collect()
+    let changed = names
+        .into_iter()
+        .filter(|name| old.get(*name) != new.get(*name));
+    changed
+        .map(|name| field_change(name, old.get(name), new.get(name)))
+        .collect()
 }
 
 fn field_change(name: &str, old: Option<&String>, new: Option<&String>) -> Change {
     let class = match part_of(name) {
         Part::Definition => Class::Breaking,
         Part::Method => Class::Method,
-        Part::Decision if name == "tier" && !decides_otherwise(old) && !decides_otherwise(new) => Class::People,
+        Part::Decision if name == "tier" && !decides_otherwise(old) && !decides_otherwise(new) => {
+            Class::People
+        }
         Part::Decision => Class::Decision,
         Part::People => Class::People,
         Part::Documentation => Class::Cosmetic,
@@ -148,7 +175,11 @@ fn field_change(name: &str, old: Option<&String>, new: Option<&String>) -> Chang
         (None, Some(new)) => format!("field `{name}` added: `{new}`"),
         (None, None) => unreachable!("a changed field is on one side at least"),
     };
-    Change { class, model: None, words }
+    Change {
+        class,
+        model: None,
+        words,
+    }
 }
 
 /// A guardrail stops experiments and a component decides nothing: moving there or back changes decisions, between the
@@ -161,22 +192,51 @@ fn decides_otherwise(tier: Option<&String>) -> bool {
 fn additions(old: &[ModelFacts], new: &[ModelFacts]) -> Vec<Change> {
     let mut changes = vec![];
     for after in new {
-        let Some(before) = old.iter().find(|before| before.model == after.model && !after.model.is_empty()) else { continue };
-        let (Some(old_unused), Some(new_unused)) = (&before.unused, &after.unused) else { continue };
-        let values = |unused: &BTreeMap<String, String>, known: &ModelFacts| -> Vec<(String, String)> {
-            let known_unused = known.unused.as_ref().expect("both sides know");
-            let is_known = |name: &String, text: &String| {
-                known.facts.iter().any(|fact| fact.subject == *name) || known_unused.values().any(|other| other == text)
-            };
-            unused.iter().filter(|(name, text)| !is_known(name, text)).map(|(name, text)| (name.clone(), text.clone())).collect()
+        let Some(before) = old
+            .iter()
+            .find(|before| before.model == after.model && !after.model.is_empty())
+        else {
+            continue;
         };
+        let (Some(old_unused), Some(new_unused)) = (&before.unused, &after.unused) else {
+            continue;
+        };
+        let values =
+            |unused: &BTreeMap<String, String>, known: &ModelFacts| -> Vec<(String, String)> {
+                let known_unused = known.unused.as_ref().expect("both sides know");
+                let is_known = |name: &String, text: &String| {
+                    known.facts.iter().any(|fact| fact.subject == *name)
+                        || known_unused.values().any(|other| other == text)
+                };
+                unused
+                    .iter()
+                    .filter(|(name, text)| !is_known(name, text))
+                    .map(|(name, text)| (name.clone(), text.clone()))
+                    .collect()
+            };
         for (name, text) in values(new_unused, before) {
-            let verb = if old_unused.contains_key(&name) { "changed" } else { "added" };
-            changes.push(addition(after, format!("column `{name}` {verb} in {}: {text}; the metric does not read it", after.model)));
+            let verb = if old_unused.contains_key(&name) {
+                "changed"
+            } else {
+                "added"
+            };
+            changes.push(addition(
+                after,
+                format!(
+                    "column `{name}` {verb} in {}: {text}; the metric does not read it",
+                    after.model
+                ),
+            ));
         }
         for (name, _) in values(old_unused, after) {
             if !new_unused.contains_key(&name) {
-                changes.push(addition(after, format!("column `{name}` removed from {}; the metric does not read it", after.model)));
+                changes.push(addition(
+                    after,
+                    format!(
+                        "column `{name}` removed from {}; the metric does not read it",
+                        after.model
+                    ),
+                ));
             }
         }
     }
@@ -184,7 +244,11 @@ fn additions(old: &[ModelFacts], new: &[ModelFacts]) -> Vec<Change> {
 }
 
 fn addition(model: &ModelFacts, words: String) -> Change {
-    Change { class: Class::Additive, model: Some(model.model.clone()), words }
+    Change {
+        class: Class::Additive,
+        model: Some(model.model.clone()),
+        words,
+    }
 }
 
 fn plan_changes(old: &Meaning, new: &Meaning, declares: &dyn Fn(&str) -> bool) -> Vec<Change> {
@@ -202,10 +266,18 @@ fn plan_changes(old: &Meaning, new: &Meaning, declares: &dyn Fn(&str) -> bool) -
     changes.extend(model_changes(&old.plan.models, &new.plan.models));
     if changes.is_empty() {
         let words = match old.plan.rules == new.plan.rules {
-            true => "the data that the lineage reads changed: a seed's rows or a source's columns".to_string(),
-            false => format!("the plan was locked under version {} of the rules, now they are {}", old.plan.rules, new.plan.rules),
+            true => "the data that the lineage reads changed: a seed's rows or a source's columns"
+                .to_string(),
+            false => format!(
+                "the plan was locked under version {} of the rules, now they are {}",
+                old.plan.rules, new.plan.rules
+            ),
         };
-        changes.push(Change { class: Class::Breaking, model: None, words });
+        changes.push(Change {
+            class: Class::Breaking,
+            model: None,
+            words,
+        });
     }
     changes
 }
@@ -220,7 +292,10 @@ fn model_changes(old: &[ModelFacts], new: &[ModelFacts]) -> Vec<Change> {
         }
     }
     for after in new {
-        let before = old.iter().find(|before| before.model == after.model).unwrap_or(&none);
+        let before = old
+            .iter()
+            .find(|before| before.model == after.model)
+            .unwrap_or(&none);
         changes.extend(fact_changes(after, before, after));
     }
     changes
@@ -233,14 +308,38 @@ fn fact_changes(place: &ModelFacts, old: &ModelFacts, new: &ModelFacts) -> Vec<C
     let mut changes = vec![];
     while let Some((from, to)) = pair(&lost, &gained) {
         let (from, to) = (lost.remove(from), gained.remove(to));
-        let words = format!("{} changed {}: `{}` became `{}`", named(to), here(place), from.text, to.text);
+        let words = format!(
+            "{} changed {}: `{}` became `{}`",
+            named(to),
+            here(place),
+            from.text,
+            to.text
+        );
         changes.push(breaking(place, words));
     }
     for fact in lost {
-        changes.push(breaking(place, format!("{} removed {}: `{}`{}", named(fact), here(place), fact.text, effect(fact, false))));
+        changes.push(breaking(
+            place,
+            format!(
+                "{} removed {}: `{}`{}",
+                named(fact),
+                here(place),
+                fact.text,
+                effect(fact, false)
+            ),
+        ));
     }
     for fact in gained {
-        changes.push(breaking(place, format!("{} added {}: `{}`{}", named(fact), here(place), fact.text, effect(fact, true))));
+        changes.push(breaking(
+            place,
+            format!(
+                "{} added {}: `{}`{}",
+                named(fact),
+                here(place),
+                fact.text,
+                effect(fact, true)
+            ),
+        ));
     }
     changes
 }
@@ -249,7 +348,14 @@ fn fact_changes(place: &ModelFacts, old: &ModelFacts, new: &ModelFacts) -> Vec<C
 fn pair(lost: &[&Fact], gained: &[&Fact]) -> Option<(usize, usize)> {
     let start = |fact: &Fact| fact.text.split(' ').next().unwrap_or_default().to_string();
     let fits = |from: &Fact, to: &Fact| from.kind == to.kind && from.subject == to.subject;
-    let all = || lost.iter().enumerate().flat_map(|(left, from)| gained.iter().enumerate().map(move |(right, to)| (left, right, *from, *to)));
+    let all = || {
+        lost.iter().enumerate().flat_map(|(left, from)| {
+            gained
+                .iter()
+                .enumerate()
+                .map(move |(right, to)| (left, right, *from, *to))
+        })
+    };
     let best = all().find(|(_, _, from, to)| fits(from, to) && start(from) == start(to));
     let only = || {
         all().find(|(_, _, from, to)| {
@@ -288,5 +394,9 @@ fn here(place: &ModelFacts) -> String {
 }
 
 fn breaking(place: &ModelFacts, words: String) -> Change {
-    Change { class: Class::Breaking, model: (!place.model.is_empty()).then(|| place.model.clone()), words }
+    Change {
+        class: Class::Breaking,
+        model: (!place.model.is_empty()).then(|| place.model.clone()),
+        words,
+    }
 }

@@ -45,7 +45,10 @@ pub fn duplicates(metrics: &[&Meaning]) -> Vec<Duplicate> {
                 first.insert((hashes.plan, hashes.definition), metric);
             }
             Some(earlier) if is_alias(metric, earlier) || is_alias(earlier, metric) => {}
-            Some(earlier) => found.push(Duplicate { first: earlier.name.clone(), second: metric.name.clone() }),
+            Some(earlier) => found.push(Duplicate {
+                first: earlier.name.clone(),
+                second: metric.name.clone(),
+            }),
         }
     }
     found
@@ -60,7 +63,11 @@ pub fn near_duplicates(metrics: &[(String, Measure)]) -> Vec<NearDuplicate> {
     let mut found = vec![];
     for (index, (first, one)) in metrics.iter().enumerate() {
         for (second, other) in &metrics[index + 1..] {
-            if first != second && one.signature == other.signature && one.filters != other.filters && !one.is_plain_count {
+            if first != second
+                && one.signature == other.signature
+                && one.filters != other.filters
+                && !one.is_plain_count
+            {
                 found.push(NearDuplicate {
                     first: first.clone(),
                     second: second.clone(),
@@ -75,14 +82,27 @@ pub fn near_duplicates(metrics: &[(String, Measure)]) -> Vec<NearDuplicate> {
 
 /// Columns that compute a metric's aggregate at some grain: under the same filters, or under the metric's with some
 /// missing or some added. Another filter in a filter's place is another question and not reported.
-pub fn rederivations(metrics: &[(String, Measure)], models: &[(String, Vec<Measure>)]) -> Vec<Rederivation> {
+pub fn rederivations(
+    metrics: &[(String, Measure)],
+    models: &[(String, Vec<Measure>)],
+) -> Vec<Rederivation> {
     let mut found: Vec<Rederivation> = vec![];
     for (model, measures) in models {
         for measure in measures {
-            let Some((metric, missing, extra)) = best_match(metrics, measure) else { continue };
-            let is_known = found.iter().any(|known| known.model == *model && known.column == measure.output);
+            let Some((metric, missing, extra)) = best_match(metrics, measure) else {
+                continue;
+            };
+            let is_known = found
+                .iter()
+                .any(|known| known.model == *model && known.column == measure.output);
             if !is_known {
-                found.push(Rederivation { model: model.clone(), column: measure.output.clone(), metric, missing, extra });
+                found.push(Rederivation {
+                    model: model.clone(),
+                    column: measure.output.clone(),
+                    metric,
+                    missing,
+                    extra,
+                });
             }
         }
     }
@@ -90,12 +110,22 @@ pub fn rederivations(metrics: &[(String, Measure)], models: &[(String, Vec<Measu
 }
 
 /// The metric with the fewest differing conditions.
-fn best_match(metrics: &[(String, Measure)], measure: &Measure) -> Option<(String, BTreeSet<String>, BTreeSet<String>)> {
-    let candidates = metrics.iter().filter(|(_, known)| known.signature == measure.signature);
+fn best_match(
+    metrics: &[(String, Measure)],
+    measure: &Measure,
+) -> Option<(String, BTreeSet<String>, BTreeSet<String>)> {
+    let candidates = metrics
+        .iter()
+        .filter(|(_, known)| known.signature == measure.signature);
     let compared = candidates.filter_map(|(name, known)| {
-        let (missing, extra) = (&known.filters - &measure.filters, &measure.filters - &known.filters);
+        let (missing, extra) = (
+            &known.filters - &measure.filters,
+            &measure.filters - &known.filters,
+        );
         let is_exact = missing.is_empty() && extra.is_empty();
-        let is_close = missing.is_empty() != extra.is_empty() && !known.is_plain_count && !known.filters.is_disjoint(&measure.filters);
+        let is_close = missing.is_empty() != extra.is_empty()
+            && !known.is_plain_count
+            && !known.filters.is_disjoint(&measure.filters);
         let lacks_all = measure.filters.is_empty() && !known.is_plain_count;
         (is_exact || is_close || lacks_all).then(|| (name.clone(), missing, extra))
     });

@@ -40,7 +40,11 @@ impl fmt::Display for LockError {
 
 impl Locked {
     pub fn new(meaning: Meaning, reason: &str) -> Locked {
-        Locked { hashes: meaning.hashes(), meaning, reason: reason.into() }
+        Locked {
+            hashes: meaning.hashes(),
+            meaning,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -57,9 +61,16 @@ impl Lock {
 
 impl fmt::Display for Lock {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "# What every metric means. Written by `equipoise metric lock`, one block per metric; not by hand.")?;
+        writeln!(
+            out,
+            "# What every metric means. Written by `equipoise metric lock`, one block per metric; not by hand."
+        )?;
         for (name, locked) in &self.metrics {
-            let Locked { meaning, hashes, reason } = locked;
+            let Locked {
+                meaning,
+                hashes,
+                reason,
+            } = locked;
             writeln!(out, "\n[{}]", quoted(name))?;
             writeln!(out, "version = {}", quoted(&meaning.version))?;
             writeln!(out, "reason = {}", quoted(reason))?;
@@ -68,8 +79,19 @@ impl fmt::Display for Lock {
                 writeln!(out, "{word} = {}", quoted(hash))?;
             }
             write_list(out, "assumes", meaning.plan.assumptions.iter().cloned())?;
-            write_list(out, "fields", meaning.fields.iter().map(|(field, value)| format!("{field} = {value}")))?;
-            write_list(out, "lineage", meaning.plan.models.iter().flat_map(fact_lines))?;
+            write_list(
+                out,
+                "fields",
+                meaning
+                    .fields
+                    .iter()
+                    .map(|(field, value)| format!("{field} = {value}")),
+            )?;
+            write_list(
+                out,
+                "lineage",
+                meaning.plan.models.iter().flat_map(fact_lines),
+            )?;
         }
         Ok(())
     }
@@ -85,7 +107,11 @@ fn hash_lines(hashes: &Hashes) -> [(&'static str, &str); 5] {
     ]
 }
 
-fn write_list(out: &mut fmt::Formatter<'_>, word: &str, items: impl Iterator<Item = String>) -> fmt::Result {
+fn write_list(
+    out: &mut fmt::Formatter<'_>,
+    word: &str,
+    items: impl Iterator<Item = String>,
+) -> fmt::Result {
     let items: Vec<String> = items.collect();
     if items.is_empty() {
         return writeln!(out, "{word} = []");
@@ -99,10 +125,23 @@ fn write_list(out: &mut fmt::Formatter<'_>, word: &str, items: impl Iterator<Ite
 
 /// `2 stg_users filter: not is_internal`, `1 fct_orders column amount: amount_cents`.
 fn fact_lines(model: &ModelFacts) -> Vec<String> {
-    let place = if model.model.is_empty() { "-" } else { &model.model };
+    let place = if model.model.is_empty() {
+        "-"
+    } else {
+        &model.model
+    };
     let line = |fact: &Fact| {
-        let subject = if fact.subject.is_empty() { String::new() } else { format!(" {}", fact.subject) };
-        format!("{} {place} {}{subject}: {}", model.distance, fact.kind.word(), fact.text)
+        let subject = if fact.subject.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", fact.subject)
+        };
+        format!(
+            "{} {place} {}{subject}: {}",
+            model.distance,
+            fact.kind.word(),
+            fact.text
+        )
     };
     model.facts.iter().map(line).collect()
 }
@@ -116,7 +155,9 @@ fn quoted(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\t' => quoted.push_str("\\t"),
             '\r' => quoted.push_str("\\r"),
-            letter if letter.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(letter))),
+            letter if letter.is_control() => {
+                quoted.push_str(&format!("\\u{:04X}", u32::from(letter)))
+            }
             letter => quoted.push(letter),
         }
     }
@@ -136,7 +177,10 @@ impl Block {
     fn locked(mut self, name: String) -> Result<Locked, LockError> {
         let line = self.line;
         let mut text = |word: &str| {
-            self.texts.remove(word).ok_or_else(|| LockError { line, message: format!("the block of `{name}` has no `{word}`") })
+            self.texts.remove(word).ok_or_else(|| LockError {
+                line,
+                message: format!("the block of `{name}` has no `{word}`"),
+            })
         };
         let (version, reason, rules) = (text("version")?, text("reason")?, text("rules")?);
         let hashes = Hashes {
@@ -147,14 +191,30 @@ impl Block {
             documentation: text("documentation")?,
         };
         let mut list = |word: &str| self.lists.remove(word).unwrap_or_default();
-        let fields = list("fields").iter().filter_map(|line| line.split_once(" = ")).map(own).collect();
+        let fields = list("fields")
+            .iter()
+            .filter_map(|line| line.split_once(" = "))
+            .map(own)
+            .collect();
         let plan = Plan {
             hash: hashes.plan.clone(),
-            rules: rules.parse().map_err(|_| LockError { line, message: format!("`rules` is not a number: `{rules}`") })?,
+            rules: rules.parse().map_err(|_| LockError {
+                line,
+                message: format!("`rules` is not a number: `{rules}`"),
+            })?,
             assumptions: list("assumes").into_iter().collect::<BTreeSet<_>>(),
             models: models(&list("lineage"), line)?,
         };
-        Ok(Locked { meaning: Meaning { name, version, fields, plan }, hashes, reason })
+        Ok(Locked {
+            meaning: Meaning {
+                name,
+                version,
+                fields,
+                plan,
+            },
+            hashes,
+            reason,
+        })
     }
 }
 
@@ -165,13 +225,20 @@ fn own((left, right): (&str, &str)) -> (String, String) {
 fn models(lines: &[String], line: usize) -> Result<Vec<ModelFacts>, LockError> {
     let mut models: Vec<ModelFacts> = vec![];
     for text in lines {
-        let (distance, model, fact) =
-            fact(text).ok_or_else(|| LockError { line, message: format!("this is not a line of a lineage: `{text}`") })?;
+        let (distance, model, fact) = fact(text).ok_or_else(|| LockError {
+            line,
+            message: format!("this is not a line of a lineage: `{text}`"),
+        })?;
         match models.iter_mut().find(|known| known.model == model) {
             Some(known) => {
                 known.facts.insert(fact);
             }
-            None => models.push(ModelFacts { model, distance, facts: [fact].into(), ..ModelFacts::default() }),
+            None => models.push(ModelFacts {
+                model,
+                distance,
+                facts: [fact].into(),
+                ..ModelFacts::default()
+            }),
         }
     }
     Ok(models)
@@ -184,8 +251,20 @@ fn fact(line: &str) -> Option<(usize, String, Fact)> {
     let model = words.next()?;
     let kind = FactKind::from_word(words.next()?)?;
     let subject = words.next().unwrap_or_default().to_string();
-    let model = if model == "-" { String::new() } else { model.to_string() };
-    Some((distance, model, Fact { kind, subject, text: text.to_string() }))
+    let model = if model == "-" {
+        String::new()
+    } else {
+        model.to_string()
+    };
+    Some((
+        distance,
+        model,
+        Fact {
+            kind,
+            subject,
+            text: text.to_string(),
+        },
+    ))
 }
 
 fn blocks(text: &str) -> Result<Vec<(String, Block)>, LockError> {
@@ -193,7 +272,10 @@ fn blocks(text: &str) -> Result<Vec<(String, Block)>, LockError> {
     let mut open_list: Option<(String, Vec<String>)> = None;
     for (index, line) in text.lines().enumerate() {
         let (number, line) = (index + 1, line.trim());
-        let fail = |message: String| LockError { line: number, message };
+        let fail = |message: String| LockError {
+            line: number,
+            message,
+        };
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -201,26 +283,49 @@ fn blocks(text: &str) -> Result<Vec<(String, Block)>, LockError> {
             if line == "]" {
                 current(&mut found, number)?.lists.insert(word, items);
             } else {
-                items.push(unquoted(line.trim_end_matches(',')).ok_or_else(|| fail(format!("not a string: `{line}`")))?);
+                items.push(
+                    unquoted(line.trim_end_matches(','))
+                        .ok_or_else(|| fail(format!("not a string: `{line}`")))?,
+                );
                 open_list = Some((word, items));
             }
             continue;
         }
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            let name = unquoted(name).ok_or_else(|| fail(format!("not the name of a metric: `{line}`")))?;
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            let name = unquoted(name)
+                .ok_or_else(|| fail(format!("not the name of a metric: `{line}`")))?;
             if found.iter().any(|(known, _)| *known == name) {
-                return Err(fail(format!("`{name}` has two blocks; keep the one that is computed now")));
+                return Err(fail(format!(
+                    "`{name}` has two blocks; keep the one that is computed now"
+                )));
             }
-            found.push((name, Block { line: number, ..Block::default() }));
+            found.push((
+                name,
+                Block {
+                    line: number,
+                    ..Block::default()
+                },
+            ));
             continue;
         }
-        let (word, value) = line.split_once(" = ").ok_or_else(|| fail(format!("this is not a line of a lock: `{line}`")))?;
+        let (word, value) = line
+            .split_once(" = ")
+            .ok_or_else(|| fail(format!("this is not a line of a lock: `{line}`")))?;
         match value {
             "[" => open_list = Some((word.to_string(), vec![])),
-            "[]" => drop(current(&mut found, number)?.lists.insert(word.to_string(), vec![])),
+            "[]" => drop(
+                current(&mut found, number)?
+                    .lists
+                    .insert(word.to_string(), vec![]),
+            ),
             value => {
                 let value = unquoted(value).unwrap_or_else(|| value.to_string());
-                current(&mut found, number)?.texts.insert(word.to_string(), value);
+                current(&mut found, number)?
+                    .texts
+                    .insert(word.to_string(), value);
             }
         }
     }
@@ -228,7 +333,10 @@ fn blocks(text: &str) -> Result<Vec<(String, Block)>, LockError> {
 }
 
 fn current(found: &mut [(String, Block)], line: usize) -> Result<&mut Block, LockError> {
-    let missing = LockError { line, message: "a value stands before the first block".into() };
+    let missing = LockError {
+        line,
+        message: "a value stands before the first block".into(),
+    };
     found.last_mut().map(|(_, block)| block).ok_or(missing)
 }
 

@@ -53,8 +53,13 @@ impl Meaning {
     /// Fields that say how to estimate count as definition in the hash; the comparison tells them apart.
     pub fn hashes(&self) -> Hashes {
         let of = |parts: &[Part]| {
-            let fields = self.fields.iter().filter(|(field, _)| parts.contains(&part_of(field)));
-            let text: String = fields.map(|(field, value)| format!("{field:?}={value:?}\n")).collect();
+            let fields = self
+                .fields
+                .iter()
+                .filter(|(field, _)| parts.contains(&part_of(field)));
+            let text: String = fields
+                .map(|(field, value)| format!("{field:?}={value:?}\n"))
+                .collect();
             short(&text)
         };
         Hashes {
@@ -76,10 +81,23 @@ impl Plan {
         }
         let hash = match hashes.as_slice() {
             [only] if queries.len() == 1 => (*only).to_string(),
-            _ => short(&queries.iter().map(|query| format!("{}\n", query.hash)).collect::<String>()),
+            _ => short(
+                &queries
+                    .iter()
+                    .map(|query| format!("{}\n", query.hash))
+                    .collect::<String>(),
+            ),
         };
-        let assumptions = queries.iter().flat_map(|query| query.assumptions.iter().cloned()).collect();
-        Plan { hash, rules: VERSION, assumptions, models }
+        let assumptions = queries
+            .iter()
+            .flat_map(|query| query.assumptions.iter().cloned())
+            .collect();
+        Plan {
+            hash,
+            rules: VERSION,
+            assumptions,
+            models,
+        }
     }
 }
 
@@ -93,7 +111,10 @@ pub fn model_facts(
     used: &dyn Fn(&str) -> bool,
 ) -> ModelFacts {
     let is_kept = |fact: &Fact| fact.subject.is_empty() || used(&fact.subject);
-    let unused = columns(inlined).into_iter().filter(|(name, _)| !used(name)).collect();
+    let unused = columns(inlined)
+        .into_iter()
+        .filter(|(name, _)| !used(name))
+        .collect();
     ModelFacts {
         model: model.into(),
         distance,

@@ -12,6 +12,8 @@ pub mod witness;
 
 pub use definition::{Fields, Part, flatten, part_of};
 pub use drift::{Approval, Bump, Change, Class, Drift, compare};
-pub use lints::{Duplicate, NearDuplicate, Rederivation, duplicates, near_duplicates, rederivations};
+pub use lints::{
+    Duplicate, NearDuplicate, Rederivation, duplicates, near_duplicates, rederivations,
+};
 pub use lock::{Lock, LockError, Locked};
 pub use meaning::{Hashes, Meaning, ModelFacts, Plan, model_facts};

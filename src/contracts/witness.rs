@@ -50,7 +50,12 @@ pub struct Space {
 }
 
 /// Searches `tries` databases for one on which `differs` is true, then shrinks it. The walk is the same for the same seed.
-pub fn search(space: &Space, seed: u64, tries: usize, differs: &mut dyn FnMut(&Database) -> bool) -> Option<Database> {
+pub fn search(
+    space: &Space,
+    seed: u64,
+    tries: usize,
+    differs: &mut dyn FnMut(&Database) -> bool,
+) -> Option<Database> {
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     for attempt in 0..tries {
         let database = invent(space, &mut random, attempt);
@@ -62,14 +67,21 @@ pub fn search(space: &Space, seed: u64, tries: usize, differs: &mut dyn FnMut(&D
 }
 
 /// Removes rows, then simplifies values, as long as the definitions still differ.
-fn shrink(space: &Space, mut database: Database, differs: &mut dyn FnMut(&Database) -> bool) -> Database {
+fn shrink(
+    space: &Space,
+    mut database: Database,
+    differs: &mut dyn FnMut(&Database) -> bool,
+) -> Database {
     let mut is_smaller = true;
     while is_smaller {
         is_smaller = false;
         for table in space.tables.keys() {
             for index in (0..database[table].len()).rev() {
                 let mut smaller = database.clone();
-                smaller.get_mut(table).expect("every table has rows").remove(index);
+                smaller
+                    .get_mut(table)
+                    .expect("every table has rows")
+                    .remove(index);
                 if differs(&smaller) {
                     (database, is_smaller) = (smaller, true);
                 }
@@ -115,10 +127,19 @@ fn invent(space: &Space, random: &mut Random, attempt: usize) -> Database {
     let mut database = Database::new();
     for (table, columns) in &space.tables {
         // Most tables are full: an empty one hides what the others would show.
-        let rows = if random.below(8) == 0 { random.below(ROWS) } else { 1 + (attempt + random.below(ROWS)) % ROWS };
+        let rows = if random.below(8) == 0 {
+            random.below(ROWS)
+        } else {
+            1 + (attempt + random.below(ROWS)) % ROWS
+        };
         let mut invented = vec![];
         for row in 0..rows {
-            invented.push(columns.iter().map(|column| value(space, column, row, random)).collect());
+            invented.push(
+                columns
+                    .iter()
+                    .map(|column| value(space, column, row, random))
+                    .collect(),
+            );
         }
         database.insert(table.clone(), invented);
     }
@@ -154,7 +175,17 @@ fn integer(space: &Space, kind: Kind, random: &mut Random) -> Value {
     }
     const DAY: i64 = 86_400_000_000_000;
     match kind {
-        Kind::Timestamp => Value::Integer(random.pick(&[0, 1, 3_600_000_000_000, DAY, 3 * DAY, 7 * DAY, 8 * DAY, 10 * DAY, 14 * DAY])),
+        Kind::Timestamp => Value::Integer(random.pick(&[
+            0,
+            1,
+            3_600_000_000_000,
+            DAY,
+            3 * DAY,
+            7 * DAY,
+            8 * DAY,
+            10 * DAY,
+            14 * DAY,
+        ])),
         _ => Value::Integer(random.pick(&[0, 1, 2, -1, 3, 100, -300, 500])),
     }
 }

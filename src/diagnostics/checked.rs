@@ -11,7 +11,10 @@ pub struct Checked<T> {
 
 impl<T> Checked<T> {
     pub fn new(value: T) -> Self {
-        Self { value, diagnostics: Vec::new() }
+        Self {
+            value,
+            diagnostics: Vec::new(),
+        }
     }
 
     pub fn with(value: T, diagnostics: Vec<Diagnostic>) -> Self {
@@ -33,6 +36,9 @@ impl<T> Checked<T> {
     }
 
     pub fn map<U>(self, function: impl FnOnce(T) -> U) -> Checked<U> {
-        Checked { value: function(self.value), diagnostics: self.diagnostics }
+        Checked {
+            value: function(self.value),
+            diagnostics: self.diagnostics,
+        }
     }
 }

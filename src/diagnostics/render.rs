@@ -15,11 +15,19 @@ pub enum Render {
 pub fn render_all(diagnostics: &[Diagnostic], sources: &dyn SourceText, how: Render) -> String {
     let mut sorted: Vec<&Diagnostic> = diagnostics.iter().collect();
     sorted.sort_by(|left, right| {
-        (left.severity, &left.span, left.code, &left.message)
-            .cmp(&(right.severity, &right.span, right.code, &right.message))
+        (left.severity, &left.span, left.code, &left.message).cmp(&(
+            right.severity,
+            &right.span,
+            right.code,
+            &right.message,
+        ))
     });
     sorted.dedup();
-    sorted.iter().map(|diagnostic| render(diagnostic, sources, how) + "\n").collect::<Vec<_>>().join("\n")
+    sorted
+        .iter()
+        .map(|diagnostic| render(diagnostic, sources, how) + "\n")
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// One diagnostic in the shape of rustc's: title, place, the line itself, notes, hint.
@@ -28,7 +36,10 @@ pub fn render(diagnostic: &Diagnostic, sources: &dyn SourceText, how: Render) ->
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = level.primary_title(&*diagnostic.message).id(diagnostic.code.as_str()).elements(snippets(diagnostic, sources));
+    let mut group = level
+        .primary_title(&*diagnostic.message)
+        .id(diagnostic.code.as_str())
+        .elements(snippets(diagnostic, sources));
     for note in &diagnostic.notes {
         group = group.element(Level::NOTE.message(&**note));
     }
@@ -45,26 +56,43 @@ fn renderer(how: Render) -> Renderer {
     }
 }
 
-fn snippets<'a>(diagnostic: &'a Diagnostic, sources: &'a dyn SourceText) -> Vec<annotate_snippets::Element<'a>> {
-    let primary = diagnostic.span.iter().map(|span| (span, diagnostic.label.as_deref(), AnnotationKind::Primary));
-    let related = diagnostic.related.iter().map(|(span, words)| (span, Some(words.as_str()), AnnotationKind::Context));
+fn snippets<'a>(
+    diagnostic: &'a Diagnostic,
+    sources: &'a dyn SourceText,
+) -> Vec<annotate_snippets::Element<'a>> {
+    let primary = diagnostic
+        .span
+        .iter()
+        .map(|span| (span, diagnostic.label.as_deref(), AnnotationKind::Primary));
+    let related = diagnostic
+        .related
+        .iter()
+        .map(|(span, words)| (span, Some(words.as_str()), AnnotationKind::Context));
     let mut elements: Vec<annotate_snippets::Element<'a>> = Vec::new();
     let mut marks: Vec<(&Span, Option<&str>, AnnotationKind)> = primary.chain(related).collect();
     while !marks.is_empty() {
         let file = marks[0].0.file.clone();
-        let (here, elsewhere): (Vec<_>, Vec<_>) = marks.into_iter().partition(|(span, _, _)| span.file == file);
+        let (here, elsewhere): (Vec<_>, Vec<_>) = marks
+            .into_iter()
+            .partition(|(span, _, _)| span.file == file);
         marks = elsewhere;
         elements.push(snippet(&here, sources));
     }
     elements
 }
 
-fn snippet<'a>(marks: &[(&'a Span, Option<&'a str>, AnnotationKind)], sources: &'a dyn SourceText) -> annotate_snippets::Element<'a> {
+fn snippet<'a>(
+    marks: &[(&'a Span, Option<&'a str>, AnnotationKind)],
+    sources: &'a dyn SourceText,
+) -> annotate_snippets::Element<'a> {
     let file = &marks[0].0.file;
     let Some(text) = sources.text(file).filter(|text| !text.trim().is_empty()) else {
         let (span, _, _) = marks[0];
         let origin = annotate_snippets::Origin::path(&**file);
-        return origin.line(span.line as usize).char_column(span.column as usize).into();
+        return origin
+            .line(span.line as usize)
+            .char_column(span.column as usize)
+            .into();
     };
     let annotations: Vec<Annotation<'a>> = marks
         .iter()
@@ -76,7 +104,10 @@ fn snippet<'a>(marks: &[(&'a Span, Option<&'a str>, AnnotationKind)], sources: &
             kind.span(range).label(*label)
         })
         .collect();
-    Snippet::source(text).path(&**file).annotations(annotations).into()
+    Snippet::source(text)
+        .path(&**file)
+        .annotations(annotations)
+        .into()
 }
 
 /// One JSON object: code, severity, message, file, line, column, notes, hint.
@@ -93,4 +124,3 @@ pub fn to_json(diagnostic: &Diagnostic) -> serde_json::Value {
         "hint": diagnostic.hint,
     })
 }
-

@@ -15,7 +15,12 @@ pub struct Span {
 
 impl Span {
     pub fn new(file: impl Into<Arc<str>>, line: u32, column: u32, length: u32) -> Self {
-        Self { file: file.into(), line, column, length }
+        Self {
+            file: file.into(),
+            line,
+            column,
+            length,
+        }
     }
 
     /// The start of a file, for findings that are about all of it.
@@ -40,7 +45,10 @@ impl Span {
         let line_start = line_start(text, self.line);
         let line = text[line_start..].split('\n').next().unwrap_or("");
         let offset = |column: u32| {
-            let at = line.char_indices().nth(column as usize).map_or(line.len(), |(at, _)| at);
+            let at = line
+                .char_indices()
+                .nth(column as usize)
+                .map_or(line.len(), |(at, _)| at);
             line_start + at
         };
         let start = offset(self.column.saturating_sub(1));

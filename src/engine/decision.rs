@@ -3,18 +3,24 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, ListBuilder, RecordBatch, StringBuilder, StructArray};
+use datafusion::arrow::array::{
+    Array, ArrayRef, ListBuilder, RecordBatch, StringBuilder, StructArray,
+};
 use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
 use datafusion::common::cast::as_struct_array;
 use datafusion::common::{exec_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 
 use crate::experiments::{Decision, Evidence, decide};
 
 pub fn decide_function() -> ScalarUDF {
-    ScalarUDF::new_from_impl(Decide { signature: Signature::any(1, Volatility::Immutable) })
+    ScalarUDF::new_from_impl(Decide {
+        signature: Signature::any(1, Volatility::Immutable),
+    })
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -34,7 +40,9 @@ impl ScalarUDFImpl for Decide {
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match arguments {
             [DataType::Struct(_)] => Ok(DataType::Struct(fields())),
-            _ => plan_err!("decide takes one struct: `decide(named_struct('experiment_key', ..., 'metrics', array_agg(...)))`"),
+            _ => plan_err!(
+                "decide takes one struct: `decide(named_struct('experiment_key', ..., 'metrics', array_agg(...)))`"
+            ),
         }
     }
 
@@ -50,7 +58,11 @@ fn fields() -> Fields {
     vec![
         Field::new("decision", DataType::Utf8, false),
         Field::new("variant", DataType::Utf8, true),
-        Field::new("reasons", DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))), false),
+        Field::new(
+            "reasons",
+            DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true))),
+            false,
+        ),
     ]
     .into()
 }
@@ -61,10 +73,13 @@ fn read_evidence(array: &StructArray) -> Result<Vec<Evidence>> {
         return Ok(Vec::new());
     }
     let batch = RecordBatch::from(array.clone());
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+    let mut writer = WriterBuilder::new()
+        .with_explicit_nulls(true)
+        .build::<_, LineDelimited>(Vec::new());
     writer.write(&batch)?;
     writer.finish()?;
-    let text = String::from_utf8(writer.into_inner()).map_err(|error| DataFusionError::External(Box::new(error)))?;
+    let text = String::from_utf8(writer.into_inner())
+        .map_err(|error| DataFusionError::External(Box::new(error)))?;
     text.lines()
         .map(|line| match serde_json::from_str(line) {
             Ok(evidence) => Ok(evidence),
@@ -85,6 +100,10 @@ fn write_decisions(decisions: &[Decision]) -> StructArray {
         }
         reasons.append(true);
     }
-    let columns: Vec<ArrayRef> = vec![Arc::new(verdicts.finish()), Arc::new(variants.finish()), Arc::new(reasons.finish())];
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(verdicts.finish()),
+        Arc::new(variants.finish()),
+        Arc::new(reasons.finish()),
+    ];
     StructArray::new(fields(), columns, None)
 }

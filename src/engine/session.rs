@@ -55,52 +55,102 @@ impl Engine {
 
     /// An analyzer with the same functions and no relations.
     pub fn analyzer(&self) -> Result<Analyzer> {
-        let other = Self::new(EngineOptions { threads: Some(1), memory_limit: None })?;
+        let other = Self::new(EngineOptions {
+            threads: Some(1),
+            memory_limit: None,
+        })?;
         Ok(Analyzer::new(other.context))
     }
 
-    pub async fn add_source(&self, relation: &str, files: &SourceFiles, table: &SourceTable) -> Result<()> {
-        sql::register(&self.context, relation, sources::provider(files, table).await?)
+    pub async fn add_source(
+        &self,
+        relation: &str,
+        files: &SourceFiles,
+        table: &SourceTable,
+    ) -> Result<()> {
+        sql::register(
+            &self.context,
+            relation,
+            sources::provider(files, table).await?,
+        )
     }
 
-    pub async fn add_table(&self, relation: &str, warehouse: &Warehouse, fingerprint: &str, name: &str) -> Result<(), WarehouseError> {
+    pub async fn add_table(
+        &self,
+        relation: &str,
+        warehouse: &Warehouse,
+        fingerprint: &str,
+        name: &str,
+    ) -> Result<(), WarehouseError> {
         let table = warehouse.open_table(name, fingerprint).await?;
         sql::register(&self.context, relation, table).map_err(WarehouseError::Query)
     }
 
     pub async fn add_view(&self, relation: &str, query: &str) -> Result<()> {
         let plan = self.context.state().create_logical_plan(query).await?;
-        sql::register(&self.context, relation, Arc::new(ViewTable::new(plan, Some(query.to_string()))))
+        sql::register(
+            &self.context,
+            relation,
+            Arc::new(ViewTable::new(plan, Some(query.to_string()))),
+        )
     }
 
     /// Writes the rows of a query as a table of the warehouse.
-    pub async fn materialize(&self, query: &str, warehouse: &Warehouse, name: &str, fingerprint: &str, partition_by: &[String]) -> Result<TableSummary, WarehouseError> {
-        let frame = self.context.sql(query).await.map_err(WarehouseError::Query)?;
-        let stream = frame.execute_stream().await.map_err(WarehouseError::Query)?;
-        warehouse.write_table(name, fingerprint, stream, partition_by).await
+    pub async fn materialize(
+        &self,
+        query: &str,
+        warehouse: &Warehouse,
+        name: &str,
+        fingerprint: &str,
+        partition_by: &[String],
+    ) -> Result<TableSummary, WarehouseError> {
+        let frame = self
+            .context
+            .sql(query)
+            .await
+            .map_err(WarehouseError::Query)?;
+        let stream = frame
+            .execute_stream()
+            .await
+            .map_err(WarehouseError::Query)?;
+        warehouse
+            .write_table(name, fingerprint, stream, partition_by)
+            .await
     }
 
     /// The one number that a query returns; none for null.
     pub async fn number(&self, query: &str) -> Result<Option<i64>> {
         let rows = self.rows(query, None).await?;
-        let cell = rows.cells()?.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
+        let cell = rows
+            .cells()?
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next())
+            .flatten();
         match cell {
             None => Ok(None),
             Some(text) => text
                 .parse::<f64>()
                 .map(|number| Some(number as i64))
-                .map_err(|_| DataFusionError::Execution(format!("expected a number, found `{text}`"))),
+                .map_err(|_| {
+                    DataFusionError::Execution(format!("expected a number, found `{text}`"))
+                }),
         }
     }
 
     pub async fn rows(&self, query: &str, limit: Option<usize>) -> Result<Rows> {
-        let options = datafusion::execution::context::SQLOptions::new().with_allow_ddl(false).with_allow_dml(false);
+        let options = datafusion::execution::context::SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false);
         let mut frame = self.context.sql_with_options(query, options).await?;
         if let Some(limit) = limit {
             frame = frame.limit(0, Some(limit))?;
         }
         let schema = Arc::new(frame.schema().as_arrow().clone());
-        Ok(Rows { schema, batches: frame.collect().await? })
+        Ok(Rows {
+            schema,
+            batches: frame.collect().await?,
+        })
     }
 }
 
@@ -113,7 +163,11 @@ pub struct Rows {
 
 impl Rows {
     pub fn columns(&self) -> Vec<&str> {
-        self.schema.fields().iter().map(|field| field.name().as_str()).collect()
+        self.schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .collect()
     }
 
     /// Whether a column holds numbers, which are printed to the right.
@@ -134,8 +188,11 @@ impl Rows {
         let options = FormatOptions::default().with_types_info(false);
         let mut rows = Vec::with_capacity(self.len());
         for batch in &self.batches {
-            let formatters: Vec<ArrayFormatter<'_>> =
-                batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options)).collect::<Result<_, _>>()?;
+            let formatters: Vec<ArrayFormatter<'_>> = batch
+                .columns()
+                .iter()
+                .map(|column| ArrayFormatter::try_new(column.as_ref(), &options))
+                .collect::<Result<_, _>>()?;
             for row in 0..batch.num_rows() {
                 let cell = |(column, formatter): (usize, &ArrayFormatter<'_>)| {
                     (!batch.column(column).is_null(row)).then(|| formatter.value(row).to_string())
@@ -153,6 +210,7 @@ impl Rows {
             writer.write(batch)?;
         }
         writer.finish()?;
-        String::from_utf8(writer.into_inner()).map_err(|error| DataFusionError::External(Box::new(error)))
+        String::from_utf8(writer.into_inner())
+            .map_err(|error| DataFusionError::External(Box::new(error)))
     }
 }

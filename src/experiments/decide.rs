@@ -93,12 +93,23 @@ const ABORT_LEVEL: f64 = 0.001;
 pub fn decide(evidence: &Evidence) -> Decision {
     let faults = faults(evidence);
     if !faults.is_empty() {
-        return Decision { verdict: Verdict::Invalid, variant: None, reasons: faults };
+        return Decision {
+            verdict: Verdict::Invalid,
+            variant: None,
+            reasons: faults,
+        };
     }
-    let mut decisions: Vec<Decision> = treatments(evidence).iter().map(|variant| decide_variant(evidence, variant)).collect();
+    let mut decisions: Vec<Decision> = treatments(evidence)
+        .iter()
+        .map(|variant| decide_variant(evidence, variant))
+        .collect();
     decisions.sort_by_key(|decision| preference(decision.verdict));
     let fallback = || Decision {
-        verdict: if evidence.has_ended { Verdict::Review } else { Verdict::Continue },
+        verdict: if evidence.has_ended {
+            Verdict::Review
+        } else {
+            Verdict::Continue
+        },
         variant: None,
         reasons: vec!["no metric has been measured in both arms yet".to_string()],
     };
@@ -117,7 +128,11 @@ fn preference(verdict: Verdict) -> u8 {
 }
 
 fn treatments(evidence: &Evidence) -> Vec<String> {
-    let mut names: Vec<String> = evidence.metrics.iter().map(|metric| metric.variant.clone()).collect();
+    let mut names: Vec<String> = evidence
+        .metrics
+        .iter()
+        .map(|metric| metric.variant.clone())
+        .collect();
     names.sort();
     names.dedup();
     names
@@ -126,10 +141,19 @@ fn treatments(evidence: &Evidence) -> Vec<String> {
 /// What makes the numbers untrustworthy, all of it.
 fn faults(evidence: &Evidence) -> Vec<Reason> {
     let mut faults = Vec::new();
-    if let Some(p) = evidence.sample_ratio_p_value.filter(|p| *p < SAMPLE_RATIO_ALARM) {
-        faults.push(format!("sample-ratio mismatch: the arms are not split as planned (p = {})", number(p)));
+    if let Some(p) = evidence
+        .sample_ratio_p_value
+        .filter(|p| *p < SAMPLE_RATIO_ALARM)
+    {
+        faults.push(format!(
+            "sample-ratio mismatch: the arms are not split as planned (p = {})",
+            number(p)
+        ));
     }
-    if let Some(share) = evidence.crossed_over_share.filter(|share| *share > evidence.crossover_limit) {
+    if let Some(share) = evidence
+        .crossed_over_share
+        .filter(|share| *share > evidence.crossover_limit)
+    {
         faults.push(format!(
             "bucketing fault: {} of the units were logged in more than one variant, {} are tolerated",
             percent(share),
@@ -137,13 +161,26 @@ fn faults(evidence: &Evidence) -> Vec<Reason> {
         ));
     }
     if evidence.missing_variants > 0 && evidence.has_ended {
-        faults.push(format!("{} of the planned variants have no units", evidence.missing_variants));
+        faults.push(format!(
+            "{} of the planned variants have no units",
+            evidence.missing_variants
+        ));
     }
     if evidence.unknown_variant_units > 0 {
-        faults.push(format!("{} units are in a variant that the experiment does not name", evidence.unknown_variant_units));
+        faults.push(format!(
+            "{} units are in a variant that the experiment does not name",
+            evidence.unknown_variant_units
+        ));
     }
-    for metric in evidence.metrics.iter().filter(|metric| metric.non_finite > 0) {
-        faults.push(format!("`{}` has {} values that are not finite", metric.metric_name, metric.non_finite));
+    for metric in evidence
+        .metrics
+        .iter()
+        .filter(|metric| metric.non_finite > 0)
+    {
+        faults.push(format!(
+            "`{}` has {} values that are not finite",
+            metric.metric_name, metric.non_finite
+        ));
     }
     faults.extend(imbalances(evidence));
     faults.dedup();
@@ -151,12 +188,21 @@ fn faults(evidence: &Evidence) -> Vec<Reason> {
 }
 
 fn imbalances(evidence: &Evidence) -> Vec<Reason> {
-    let tested: Vec<(&MetricEvidence, f64)> =
-        evidence.metrics.iter().filter_map(|metric| Some((metric, metric.before_p_value?))).collect();
+    let tested: Vec<(&MetricEvidence, f64)> = evidence
+        .metrics
+        .iter()
+        .filter_map(|metric| Some((metric, metric.before_p_value?)))
+        .collect();
     let level = IMBALANCE_ALARM / tested.len().max(1) as f64;
     let imbalanced = tested.into_iter().filter(|(_, p)| *p < level);
     imbalanced
-        .map(|(metric, p)| format!("the arms differed in `{}` before the experiment (p = {})", metric.metric_name, number(p)))
+        .map(|(metric, p)| {
+            format!(
+                "the arms differed in `{}` before the experiment (p = {})",
+                metric.metric_name,
+                number(p)
+            )
+        })
         .collect()
 }
 
@@ -168,9 +214,17 @@ enum Guard {
 }
 
 fn decide_variant(evidence: &Evidence, variant: &str) -> Decision {
-    let metrics: Vec<&MetricEvidence> = evidence.metrics.iter().filter(|metric| metric.variant == variant).collect();
+    let metrics: Vec<&MetricEvidence> = evidence
+        .metrics
+        .iter()
+        .filter(|metric| metric.variant == variant)
+        .collect();
     let alpha = evidence.alpha / treatments(evidence).len() as f64;
-    let done = |verdict, reasons| Decision { verdict, variant: Some(variant.to_string()), reasons };
+    let done = |verdict, reasons| Decision {
+        verdict,
+        variant: Some(variant.to_string()),
+        reasons,
+    };
     let mut broken = Vec::new();
     let mut unclear = Vec::new();
     for metric in metrics.iter().filter(|metric| metric.role == "guardrail") {
@@ -181,14 +235,23 @@ fn decide_variant(evidence: &Evidence, variant: &str) -> Decision {
         }
     }
     if !evidence.has_ended {
-        let harm: Vec<Reason> = metrics.iter().filter_map(|metric| clear_harm(metric)).collect();
+        let harm: Vec<Reason> = metrics
+            .iter()
+            .filter_map(|metric| clear_harm(metric))
+            .collect();
         return match harm.is_empty() {
             false => done(Verdict::Abort, harm),
-            true => done(Verdict::Continue, vec!["the planned period is not over".to_string()]),
+            true => done(
+                Verdict::Continue,
+                vec!["the planned period is not over".to_string()],
+            ),
         };
     }
     let Some(primary) = metrics.iter().find(|metric| metric.role == "primary") else {
-        return done(Verdict::Review, vec!["the primary metric has not been measured".to_string()]);
+        return done(
+            Verdict::Review,
+            vec!["the primary metric has not been measured".to_string()],
+        );
     };
     let (wins, words) = primary_result(primary, alpha);
     if !broken.is_empty() {
@@ -203,8 +266,15 @@ fn decide_variant(evidence: &Evidence, variant: &str) -> Decision {
             done(Verdict::Review, unclear)
         }
         Some(true) => {
-            let guardrails = metrics.iter().filter(|metric| metric.role == "guardrail").count();
-            let held = if guardrails == 0 { "no guardrail was named".to_string() } else { format!("{guardrails} of {guardrails} guardrails hold") };
+            let guardrails = metrics
+                .iter()
+                .filter(|metric| metric.role == "guardrail")
+                .count();
+            let held = if guardrails == 0 {
+                "no guardrail was named".to_string()
+            } else {
+                format!("{guardrails} of {guardrails} guardrails hold")
+            };
             done(Verdict::Ship, vec![words, held])
         }
     }
@@ -213,36 +283,62 @@ fn decide_variant(evidence: &Evidence, variant: &str) -> Decision {
 /// Whether the primary metric improved; none when it could not be tested.
 fn primary_result(metric: &MetricEvidence, alpha: f64) -> (Option<bool>, Reason) {
     let Some(p) = metric.p_value else {
-        return (None, format!("`{}` could not be tested: {}", metric.metric_name, metric.status));
+        return (
+            None,
+            format!(
+                "`{}` could not be tested: {}",
+                metric.metric_name, metric.status
+            ),
+        );
     };
     let gain = metric.effect.unwrap_or(0.0) * sign(metric);
     let words = described(metric);
     if p > alpha {
-        return (Some(false), format!("`{}` did not change significantly: {words}", metric.metric_name));
+        return (
+            Some(false),
+            format!(
+                "`{}` did not change significantly: {words}",
+                metric.metric_name
+            ),
+        );
     }
     match gain > 0.0 {
-        true => (Some(true), format!("`{}` improved: {words}", metric.metric_name)),
-        false => (Some(false), format!("`{}` got worse: {words}", metric.metric_name)),
+        true => (
+            Some(true),
+            format!("`{}` improved: {words}", metric.metric_name),
+        ),
+        false => (
+            Some(false),
+            format!("`{}` got worse: {words}", metric.metric_name),
+        ),
     }
 }
 
 /// With a margin, a test of non-inferiority by the interval of the relative effect; without, a test of harm.
 fn guard(metric: &MetricEvidence) -> Guard {
     let Some((low, high)) = benefit_interval(metric) else {
-        return Guard::Unclear(format!("guardrail `{}` could not be tested: {}", metric.metric_name, metric.status));
+        return Guard::Unclear(format!(
+            "guardrail `{}` could not be tested: {}",
+            metric.metric_name, metric.status
+        ));
     };
     let words = described(metric);
     match metric.margin {
-        Some(margin) if high < -margin => {
-            Guard::Broken(format!("guardrail `{}` lost more than its margin of {}: {words}", metric.metric_name, percent(margin)))
-        }
+        Some(margin) if high < -margin => Guard::Broken(format!(
+            "guardrail `{}` lost more than its margin of {}: {words}",
+            metric.metric_name,
+            percent(margin)
+        )),
         Some(margin) if low > -margin => Guard::Holds,
         Some(margin) => Guard::Unclear(format!(
             "guardrail `{}` may have lost more than its margin of {}: {words}",
             metric.metric_name,
             percent(margin)
         )),
-        None if high < 0.0 => Guard::Broken(format!("guardrail `{}` got worse: {words}", metric.metric_name)),
+        None if high < 0.0 => Guard::Broken(format!(
+            "guardrail `{}` got worse: {words}",
+            metric.metric_name
+        )),
         None => Guard::Holds,
     }
 }
@@ -251,27 +347,48 @@ fn guard(metric: &MetricEvidence) -> Guard {
 fn clear_harm(metric: &MetricEvidence) -> Option<Reason> {
     let concerned = matches!(metric.role.as_str(), "guardrail" | "primary");
     let worse = metric.effect? * sign(metric) < 0.0;
-    let beyond = benefit_interval(metric).is_none_or(|(_, high)| high < -metric.margin.unwrap_or(0.0));
-    (concerned && worse && beyond && metric.p_value? < ABORT_LEVEL)
-        .then(|| format!("`{}` is clearly getting worse: {}", metric.metric_name, described(metric)))
+    let beyond =
+        benefit_interval(metric).is_none_or(|(_, high)| high < -metric.margin.unwrap_or(0.0));
+    (concerned && worse && beyond && metric.p_value? < ABORT_LEVEL).then(|| {
+        format!(
+            "`{}` is clearly getting worse: {}",
+            metric.metric_name,
+            described(metric)
+        )
+    })
 }
 
 /// The interval of the relative effect, turned so that more is better.
 fn benefit_interval(metric: &MetricEvidence) -> Option<(f64, f64)> {
     let (low, high) = (metric.lift_low?, metric.lift_high?);
-    Some(if sign(metric) > 0.0 { (low, high) } else { (-high, -low) })
+    Some(if sign(metric) > 0.0 {
+        (low, high)
+    } else {
+        (-high, -low)
+    })
 }
 
 fn sign(metric: &MetricEvidence) -> f64 {
-    if metric.direction == "decrease" { -1.0 } else { 1.0 }
+    if metric.direction == "decrease" {
+        -1.0
+    } else {
+        1.0
+    }
 }
 
 /// `+6.2 % (3.1 % to 9.4 %), p = 0.0001`.
 fn described(metric: &MetricEvidence) -> String {
-    let p = metric.p_value.map_or(String::new(), |p| format!(", p = {}", number(p)));
+    let p = metric
+        .p_value
+        .map_or(String::new(), |p| format!(", p = {}", number(p)));
     match (metric.lift, metric.lift_low, metric.lift_high) {
-        (Some(lift), Some(low), Some(high)) => format!("{} ({} to {}){p}", signed(lift), signed(low), signed(high)),
-        _ => format!("effect {}{p}", metric.effect.map_or("unknown".to_string(), number)),
+        (Some(lift), Some(low), Some(high)) => {
+            format!("{} ({} to {}){p}", signed(lift), signed(low), signed(high))
+        }
+        _ => format!(
+            "effect {}{p}",
+            metric.effect.map_or("unknown".to_string(), number)
+        ),
     }
 }
 
@@ -281,7 +398,11 @@ fn signed(share: f64) -> String {
 
 /// Two digits after the point, more for small shares.
 fn percent(share: f64) -> String {
-    let digits = if share != 0.0 && share.abs() < 0.001 { 3 } else { 2 };
+    let digits = if share != 0.0 && share.abs() < 0.001 {
+        3
+    } else {
+        2
+    };
     format!("{:.digits$} %", share * 100.0)
 }
 
@@ -334,16 +455,25 @@ mod tests {
 
     #[test]
     fn a_significant_gain_with_safe_guardrails_ships() {
-        let good = evidence(vec![metric("primary", 0.1, 0.05, 0.001, None), metric("guardrail", 0.0, 0.01, 0.9, Some(0.02))]);
+        let good = evidence(vec![
+            metric("primary", 0.1, 0.05, 0.001, None),
+            metric("guardrail", 0.0, 0.01, 0.9, Some(0.02)),
+        ]);
         assert_eq!(verdict(&good), Verdict::Ship);
     }
 
     #[test]
     fn a_wide_guardrail_needs_a_person_and_a_broken_one_stops() {
         let primary = metric("primary", 0.1, 0.05, 0.001, None);
-        let wide = evidence(vec![primary.clone(), metric("guardrail", 0.0, 0.05, 0.9, Some(0.02))]);
+        let wide = evidence(vec![
+            primary.clone(),
+            metric("guardrail", 0.0, 0.05, 0.9, Some(0.02)),
+        ]);
         assert_eq!(verdict(&wide), Verdict::Review);
-        let broken = evidence(vec![primary, metric("guardrail", -0.1, 0.05, 0.001, Some(0.02))]);
+        let broken = evidence(vec![
+            primary,
+            metric("guardrail", -0.1, 0.05, 0.001, Some(0.02)),
+        ]);
         assert_eq!(verdict(&broken), Verdict::NoShip);
     }
 
@@ -362,7 +492,9 @@ mod tests {
         let mut running = evidence(vec![metric("primary", 0.1, 0.05, 0.001, None)]);
         running.has_ended = false;
         assert_eq!(verdict(&running), Verdict::Continue);
-        running.metrics.push(metric("guardrail", -0.2, 0.05, 1e-6, Some(0.02)));
+        running
+            .metrics
+            .push(metric("guardrail", -0.2, 0.05, 1e-6, Some(0.02)));
         assert_eq!(verdict(&running), Verdict::Abort);
     }
 

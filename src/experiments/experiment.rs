@@ -92,8 +92,16 @@ impl Experiment {
     /// Every metric with its role and margin, the primary first; a metric has one role.
     pub fn metrics(&self) -> Vec<(&str, Role, Option<f64>)> {
         let mut all = vec![(self.primary.as_str(), Role::Primary, None)];
-        all.extend(self.secondary.iter().map(|name| (name.as_str(), Role::Secondary, None)));
-        all.extend(self.guardrails.iter().map(|guardrail| (guardrail.metric.as_str(), Role::Guardrail, guardrail.margin)));
+        all.extend(
+            self.secondary
+                .iter()
+                .map(|name| (name.as_str(), Role::Secondary, None)),
+        );
+        all.extend(
+            self.guardrails
+                .iter()
+                .map(|guardrail| (guardrail.metric.as_str(), Role::Guardrail, guardrail.margin)),
+        );
         all
     }
 }

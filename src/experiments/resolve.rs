@@ -21,19 +21,36 @@ pub fn resolve(manifest: &Manifest, metrics: &Metrics) -> Checked<Experiments> {
     for spec in &manifest.domain.experiments {
         if let Some(earlier) = first.insert(&spec.key.value, &spec.key.span) {
             checked.push(
-                Diagnostic::error(Code::E0201, format!("there are two experiments with the key `{}`", spec.key.value))
-                    .at(spec.key.span.clone())
-                    .also(earlier.clone(), "first here")
-                    .hint("rename or remove one of them"),
+                Diagnostic::error(
+                    Code::E0201,
+                    format!(
+                        "there are two experiments with the key `{}`",
+                        spec.key.value
+                    ),
+                )
+                .at(spec.key.span.clone())
+                .also(earlier.clone(), "first here")
+                .hint("rename or remove one of them"),
             );
             continue;
         }
-        let mut resolver = Resolver { manifest, metrics, spec, diagnostics: Vec::new() };
+        let mut resolver = Resolver {
+            manifest,
+            metrics,
+            spec,
+            diagnostics: Vec::new(),
+        };
         let experiment = resolver.experiment();
-        let good = resolver.diagnostics.iter().all(|diagnostic| !diagnostic.is_error());
+        let good = resolver
+            .diagnostics
+            .iter()
+            .all(|diagnostic| !diagnostic.is_error());
         checked.diagnostics.extend(resolver.diagnostics);
         if let Some(experiment) = experiment.filter(|_| good) {
-            checked.value.by_key.insert(experiment.key.clone(), experiment);
+            checked
+                .value
+                .by_key
+                .insert(experiment.key.clone(), experiment);
         }
     }
     checked
@@ -50,8 +67,16 @@ impl Resolver<'_> {
     fn experiment(&mut self) -> Option<Experiment> {
         let spec = self.spec;
         crate::project::check_name(&spec.key, "experiment", &mut self.diagnostics);
-        self.needs_text(spec.hypothesis.as_deref(), "hypothesis", "what you expect to happen, and why");
-        self.needs_text(spec.owner.as_ref().map(|owner| owner.as_str()), "owner", "the team or person who answers for it");
+        self.needs_text(
+            spec.hypothesis.as_deref(),
+            "hypothesis",
+            "what you expect to happen, and why",
+        );
+        self.needs_text(
+            spec.owner.as_ref().map(|owner| owner.as_str()),
+            "owner",
+            "the team or person who answers for it",
+        );
         let variants = self.variants();
         let control = self.control(&variants);
         let period = self.period();
@@ -65,7 +90,10 @@ impl Resolver<'_> {
             span: spec.key.span.clone(),
             hypothesis: spec.hypothesis.clone()?,
             owner: spec.owner.as_ref()?.value.clone(),
-            unit: spec.unit.as_ref().map_or("user".to_string(), |unit| unit.value.clone()),
+            unit: spec
+                .unit
+                .as_ref()
+                .map_or("user".to_string(), |unit| unit.value.clone()),
             variants,
             control: control?,
             from,
@@ -76,42 +104,82 @@ impl Resolver<'_> {
             exclusions,
             crossover_limit,
             primary: spec.primary.as_ref()?.value.clone(),
-            secondary: spec.secondary.iter().map(|name| name.value.clone()).collect(),
+            secondary: spec
+                .secondary
+                .iter()
+                .map(|name| name.value.clone())
+                .collect(),
             guardrails: spec
                 .guardrails
                 .iter()
-                .map(|spec| Guardrail { metric: spec.metric.value.clone(), margin: spec.margin.as_ref().map(|margin| margin.value) })
+                .map(|spec| Guardrail {
+                    metric: spec.metric.value.clone(),
+                    margin: spec.margin.as_ref().map(|margin| margin.value),
+                })
                 .collect(),
             alpha,
-            segments: spec.segments.iter().map(|name| name.value.clone()).collect(),
+            segments: spec
+                .segments
+                .iter()
+                .map(|name| name.value.clone())
+                .collect(),
         })
     }
 
     fn push(&mut self, code: Code, message: String, span: &Span, hint: &str) {
-        self.diagnostics.push(Diagnostic::error(code, message).at(span.clone()).hint(hint));
+        self.diagnostics
+            .push(Diagnostic::error(code, message).at(span.clone()).hint(hint));
     }
 
     fn needs_text(&mut self, text: Option<&str>, key: &str, hint: &str) {
         if text.is_none_or(|text| text.trim().is_empty()) {
             let message = format!("the experiment `{}` needs `{key}`", self.spec.key.value);
-            self.push(Code::E0604, message, &self.spec.key.span.clone(), &format!("add `{key}: ...`, {hint}"));
+            self.push(
+                Code::E0604,
+                message,
+                &self.spec.key.span.clone(),
+                &format!("add `{key}: ...`, {hint}"),
+            );
         }
     }
 
     fn variants(&mut self) -> Vec<Variant> {
         let spec = self.spec;
-        let variants: Vec<Variant> =
-            spec.variants.iter().map(|(name, share)| Variant { name: name.value.clone(), share: share.value }).collect();
+        let variants: Vec<Variant> = spec
+            .variants
+            .iter()
+            .map(|(name, share)| Variant {
+                name: name.value.clone(),
+                share: share.value,
+            })
+            .collect();
         if variants.len() < 2 && !spec.variants.is_empty() {
-            self.push(Code::E0604, format!("the experiment `{}` has one variant only", spec.key.value), &spec.variants_span, "an experiment compares at least two variants");
+            self.push(
+                Code::E0604,
+                format!("the experiment `{}` has one variant only", spec.key.value),
+                &spec.variants_span,
+                "an experiment compares at least two variants",
+            );
         }
-        let wrong: Vec<_> = spec.variants.iter().filter(|(_, share)| !(share.value > 0.0 && share.value < 1.0)).collect();
+        let wrong: Vec<_> = spec
+            .variants
+            .iter()
+            .filter(|(_, share)| !(share.value > 0.0 && share.value < 1.0))
+            .collect();
         for (name, share) in wrong.iter().filter(|_| spec.variants.len() > 1) {
             let hint = match share.value {
-                percent if percent > 1.0 && percent < 100.0 => format!("a share lies between 0 and 1: write {} for {percent} %", round(percent / 100.0)),
+                percent if percent > 1.0 && percent < 100.0 => format!(
+                    "a share lies between 0 and 1: write {} for {percent} %",
+                    round(percent / 100.0)
+                ),
                 _ => "a share lies between 0 and 1".to_string(),
             };
-            self.push(Code::E0603, format!("the share of `{}` is {}", name.value, share.value), &share.span, &hint);
+            self.push(
+                Code::E0603,
+                format!("the share of `{}` is {}", name.value, share.value),
+                &share.span,
+                &hint,
+            );
         }
         // A share that is wrong by itself makes the sum wrong too.
         if !wrong.is_empty() {
@@ -121,35 +189,65 @@ impl Resolver<'_> {
         if variants.len() > 1 && (sum - 1.0).abs() > 1e-9 {
             let sum = round(sum);
             let hint = match round(1.0 - sum) {
-                missing if missing > 0.0 => format!("shares must add up to 1.0; name the missing {missing} `holdout` to keep those units out"),
+                missing if missing > 0.0 => format!(
+                    "shares must add up to 1.0; name the missing {missing} `holdout` to keep those units out"
+                ),
                 surplus => format!("shares must add up to 1.0; take {} away", -surplus),
             };
-            self.push(Code::E0603, format!("the shares of `{}` add up to {sum}", spec.key.value), &spec.variants_span, &hint);
+            self.push(
+                Code::E0603,
+                format!("the shares of `{}` add up to {sum}", spec.key.value),
+                &spec.variants_span,
+                &hint,
+            );
         }
         variants
     }
 
     /// The variant named as control; else the one called `control`; else the first.
     fn control(&mut self, variants: &[Variant]) -> Option<String> {
-        let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
+        let names: Vec<&str> = variants
+            .iter()
+            .map(|variant| variant.name.as_str())
+            .collect();
         match &self.spec.control {
             Some(control) if names.contains(&control.as_str()) => Some(control.value.clone()),
             Some(control) => {
                 let hint = did_you_mean(control, names.iter().copied());
-                self.push(Code::E0604, format!("the control `{}` is no variant of `{}`", control.value, self.spec.key.value), &control.span, &hint);
+                self.push(
+                    Code::E0604,
+                    format!(
+                        "the control `{}` is no variant of `{}`",
+                        control.value, self.spec.key.value
+                    ),
+                    &control.span,
+                    &hint,
+                );
                 None
             }
-            None => names.iter().find(|name| **name == "control").or(names.first()).map(ToString::to_string),
+            None => names
+                .iter()
+                .find(|name| **name == "control")
+                .or(names.first())
+                .map(ToString::to_string),
         }
     }
 
     fn period(&mut self) -> Option<(NaiveDateTime, Option<NaiveDateTime>, Duration)> {
         let Some(period) = &self.spec.period else {
             let message = format!("the experiment `{}` needs `period`", self.spec.key.value);
-            self.push(Code::E0605, message, &self.spec.key.span.clone(), "add `period: {from: 2026-01-05, to: 2026-02-01}`");
+            self.push(
+                Code::E0605,
+                message,
+                &self.spec.key.span.clone(),
+                "add `period: {from: 2026-01-05, to: 2026-02-01}`",
+            );
             return None;
         };
-        let from = period.from.as_ref().and_then(|text| self.instant(text, false));
+        let from = period
+            .from
+            .as_ref()
+            .and_then(|text| self.instant(text, false));
         let until = match &period.to {
             None => Some(None),
             Some(text) => self.instant(text, true).map(Some),
@@ -161,7 +259,12 @@ impl Resolver<'_> {
         if let (Some(from), Some(Some(until))) = (from, until) {
             if until <= from {
                 let span = period.to.as_ref().map_or(&period.span, |to| &to.span);
-                self.push(Code::E0605, format!("`{}` ends before it starts", self.spec.key.value), span, "`to` is the last day, at or after `from`");
+                self.push(
+                    Code::E0605,
+                    format!("`{}` ends before it starts", self.spec.key.value),
+                    span,
+                    "`to` is the last day, at or after `from`",
+                );
                 return None;
             }
         }
@@ -171,14 +274,30 @@ impl Resolver<'_> {
     /// A date or an instant, UTC. As an end, a date means the end of that day.
     fn instant(&mut self, text: &Spot<String>, is_end: bool) -> Option<NaiveDateTime> {
         if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-            let date = if is_end { date.checked_add_days(Days::new(1))? } else { date };
+            let date = if is_end {
+                date.checked_add_days(Days::new(1))?
+            } else {
+                date
+            };
             return date.and_hms_opt(0, 0, 0);
         }
         let trimmed = text.trim_end_matches('Z');
-        let formats = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
-        let found = formats.iter().find_map(|format| NaiveDateTime::parse_from_str(trimmed, format).ok());
+        let formats = [
+            "%Y-%m-%dT%H:%M:%S%.f",
+            "%Y-%m-%d %H:%M:%S%.f",
+            "%Y-%m-%dT%H:%M",
+            "%Y-%m-%d %H:%M",
+        ];
+        let found = formats
+            .iter()
+            .find_map(|format| NaiveDateTime::parse_from_str(trimmed, format).ok());
         if found.is_none() {
-            self.push(Code::E0605, format!("`{}` is not a date", text.value), &text.span, "write it like `2026-01-05` or `2026-01-05T08:00:00Z`");
+            self.push(
+                Code::E0605,
+                format!("`{}` is not a date", text.value),
+                &text.span,
+                "write it like `2026-01-05` or `2026-01-05T08:00:00Z`",
+            );
         }
         found
     }
@@ -186,7 +305,12 @@ impl Resolver<'_> {
     fn duration(&mut self, text: &Spot<String>) -> Option<Duration> {
         let duration = Duration::parse(text);
         if duration.is_none() {
-            self.push(Code::E0106, format!("`{}` is not a length of time", text.value), &text.span, "write it like `14d`, `6h`, `30m` or `45s`");
+            self.push(
+                Code::E0106,
+                format!("`{}` is not a length of time", text.value),
+                &text.span,
+                "write it like `14d`, `6h`, `30m` or `45s`",
+            );
         }
         duration
     }
@@ -196,7 +320,12 @@ impl Resolver<'_> {
             None => fallback,
             Some(spot) if spot.value > 0.0 && spot.value < 1.0 => spot.value,
             Some(spot) => {
-                self.push(Code::E0604, format!("`{key}` is {}", spot.value), &spot.span, "it lies between 0 and 1");
+                self.push(
+                    Code::E0604,
+                    format!("`{key}` is {}", spot.value),
+                    &spot.span,
+                    "it lies between 0 and 1",
+                );
                 fallback
             }
         }
@@ -205,44 +334,115 @@ impl Resolver<'_> {
     fn metrics_exist(&mut self) {
         let spec = self.spec;
         let mut seen = BTreeSet::new();
-        let names = spec.primary.iter().chain(&spec.secondary).chain(spec.guardrails.iter().map(|guardrail| &guardrail.metric));
-        let declared: Vec<&str> = self.manifest.domain.metrics.iter().map(|metric| metric.name.as_str()).collect();
+        let names = spec
+            .primary
+            .iter()
+            .chain(&spec.secondary)
+            .chain(spec.guardrails.iter().map(|guardrail| &guardrail.metric));
+        let declared: Vec<&str> = self
+            .manifest
+            .domain
+            .metrics
+            .iter()
+            .map(|metric| metric.name.as_str())
+            .collect();
         for name in names {
             if !declared.contains(&name.as_str()) {
                 let hint = did_you_mean(name, declared.iter().copied());
-                self.push(Code::E0207, format!("unknown metric `{}`", name.value), &name.span, &hint);
+                self.push(
+                    Code::E0207,
+                    format!("unknown metric `{}`", name.value),
+                    &name.span,
+                    &hint,
+                );
             } else if !seen.insert(&name.value) {
-                self.push(Code::E0604, format!("the metric `{}` has two roles in `{}`", name.value, spec.key.value), &name.span, "give each metric one role");
+                self.push(
+                    Code::E0604,
+                    format!(
+                        "the metric `{}` has two roles in `{}`",
+                        name.value, spec.key.value
+                    ),
+                    &name.span,
+                    "give each metric one role",
+                );
             }
-            if self.metrics.get(name).is_some_and(|metric| metric.tier == Tier::Component) {
-                self.push(Code::E0604, format!("`{}` is a component, so nothing can be decided by it", name.value), &name.span, "use the metric that it is a part of");
+            if self
+                .metrics
+                .get(name)
+                .is_some_and(|metric| metric.tier == Tier::Component)
+            {
+                self.push(
+                    Code::E0604,
+                    format!(
+                        "`{}` is a component, so nothing can be decided by it",
+                        name.value
+                    ),
+                    &name.span,
+                    "use the metric that it is a part of",
+                );
             }
         }
         for guardrail in &spec.guardrails {
-            if let Some(margin) = guardrail.margin.as_ref().filter(|margin| !(margin.value > 0.0 && margin.value < 1.0)) {
-                self.push(Code::E0604, format!("the margin of `{}` is {}", guardrail.metric.value, margin.value), &margin.span, "a margin is a relative loss between 0 and 1, such as 0.02");
+            if let Some(margin) = guardrail
+                .margin
+                .as_ref()
+                .filter(|margin| !(margin.value > 0.0 && margin.value < 1.0))
+            {
+                self.push(
+                    Code::E0604,
+                    format!(
+                        "the margin of `{}` is {}",
+                        guardrail.metric.value, margin.value
+                    ),
+                    &margin.span,
+                    "a margin is a relative loss between 0 and 1, such as 0.02",
+                );
             }
         }
     }
 
     fn assignments(&mut self) -> Option<(String, Vec<Exclusion>, f64)> {
         let Some(spec) = &self.spec.assignments else {
-            let message = format!("the experiment `{}` needs `assignments`", self.spec.key.value);
-            self.push(Code::E0604, message, &self.spec.key.span.clone(), "add `assignments: {model: stg_assignments, keep: first, exclude: [crossed_over]}`");
+            let message = format!(
+                "the experiment `{}` needs `assignments`",
+                self.spec.key.value
+            );
+            self.push(
+                Code::E0604,
+                message,
+                &self.spec.key.span.clone(),
+                "add `assignments: {model: stg_assignments, keep: first, exclude: [crossed_over]}`",
+            );
             return None;
         };
         let model = spec.model.as_ref()?;
         if self.manifest.model(model).is_none() {
             let hint = did_you_mean(model, self.manifest.model_names());
-            self.push(Code::E0207, format!("unknown model `{}`", model.value), &model.span, &hint);
+            self.push(
+                Code::E0207,
+                format!("unknown model `{}`", model.value),
+                &model.span,
+                &hint,
+            );
         }
         if let Some(keep) = spec.keep.as_ref().filter(|keep| keep.value != "first") {
-            self.push(Code::E0106, format!("`keep: {}` is not a policy", keep.value), &keep.span, "`keep: first` is: the first assignment of a unit counts");
+            self.push(
+                Code::E0106,
+                format!("`keep: {}` is not a policy", keep.value),
+                &keep.span,
+                "`keep: first` is: the first assignment of a unit counts",
+            );
         }
         let exclusions = spec
             .exclude
             .iter()
-            .map(|name| if name.value == "crossed_over" { Exclusion::CrossedOver } else { Exclusion::Column(name.value.clone()) })
+            .map(|name| {
+                if name.value == "crossed_over" {
+                    Exclusion::CrossedOver
+                } else {
+                    Exclusion::Column(name.value.clone())
+                }
+            })
             .collect();
         let limit = self.fraction(&spec.crossover_limit, "crossover_limit", CROSSOVER_LIMIT);
         Some((model.value.clone(), exclusions, limit))

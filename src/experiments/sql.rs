@@ -12,17 +12,24 @@ use crate::metrics::Metrics;
 /// exclusion that the experiment names, and its segments.
 pub fn units(experiments: &Experiments) -> String {
     let columns = extra_columns(experiments);
-    let logs: Vec<String> = experiments.iter().map(|experiment| log(experiment, &columns)).collect();
+    let logs: Vec<String> = experiments
+        .iter()
+        .map(|experiment| log(experiment, &columns))
+        .collect();
     if logs.is_empty() {
         return "(select '' as experiment_key, '' as unit_id, '' as variant, cast(null as timestamp) as assigned_at, cast(0 as bigint) as n_assignments, \
                 cast(0 as bigint) as n_variants, cast(null as timestamp) as period_starts_at, cast(null as timestamp) as measured_until, \
                 '' as exclusion, true as is_analysed where false)"
             .to_string();
     }
-    let extras = |format: &dyn Fn(&Extra) -> String| columns.iter().map(format).collect::<Vec<_>>().join("");
+    let extras =
+        |format: &dyn Fn(&Extra) -> String| columns.iter().map(format).collect::<Vec<_>>().join("");
     let firsts = extras(&|column| match column {
         Extra::Flag(name) => format!(",\n            bool_or({0}) as {0}", identifier(name)),
-        Extra::Segment(name) => format!(",\n            first_value({0} order by assigned_at, variant) as {0}", identifier(name)),
+        Extra::Segment(name) => format!(
+            ",\n            first_value({0} order by assigned_at, variant) as {0}",
+            identifier(name)
+        ),
     });
     let segments = extras(&|column| match column {
         Extra::Segment(name) => format!(",\n        {}", identifier(name)),
@@ -89,17 +96,28 @@ enum Extra {
 }
 
 fn extra_columns(experiments: &Experiments) -> Vec<Extra> {
-    let flags = experiments.iter().flat_map(|experiment| experiment.exclusions.iter()).filter_map(|exclusion| match exclusion {
-        Exclusion::Column(name) => Some(Extra::Flag(format!("is_{name}"))),
-        Exclusion::CrossedOver => None,
-    });
-    let segments = experiments.iter().flat_map(|experiment| experiment.segments.iter().cloned().map(Extra::Segment));
-    flags.chain(segments).collect::<BTreeSet<_>>().into_iter().collect()
+    let flags = experiments
+        .iter()
+        .flat_map(|experiment| experiment.exclusions.iter())
+        .filter_map(|exclusion| match exclusion {
+            Exclusion::Column(name) => Some(Extra::Flag(format!("is_{name}"))),
+            Exclusion::CrossedOver => None,
+        });
+    let segments = experiments
+        .iter()
+        .flat_map(|experiment| experiment.segments.iter().cloned().map(Extra::Segment));
+    flags
+        .chain(segments)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 fn log(experiment: &Experiment, columns: &[Extra]) -> String {
     let has = |column: &Extra| match column {
-        Extra::Flag(name) => experiment.exclusions.iter().any(|exclusion| matches!(exclusion, Exclusion::Column(own) if *name == format!("is_{own}"))),
+        Extra::Flag(name) => experiment.exclusions.iter().any(
+            |exclusion| matches!(exclusion, Exclusion::Column(own) if *name == format!("is_{own}")),
+        ),
         Extra::Segment(name) => experiment.segments.contains(name),
     };
     let extras: String = columns
@@ -109,7 +127,11 @@ fn log(experiment: &Experiment, columns: &[Extra]) -> String {
                 Extra::Flag(name) => (identifier(name), "boolean"),
                 Extra::Segment(name) => (identifier(name), "varchar"),
             };
-            let value = if has(column) { name.clone() } else { "null".to_string() };
+            let value = if has(column) {
+                name.clone()
+            } else {
+                "null".to_string()
+            };
             format!(", cast({value} as {cast}) as {name}")
         })
         .collect();
@@ -127,7 +149,10 @@ fn period(experiment: &Experiment) -> String {
             let end = until + chrono::Duration::seconds(experiment.grace.seconds);
             (timestamp(until), timestamp(end))
         }
-        None => ("timestamp '9999-01-01 00:00:00'".to_string(), "timestamp '9999-01-01 00:00:00'".to_string()),
+        None => (
+            "timestamp '9999-01-01 00:00:00'".to_string(),
+            "timestamp '9999-01-01 00:00:00'".to_string(),
+        ),
     };
     format!(
         "        select '{}' as experiment_key, {} as period_starts_at, {} as period_ends_at, {} as measured_until",
@@ -142,17 +167,38 @@ fn period(experiment: &Experiment) -> String {
 fn exclusions(experiments: &Experiments) -> String {
     let mut lines = Vec::new();
     let keys = |wanted: &dyn Fn(&Experiment) -> bool| {
-        let keys: Vec<String> = experiments.iter().filter(|experiment| wanted(experiment)).map(|experiment| format!("'{}'", text(&experiment.key))).collect();
+        let keys: Vec<String> = experiments
+            .iter()
+            .filter(|experiment| wanted(experiment))
+            .map(|experiment| format!("'{}'", text(&experiment.key)))
+            .collect();
         format!("first_assignments.experiment_key in ({})", keys.join(", "))
     };
     let known: Vec<String> = experiments
         .iter()
-        .flat_map(|experiment| experiment.variants.iter().map(move |variant| (&experiment.key, &variant.name)))
-        .map(|(key, variant)| format!("(first_assignments.experiment_key = '{}' and variant = '{}')", text(key), text(variant)))
+        .flat_map(|experiment| {
+            experiment
+                .variants
+                .iter()
+                .map(move |variant| (&experiment.key, &variant.name))
+        })
+        .map(|(key, variant)| {
+            format!(
+                "(first_assignments.experiment_key = '{}' and variant = '{}')",
+                text(key),
+                text(variant)
+            )
+        })
         .collect();
-    lines.push(format!("                when not ({}) then 'unknown_variant'", known.join(" or ")));
+    lines.push(format!(
+        "                when not ({}) then 'unknown_variant'",
+        known.join(" or ")
+    ));
     let mut in_order: Vec<&Exclusion> = Vec::new();
-    for exclusion in experiments.iter().flat_map(|experiment| &experiment.exclusions) {
+    for exclusion in experiments
+        .iter()
+        .flat_map(|experiment| &experiment.exclusions)
+    {
         if !in_order.contains(&exclusion) {
             in_order.push(exclusion);
         }
@@ -167,7 +213,10 @@ fn exclusions(experiments: &Experiments) -> String {
             Exclusion::Column(name) => name,
         };
         let concerned = keys(&|experiment| experiment.exclusions.contains(exclusion));
-        lines.push(format!("                when {concerned} and {condition} then '{}'", text(name)));
+        lines.push(format!(
+            "                when {concerned} and {condition} then '{}'",
+            text(name)
+        ));
     }
     lines.push("                when assigned_at < periods.period_starts_at or assigned_at >= periods.period_ends_at then 'outside_period'".to_string());
     lines.join("\n")
@@ -182,17 +231,46 @@ pub fn experiment_definitions(experiments: &Experiments) -> String {
             quoted(&experiment.owner),
             quoted(&experiment.unit),
             quoted(&experiment.control),
-            experiment.flag.as_ref().map_or("cast(null as varchar)".to_string(), |flag| quoted(flag)),
+            experiment
+                .flag
+                .as_ref()
+                .map_or("cast(null as varchar)".to_string(), |flag| quoted(flag)),
             timestamp(experiment.from),
-            experiment.until.map_or("cast(null as timestamp)".to_string(), timestamp),
+            experiment
+                .until
+                .map_or("cast(null as timestamp)".to_string(), timestamp),
             quoted(&experiment.primary),
             format!("{:?}", experiment.alpha),
             format!("{:?}", experiment.crossover_limit),
         ]
     });
     table(
-        &["experiment_key", "hypothesis", "owner", "unit", "control_variant", "flag_key", "starts_at", "ends_at", "primary_metric", "alpha", "crossover_limit"],
-        &["varchar", "varchar", "varchar", "varchar", "varchar", "varchar", "timestamp", "timestamp", "varchar", "double", "double"],
+        &[
+            "experiment_key",
+            "hypothesis",
+            "owner",
+            "unit",
+            "control_variant",
+            "flag_key",
+            "starts_at",
+            "ends_at",
+            "primary_metric",
+            "alpha",
+            "crossover_limit",
+        ],
+        &[
+            "varchar",
+            "varchar",
+            "varchar",
+            "varchar",
+            "varchar",
+            "varchar",
+            "timestamp",
+            "timestamp",
+            "varchar",
+            "double",
+            "double",
+        ],
         rows.collect(),
     )
 }
@@ -202,16 +280,30 @@ pub fn variant_definitions(experiments: &Experiments) -> String {
     let rows = experiments.iter().flat_map(|experiment| {
         experiment.variants.iter().map(|variant| {
             let is_control = (variant.name == experiment.control).to_string();
-            vec![quoted(&experiment.key), quoted(&variant.name), format!("{:?}", variant.share), is_control]
+            vec![
+                quoted(&experiment.key),
+                quoted(&variant.name),
+                format!("{:?}", variant.share),
+                is_control,
+            ]
         })
     });
-    table(&["experiment_key", "variant", "share", "is_control"], &["varchar", "varchar", "double", "boolean"], rows.collect())
+    table(
+        &["experiment_key", "variant", "share", "is_control"],
+        &["varchar", "varchar", "double", "boolean"],
+        rows.collect(),
+    )
 }
 
 /// One row per metric.
 pub fn metric_definitions(metrics: &Metrics) -> String {
     let rows = metrics.iter().map(|metric| {
-        let facts: BTreeSet<&str> = metric.kind.measures().iter().map(|measure| measure.fact.as_str()).collect();
+        let facts: BTreeSet<&str> = metric
+            .kind
+            .measures()
+            .iter()
+            .map(|measure| measure.fact.as_str())
+            .collect();
         vec![
             quoted(&metric.name),
             quoted(&metric.label),
@@ -223,13 +315,34 @@ pub fn metric_definitions(metrics: &Metrics) -> String {
             quoted(&metric.version),
             quoted(&facts.into_iter().collect::<Vec<_>>().join(", ")),
             quoted(&metric.window.start.to_string()),
-            metric.window.length.map_or("cast(null as varchar)".to_string(), |length| quoted(&length.to_string())),
+            metric
+                .window
+                .length
+                .map_or("cast(null as varchar)".to_string(), |length| {
+                    quoted(&length.to_string())
+                }),
             metric.covariate.is_some().to_string(),
         ]
     });
     table(
-        &["metric_name", "label", "description", "kind", "direction", "tier", "owner", "version", "facts", "window_start", "window_length", "has_covariate"],
-        &["varchar", "varchar", "varchar", "varchar", "varchar", "varchar", "varchar", "varchar", "varchar", "varchar", "varchar", "boolean"],
+        &[
+            "metric_name",
+            "label",
+            "description",
+            "kind",
+            "direction",
+            "tier",
+            "owner",
+            "version",
+            "facts",
+            "window_start",
+            "window_length",
+            "has_covariate",
+        ],
+        &[
+            "varchar", "varchar", "varchar", "varchar", "varchar", "varchar", "varchar", "varchar",
+            "varchar", "varchar", "varchar", "boolean",
+        ],
         rows.collect(),
     )
 }
@@ -237,24 +350,53 @@ pub fn metric_definitions(metrics: &Metrics) -> String {
 /// One row per experiment and metric that it looks at.
 pub fn experiment_metrics(experiments: &Experiments) -> String {
     let rows = experiments.iter().flat_map(|experiment| {
-        experiment.metrics().into_iter().map(|(metric, role, margin)| {
-            let margin = margin.map_or("cast(null as double)".to_string(), |margin| format!("{margin:?}"));
-            vec![quoted(&experiment.key), quoted(metric), quoted(role.word()), margin]
-        })
+        experiment
+            .metrics()
+            .into_iter()
+            .map(|(metric, role, margin)| {
+                let margin = margin.map_or("cast(null as double)".to_string(), |margin| {
+                    format!("{margin:?}")
+                });
+                vec![
+                    quoted(&experiment.key),
+                    quoted(metric),
+                    quoted(role.word()),
+                    margin,
+                ]
+            })
     });
-    table(&["experiment_key", "metric_name", "role", "margin"], &["varchar", "varchar", "varchar", "double"], rows.collect())
+    table(
+        &["experiment_key", "metric_name", "role", "margin"],
+        &["varchar", "varchar", "varchar", "double"],
+        rows.collect(),
+    )
 }
 
 /// `(select ... union all ...)` with typed columns, also when there are no rows.
 pub(crate) fn table(names: &[&str], types: &[&str], rows: Vec<Vec<String>>) -> String {
-    let empty: Vec<String> = names.iter().zip(types).map(|(name, kind)| format!("cast(null as {kind}) as {name}")).collect();
+    let empty: Vec<String> = names
+        .iter()
+        .zip(types)
+        .map(|(name, kind)| format!("cast(null as {kind}) as {name}"))
+        .collect();
     if rows.is_empty() {
         return format!("(select {} where false)", empty.join(", "));
     }
-    let casts: Vec<String> =
-        names.iter().zip(types).enumerate().map(|(at, (name, kind))| format!("cast(column{} as {kind}) as {name}", at + 1)).collect();
-    let rows: Vec<String> = rows.into_iter().map(|row| format!("        ({})", row.join(", "))).collect();
-    format!("(\n    select {}\n    from (values\n{}\n    ) as definitions\n)", casts.join(", "), rows.join(",\n"))
+    let casts: Vec<String> = names
+        .iter()
+        .zip(types)
+        .enumerate()
+        .map(|(at, (name, kind))| format!("cast(column{} as {kind}) as {name}", at + 1))
+        .collect();
+    let rows: Vec<String> = rows
+        .into_iter()
+        .map(|row| format!("        ({})", row.join(", ")))
+        .collect();
+    format!(
+        "(\n    select {}\n    from (values\n{}\n    ) as definitions\n)",
+        casts.join(", "),
+        rows.join(",\n")
+    )
 }
 
 fn timestamp(instant: chrono::NaiveDateTime) -> String {

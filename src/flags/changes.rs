@@ -28,7 +28,9 @@ impl SplitChange {
     }
 
     pub fn moved(&self) -> f64 {
-        self.moved.iter().fold(0.0, |sum, (_, _, count)| sum + count)
+        self.moved
+            .iter()
+            .fold(0.0, |sum, (_, _, count)| sum + count)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -80,12 +82,19 @@ pub fn allocation_change(
     let is_rehashed = old.algorithm != new.algorithm
         || old.salt != new.salt
         || old.split.buckets != new.split.buckets;
-    let mut change =
-        SplitChange { buckets: new.split.buckets, is_rehashed, ..SplitChange::default() };
+    let mut change = SplitChange {
+        buckets: new.split.buckets,
+        is_rehashed,
+        ..SplitChange::default()
+    };
     let old_name = |target: usize| &*old_experiment.variants[target];
     let new_name = |target: usize| &*new_experiment.variants[target];
     if is_rehashed {
-        add_independent(&mut change, &shares(&old.split, old_name), &shares(&new.split, new_name));
+        add_independent(
+            &mut change,
+            &shares(&old.split, old_name),
+            &shares(&new.split, new_name),
+        );
         return change;
     }
     for segment in segments(&old.split, &new.split) {
@@ -137,7 +146,12 @@ impl fmt::Display for ExperimentChange {
             ChangeKind::Allocation { from, to, change } => {
                 write!(formatter, "`{key}`: from `{from}` to `{to}`, {change}")
             }
-            ChangeKind::Slot { layer, buckets, entered, left } => {
+            ChangeKind::Slot {
+                layer,
+                buckets,
+                entered,
+                left,
+            } => {
                 write!(
                     formatter,
                     "`{key}`: of {buckets} buckets of the layer `{layer}` {entered} enter, {left} leave"
@@ -145,7 +159,8 @@ impl fmt::Display for ExperimentChange {
             }
             ChangeKind::Delivery { what, from, to } => {
                 let name = |name: &Option<Box<str>>| {
-                    name.as_ref().map_or("none".to_owned(), |name| format!("`{name}`"))
+                    name.as_ref()
+                        .map_or("none".to_owned(), |name| format!("`{name}`"))
                 };
                 write!(
                     formatter,
@@ -166,9 +181,10 @@ pub fn changes(before: &FlagSet, after: &FlagSet) -> Vec<ExperimentChange> {
             Some(old) => experiment_changes(before, old, after, new),
             None => vec![ChangeKind::Added],
         };
-        changes.extend(
-            kinds.into_iter().map(|kind| ExperimentChange { experiment: new.key.clone(), kind }),
-        );
+        changes.extend(kinds.into_iter().map(|kind| ExperimentChange {
+            experiment: new.key.clone(),
+            kind,
+        }));
     }
     let is_gone = |old: &&Experiment| after.experiments.iter().all(|new| new.key != old.key);
     changes.extend(
@@ -176,7 +192,10 @@ pub fn changes(before: &FlagSet, after: &FlagSet) -> Vec<ExperimentChange> {
             .experiments
             .iter()
             .filter(is_gone)
-            .map(|old| ExperimentChange { experiment: old.key.clone(), kind: ChangeKind::Removed }),
+            .map(|old| ExperimentChange {
+                experiment: old.key.clone(),
+                kind: ChangeKind::Removed,
+            }),
     );
     changes
 }
@@ -191,24 +210,38 @@ fn experiment_changes(
     if let (Some(from), Some(to)) = (old.allocations.last(), new.allocations.last()) {
         let change = allocation_change((old, from), (new, to));
         if from.id != to.id || !change.is_empty() {
-            kinds.push(ChangeKind::Allocation { from: from.id.clone(), to: to.id.clone(), change });
+            kinds.push(ChangeKind::Allocation {
+                from: from.id.clone(),
+                to: to.id.clone(),
+                change,
+            });
         }
     }
     let layer = |set: &FlagSet, experiment: &Experiment| {
         experiment.layer.map(|layer| set.layers[layer].key.clone())
     };
     let holdout = |set: &FlagSet, experiment: &Experiment| {
-        experiment.holdout.map(|holdout| set.holdouts[holdout].key.clone())
+        experiment
+            .holdout
+            .map(|holdout| set.holdouts[holdout].key.clone())
     };
     let (old_layer, new_layer) = (layer(before, old), layer(after, new));
     if old_layer != new_layer {
-        kinds.push(ChangeKind::Delivery { what: "layer", from: old_layer, to: new_layer });
+        kinds.push(ChangeKind::Delivery {
+            what: "layer",
+            from: old_layer,
+            to: new_layer,
+        });
     } else {
         kinds.extend(slot_change(before, old, after, new));
     }
     let (from, to) = (holdout(before, old), holdout(after, new));
     if from != to {
-        kinds.push(ChangeKind::Delivery { what: "holdout", from, to });
+        kinds.push(ChangeKind::Delivery {
+            what: "holdout",
+            from,
+            to,
+        });
     }
     kinds
 }
@@ -223,7 +256,10 @@ fn slot_change(
     let has = |set: &FlagSet, slots: &[Slot], key: &str, bucket: u32| {
         slots.iter().any(|slot| {
             *set.experiments[slot.experiment].key == *key
-                && slot.ranges.iter().any(|(start, end)| (*start..*end).contains(&bucket))
+                && slot
+                    .ranges
+                    .iter()
+                    .any(|(start, end)| (*start..*end).contains(&bucket))
         })
     };
     let (mut entered, mut left) = (0, 0);
@@ -253,7 +289,12 @@ fn bump(counts: &mut Vec<(Box<str>, f64)>, name: &str, count: f64) {
 fn segments(one: &Split, other: &Split) -> Vec<(u32, u32)> {
     let mut cuts: Vec<u32> = [one, other]
         .iter()
-        .flat_map(|split| split.ranges.iter().flat_map(|range| [range.start, range.end]))
+        .flat_map(|split| {
+            split
+                .ranges
+                .iter()
+                .flat_map(|range| [range.start, range.end])
+        })
         .chain([0, one.buckets])
         .collect();
     cuts.sort_unstable();

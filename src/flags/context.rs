@@ -93,8 +93,15 @@ impl Type {
     }
 
     /// The names that a schema may use.
-    pub const NAMES: [&'static str; 7] =
-        ["boolean", "integer", "float", "string", "timestamp", "semver", "strings"];
+    pub const NAMES: [&'static str; 7] = [
+        "boolean",
+        "integer",
+        "float",
+        "string",
+        "timestamp",
+        "semver",
+        "strings",
+    ];
 }
 
 impl fmt::Display for Type {
@@ -116,7 +123,11 @@ impl Schema {
     /// Declares a kind of unit; the first is the one that the targeting key names.
     pub fn add_kind(&mut self, name: &str, unit: &str) -> usize {
         let slot = self.add_attribute(unit, Type::Text);
-        self.kinds.push(ContextKind { name: name.into(), unit: unit.into(), slot });
+        self.kinds.push(ContextKind {
+            name: name.into(),
+            unit: unit.into(),
+            slot,
+        });
         self.kinds.len() - 1
     }
 
@@ -126,7 +137,10 @@ impl Schema {
             return *slot;
         }
         let slot = self.attributes.len();
-        self.attributes.push(Attribute { name: name.into(), kind });
+        self.attributes.push(Attribute {
+            name: name.into(),
+            kind,
+        });
         self.slots.insert(name.into(), slot);
         slot
     }
@@ -187,13 +201,19 @@ impl Schema {
 
     /// A context that knows nothing.
     pub fn empty_context(&self) -> Context {
-        Context { values: vec![Value::Null; self.attributes.len()].into() }
+        Context {
+            values: vec![Value::Null; self.attributes.len()].into(),
+        }
     }
 
     fn value(&self, slot: usize, json: &Json) -> Result<Value, ContextError> {
         let attribute = &self.attributes[slot];
         let is_unit = self.kinds.iter().any(|kind| kind.slot == slot);
-        let value = if is_unit { unit_value(json) } else { typed_value(attribute.kind, json) };
+        let value = if is_unit {
+            unit_value(json)
+        } else {
+            typed_value(attribute.kind, json)
+        };
         value.ok_or_else(|| ContextError {
             attribute: attribute.name.to_string(),
             expected: attribute.kind,
@@ -225,8 +245,15 @@ impl Context {
 
 impl fmt::Display for ContextError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { attribute, expected, found } = self;
-        write!(formatter, "attribute `{attribute}` must be a {expected}, not a {found}")
+        let Self {
+            attribute,
+            expected,
+            found,
+        } = self;
+        write!(
+            formatter,
+            "attribute `{attribute}` must be a {expected}, not a {found}"
+        )
     }
 }
 
@@ -294,8 +321,10 @@ fn whole(number: &serde_json::Number) -> Option<i64> {
 }
 
 fn texts(items: &[Json]) -> Option<Value> {
-    let texts: Option<Vec<Box<str>>> =
-        items.iter().map(|item| item.as_str().map(Box::from)).collect();
+    let texts: Option<Vec<Box<str>>> = items
+        .iter()
+        .map(|item| item.as_str().map(Box::from))
+        .collect();
     texts.map(|texts| Value::Texts(texts.into()))
 }
 

@@ -40,9 +40,19 @@ fn flags(set: &FlagSet) -> Dimension {
             json!(flag.description),
         ]
     };
-    let columns =
-        &["flag_key", "value_type", "is_enabled", "default_variant", "owner", "description"];
-    Dimension { name: "dim_flags", columns, rows: set.flags.iter().map(row).collect() }
+    let columns = &[
+        "flag_key",
+        "value_type",
+        "is_enabled",
+        "default_variant",
+        "owner",
+        "description",
+    ];
+    Dimension {
+        name: "dim_flags",
+        columns,
+        rows: set.flags.iter().map(row).collect(),
+    }
 }
 
 /// One row per flag and variant; values are JSON texts.
@@ -60,7 +70,11 @@ fn variants(set: &FlagSet) -> Dimension {
         flag.variants.iter().enumerate().map(row)
     });
     let columns = &["flag_key", "variant", "value", "is_default"];
-    Dimension { name: "dim_variants", columns, rows: rows.collect() }
+    Dimension {
+        name: "dim_variants",
+        columns,
+        rows: rows.collect(),
+    }
 }
 
 /// One row per flag and rule, in the order of evaluation.
@@ -86,8 +100,19 @@ fn rules(set: &FlagSet) -> Dimension {
         };
         flag.rules.iter().enumerate().map(row)
     });
-    let columns = &["flag_key", "position", "rule_id", "condition", "outcome", "subject"];
-    Dimension { name: "dim_rules", columns, rows: rows.collect() }
+    let columns = &[
+        "flag_key",
+        "position",
+        "rule_id",
+        "condition",
+        "outcome",
+        "subject",
+    ];
+    Dimension {
+        name: "dim_rules",
+        columns,
+        rows: rows.collect(),
+    }
 }
 
 /// One row per layer, experiment and range of buckets.
@@ -122,7 +147,11 @@ fn layers(set: &FlagSet) -> Dimension {
         "active_from",
         "active_to",
     ];
-    Dimension { name: "dim_layers", columns, rows }
+    Dimension {
+        name: "dim_layers",
+        columns,
+        rows,
+    }
 }
 
 /// One row per holdout, group and range of buckets.
@@ -136,7 +165,11 @@ fn holdouts(set: &FlagSet) -> Dimension {
                 json!(set.schema.kinds()[holdout.unit].name),
                 json!(holdout.algorithm.id()),
                 json!(holdout.salt),
-                json!(if range.target == HELD_OUT { "holdout" } else { "measured" }),
+                json!(if range.target == HELD_OUT {
+                    "holdout"
+                } else {
+                    "measured"
+                }),
                 json!(range.start),
                 json!(range.end),
                 from.clone(),
@@ -155,7 +188,11 @@ fn holdouts(set: &FlagSet) -> Dimension {
         "active_from",
         "active_to",
     ];
-    Dimension { name: "dim_holdouts", columns, rows }
+    Dimension {
+        name: "dim_holdouts",
+        columns,
+        rows,
+    }
 }
 
 /// One row per experiment and allocation; each is valid until the next one is.
@@ -163,8 +200,10 @@ fn allocations(set: &FlagSet) -> Dimension {
     let mut rows = Vec::new();
     for experiment in &set.experiments {
         for (index, allocation) in experiment.allocations.iter().enumerate() {
-            let next =
-                experiment.allocations.get(index + 1).map(|next| next.valid_from.to_rfc3339());
+            let next = experiment
+                .allocations
+                .get(index + 1)
+                .map(|next| next.valid_from.to_rfc3339());
             rows.push(vec![
                 json!(experiment.key),
                 json!(allocation.id),
@@ -195,7 +234,11 @@ fn allocations(set: &FlagSet) -> Dimension {
         "valid_from",
         "valid_to",
     ];
-    Dimension { name: "dim_allocations", columns, rows }
+    Dimension {
+        name: "dim_allocations",
+        columns,
+        rows,
+    }
 }
 
 /// One row per experiment, allocation and range of buckets: what plain SQL joins with.
@@ -203,13 +246,31 @@ fn allocation_ranges(set: &FlagSet) -> Dimension {
     let mut rows = Vec::new();
     for experiment in &set.experiments {
         for allocation in &experiment.allocations {
-            rows.extend(ranges(experiment, &allocation.split).map(|[variant, start, end]| {
-                vec![json!(experiment.key), json!(allocation.id), variant, start, end]
-            }));
+            rows.extend(
+                ranges(experiment, &allocation.split).map(|[variant, start, end]| {
+                    vec![
+                        json!(experiment.key),
+                        json!(allocation.id),
+                        variant,
+                        start,
+                        end,
+                    ]
+                }),
+            );
         }
     }
-    let columns = &["experiment_key", "allocation_id", "variant", "range_start", "range_end"];
-    Dimension { name: "dim_allocation_ranges", columns, rows }
+    let columns = &[
+        "experiment_key",
+        "allocation_id",
+        "variant",
+        "range_start",
+        "range_end",
+    ];
+    Dimension {
+        name: "dim_allocation_ranges",
+        columns,
+        rows,
+    }
 }
 
 fn ranges<'a>(
@@ -217,7 +278,11 @@ fn ranges<'a>(
     split: &'a Split,
 ) -> impl Iterator<Item = [Json; 3]> + 'a {
     split.joined().ranges.into_iter().map(|range| {
-        [json!(experiment.variants[range.target]), json!(range.start), json!(range.end)]
+        [
+            json!(experiment.variants[range.target]),
+            json!(range.start),
+            json!(range.end),
+        ]
     })
 }
 

@@ -178,19 +178,35 @@ impl<'a> Evaluator<'a> {
         }
         for prerequisite in &flag.prerequisites {
             if !self.prerequisite(*prerequisite, trace)? {
-                return Ok(answer(flag, flag.default, Reason::PrerequisiteFailed, None, None));
+                return Ok(answer(
+                    flag,
+                    flag.default,
+                    Reason::PrerequisiteFailed,
+                    None,
+                    None,
+                ));
             }
         }
         if let Some((variant, assignment)) = self.forced(flag) {
             trace.step(|| Step::forced(flag, &flag.variants[variant], assignment.unit));
-            return Ok(answer(flag, Some(variant), Reason::ForcedUnit, None, Some(assignment)));
+            return Ok(answer(
+                flag,
+                Some(variant),
+                Reason::ForcedUnit,
+                None,
+                Some(assignment),
+            ));
         }
         for rule in &flag.rules {
             if let Some((variant, reason, assignment)) = self.rule(flag, rule, trace)? {
                 return Ok(answer(flag, variant, reason, Some(&rule.id), assignment));
             }
         }
-        let reason = if flag.rules.is_empty() { Reason::Static } else { Reason::Default };
+        let reason = if flag.rules.is_empty() {
+            Reason::Static
+        } else {
+            Reason::Default
+        };
         trace.step(|| Step::default(flag));
         Ok(answer(flag, flag.default, reason, None, None))
     }
@@ -215,7 +231,13 @@ impl<'a> Evaluator<'a> {
         self.set.schema.kinds().iter().find_map(|kind| {
             let unit = self.context.unit(kind)?;
             let variant = *flag.forced.get(unit)?;
-            Some((variant, Assignment { is_override: true, ..Assignment::of(kind, unit) }))
+            Some((
+                variant,
+                Assignment {
+                    is_override: true,
+                    ..Assignment::of(kind, unit)
+                },
+            ))
         })
     }
 
@@ -226,7 +248,11 @@ impl<'a> Evaluator<'a> {
         trace: &mut T,
     ) -> Result<Option<Decision<'a>>, EvaluationError<'a>> {
         let is_active = rule.active.contains(self.now);
-        let matches = is_active && rule.when.as_ref().is_none_or(|when| when.matches(self.context));
+        let matches = is_active
+            && rule
+                .when
+                .as_ref()
+                .is_none_or(|when| when.matches(self.context));
         trace.step(|| Step::rule(rule, is_active, matches, self.context));
         if !matches {
             return Ok(None);
@@ -234,9 +260,16 @@ impl<'a> Evaluator<'a> {
         let (variant, reason, assignment) = match &rule.outcome {
             Outcome::Serve(variant) => (Some(*variant), Reason::ForcedRule, None),
             Outcome::Rollout(rollout) => self.rollout(flag, rollout, trace)?,
-            Outcome::Experiment { experiment, variants } => {
+            Outcome::Experiment {
+                experiment,
+                variants,
+            } => {
                 let (variant, reason, assignment) = self.experiment(*experiment, trace)?;
-                (variant.map(|variant| variants[variant]), reason, Some(assignment))
+                (
+                    variant.map(|variant| variants[variant]),
+                    reason,
+                    Some(assignment),
+                )
             }
         };
         Ok(match variant {
@@ -253,7 +286,9 @@ impl<'a> Evaluator<'a> {
         trace: &mut T,
     ) -> Result<(Option<usize>, Reason, Option<Assignment<'a>>), EvaluationError<'a>> {
         let (kind, unit) = self.unit(rollout.unit)?;
-        let bucket = rollout.algorithm.bucket_of(&rollout.salt, unit, rollout.split.buckets);
+        let bucket = rollout
+            .algorithm
+            .bucket_of(&rollout.salt, unit, rollout.split.buckets);
         let variant = rollout.split.target(bucket.index);
         trace.step(|| {
             Step::split(
@@ -270,7 +305,11 @@ impl<'a> Evaluator<'a> {
             variant: variant.map(|index| &*flag.variants[index].key),
             ..Assignment::of(kind, unit)
         };
-        let reason = if variant.is_some() { Reason::RolledOut } else { Reason::NotAllocated };
+        let reason = if variant.is_some() {
+            Reason::RolledOut
+        } else {
+            Reason::NotAllocated
+        };
         Ok((variant, reason, Some(assignment)))
     }
 
@@ -281,10 +320,15 @@ impl<'a> Evaluator<'a> {
     ) -> Result<(Option<usize>, Reason, Assignment<'a>), EvaluationError<'a>> {
         let experiment = &self.set.experiments[index];
         let (kind, unit) = self.unit(experiment.unit)?;
-        let mut assignment =
-            Assignment { experiment: Some(&experiment.key), ..Assignment::of(kind, unit) };
+        let mut assignment = Assignment {
+            experiment: Some(&experiment.key),
+            ..Assignment::of(kind, unit)
+        };
         assignment.holdout = self.holdout(experiment, unit, trace);
-        if assignment.holdout.is_some_and(|holdout| holdout.is_held_out) {
+        if assignment
+            .holdout
+            .is_some_and(|holdout| holdout.is_held_out)
+        {
             assignment.variant = Some(HOLDOUT_VARIANT);
             return Ok((None, Reason::HeldOut, assignment));
         }
@@ -308,7 +352,9 @@ impl<'a> Evaluator<'a> {
         if !holdout.active.contains(self.now) {
             return None;
         }
-        let bucket = holdout.algorithm.bucket_of(&holdout.salt, unit, holdout.split.buckets);
+        let bucket = holdout
+            .algorithm
+            .bucket_of(&holdout.salt, unit, holdout.split.buckets);
         let part = holdout.split.target(bucket.index);
         trace.step(|| Step::holdout(holdout, bucket, part == Some(HELD_OUT)));
         Some(HoldoutPart {
@@ -346,8 +392,13 @@ impl<'a> Evaluator<'a> {
         trace: &mut T,
     ) -> (Option<usize>, Reason, Assignment<'a>) {
         let bucket =
-            allocation.algorithm.bucket_of(&allocation.salt, unit, allocation.split.buckets);
-        let pin = experiment.is_sticky.then(|| self.pinned(experiment, allocation, unit)).flatten();
+            allocation
+                .algorithm
+                .bucket_of(&allocation.salt, unit, allocation.split.buckets);
+        let pin = experiment
+            .is_sticky
+            .then(|| self.pinned(experiment, allocation, unit))
+            .flatten();
         let (variant, reason, decided_by) = match pin {
             Some((variant, pinned)) => (Some(variant), Reason::Sticky, pinned),
             None => match allocation.split.target(bucket.index) {
@@ -378,7 +429,10 @@ impl<'a> Evaluator<'a> {
         let pinned = experiment
             .allocation_by_id(&pin.allocation)
             .filter(|pinned| pinned.phase == current.phase)?;
-        let variant = experiment.variants.iter().position(|variant| *variant == pin.variant)?;
+        let variant = experiment
+            .variants
+            .iter()
+            .position(|variant| *variant == pin.variant)?;
         Some((variant, pinned))
     }
 

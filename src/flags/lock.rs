@@ -48,7 +48,10 @@ impl Lock {
     /// # Errors
     /// The first line that is neither empty, a comment, nor a name with a hash.
     pub fn parse(text: &str) -> Result<Self, LockSyntaxError> {
-        let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+        let lines = text
+            .lines()
+            .enumerate()
+            .map(|(index, line)| (index + 1, line.trim()));
         let entry = |(line, text): (usize, &str)| {
             let (key, hash) = text.rsplit_once(' ').ok_or(LockSyntaxError { line })?;
             Ok((key.to_owned(), hash.to_owned()))
@@ -71,7 +74,12 @@ impl Lock {
                 Some(_) => {}
             }
         }
-        changes.removed = self.0.keys().filter(|key| !now.0.contains_key(*key)).cloned().collect();
+        changes.removed = self
+            .0
+            .keys()
+            .filter(|key| !now.0.contains_key(*key))
+            .cloned()
+            .collect();
         changes
     }
 }
@@ -82,7 +90,9 @@ impl fmt::Display for Lock {
             formatter,
             "# Content of merged allocations. They are append-only: add one, never edit one."
         )?;
-        self.0.iter().try_for_each(|(key, hash)| writeln!(formatter, "{key} {hash}"))
+        self.0
+            .iter()
+            .try_for_each(|(key, hash)| writeln!(formatter, "{key} {hash}"))
     }
 }
 

@@ -70,10 +70,16 @@ pub fn edited_allocations(set: &FlagSet, lock: &Lock) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, experiment) in set.experiments.iter().enumerate() {
         for (position, allocation) in experiment.allocations.iter().enumerate() {
-            if changes.edited.contains(&super::lock::key(experiment, allocation)) {
+            if changes
+                .edited
+                .contains(&super::lock::key(experiment, allocation))
+            {
                 findings.push(Finding {
                     code: Code::E0606,
-                    subject: Subject::Allocation { experiment: index, allocation: position },
+                    subject: Subject::Allocation {
+                        experiment: index,
+                        allocation: position,
+                    },
                     message: format!(
                         "the allocation `{}` of `{}` was edited after it was merged",
                         allocation.id, experiment.key
@@ -102,8 +108,10 @@ fn slot_overlaps(set: &FlagSet, index: usize, layer: &Layer) -> Vec<Finding> {
         for other in &layer.slots[position + 1..] {
             let shared = shared_buckets(one, other);
             if shared > 0 && one.active.overlaps(&other.active) {
-                let (left, right) =
-                    (&set.experiments[one.experiment].key, &set.experiments[other.experiment].key);
+                let (left, right) = (
+                    &set.experiments[one.experiment].key,
+                    &set.experiments[other.experiment].key,
+                );
                 findings.push(Finding {
                     code: Code::E0606,
                     subject: Subject::Layer(index),
@@ -121,9 +129,13 @@ fn slot_overlaps(set: &FlagSet, index: usize, layer: &Layer) -> Vec<Finding> {
 }
 
 fn shared_buckets(one: &Slot, other: &Slot) -> u32 {
-    let pairs =
-        one.ranges.iter().flat_map(|left| other.ranges.iter().map(move |right| (left, right)));
-    pairs.map(|(left, right)| left.1.min(right.1).saturating_sub(left.0.max(right.0))).sum()
+    let pairs = one
+        .ranges
+        .iter()
+        .flat_map(|left| other.ranges.iter().map(move |right| (left, right)));
+    pairs
+        .map(|(left, right)| left.1.min(right.1).saturating_sub(left.0.max(right.0)))
+        .sum()
 }
 
 /// One salt in two places makes their splits the same split, and so the experiments dependent.
@@ -145,10 +157,18 @@ fn shared_salts(set: &FlagSet) -> Vec<Finding> {
     }
     };
     for layer in &set.layers {
-        claim(layer.unit, &*layer.salt, SaltOwner::Layer(layer.key.clone()));
+        claim(
+            layer.unit,
+            &*layer.salt,
+            SaltOwner::Layer(layer.key.clone()),
+        );
     }
     for holdout in &set.holdouts {
-        claim(holdout.unit, &*holdout.salt, SaltOwner::Holdout(holdout.key.clone()));
+        claim(
+            holdout.unit,
+            &*holdout.salt,
+            SaltOwner::Holdout(holdout.key.clone()),
+        );
     }
     for experiment in &set.experiments {
         for allocation in &experiment.allocations {
@@ -177,9 +197,17 @@ impl SaltOwner {
 fn history(index: usize, experiment: &Experiment) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (position, pair) in experiment.allocations.windows(2).enumerate() {
-        let subject = Subject::Allocation { experiment: index, allocation: position + 1 };
+        let subject = Subject::Allocation {
+            experiment: index,
+            allocation: position + 1,
+        };
         let mut add = |code, message, hint: &str| {
-            findings.push(Finding { code, subject: subject.clone(), message, hint: hint.into() });
+            findings.push(Finding {
+                code,
+                subject: subject.clone(),
+                message,
+                hint: hint.into(),
+            });
         };
         let (before, after) = (&pair[0], &pair[1]);
         if after.valid_from <= before.valid_from {
@@ -198,8 +226,10 @@ fn history(index: usize, experiment: &Experiment) -> Vec<Finding> {
         }
         let change = allocation_change((experiment, before), (experiment, after));
         if change.moved() > 0.0 {
-            let message =
-                format!("`{}` moves units that `{}` assigned: {change}", after.id, before.id);
+            let message = format!(
+                "`{}` moves units that `{}` assigned: {change}",
+                after.id, before.id
+            );
             add(
                 Code::E0604,
                 message,
@@ -220,8 +250,12 @@ fn history(index: usize, experiment: &Experiment) -> Vec<Finding> {
 fn shrinks(experiment: &Experiment, after: &Allocation) -> Option<String> {
     let base = experiment.allocation_by_id(after.extends.as_deref()?)?;
     let change = allocation_change((experiment, base), (experiment, after));
-    (change.left() + change.moved() > 0.0)
-        .then(|| format!("`{}` extends `{}` but does not contain it: {change}", after.id, base.id))
+    (change.left() + change.moved() > 0.0).then(|| {
+        format!(
+            "`{}` extends `{}` but does not contain it: {change}",
+            after.id, base.id
+        )
+    })
 }
 
 fn unreachable_rules(set: &FlagSet, index: usize, flag: &Flag) -> Vec<Finding> {
@@ -233,17 +267,28 @@ fn unreachable_rules(set: &FlagSet, index: usize, flag: &Flag) -> Vec<Finding> {
         let why = match reach(rule.when.as_ref(), &predicates) {
             Reach::Contradiction => Some("no context makes its condition true".to_owned()),
             Reach::Covered(covers) => {
-                let names: Vec<String> =
-                    covers.iter().map(|cover| format!("`{}`", earlier[*cover].0.id)).collect();
-                Some(format!("{} before it takes everything it would match", names.join(", ")))
+                let names: Vec<String> = covers
+                    .iter()
+                    .map(|cover| format!("`{}`", earlier[*cover].0.id))
+                    .collect();
+                Some(format!(
+                    "{} before it takes everything it would match",
+                    names.join(", ")
+                ))
             }
             Reach::Possible => no_room(set, rule),
         };
         if let Some(why) = why {
             findings.push(Finding {
                 code: Code::E0606,
-                subject: Subject::Rule { flag: index, rule: position },
-                message: format!("the rule `{}` of `{}` can never match: {why}", rule.id, flag.key),
+                subject: Subject::Rule {
+                    flag: index,
+                    rule: position,
+                },
+                message: format!(
+                    "the rule `{}` of `{}` can never match: {why}",
+                    rule.id, flag.key
+                ),
                 hint: "take the rule away, or move it before the rules that hide it".into(),
             });
         }
@@ -262,10 +307,14 @@ fn keeps_all(rule: &Rule) -> bool {
 
 /// An experiment without a bucket in its layer reaches nobody.
 fn no_room(set: &FlagSet, rule: &Rule) -> Option<String> {
-    let Outcome::Experiment { experiment, .. } = rule.outcome else { return None };
+    let Outcome::Experiment { experiment, .. } = rule.outcome else {
+        return None;
+    };
     let layer = &set.layers[set.experiments[experiment].layer?];
-    let has_room =
-        layer.slots.iter().any(|slot| slot.experiment == experiment && !slot.ranges.is_empty());
+    let has_room = layer
+        .slots
+        .iter()
+        .any(|slot| slot.experiment == experiment && !slot.ranges.is_empty());
     (!has_room).then(|| format!("its experiment has no bucket in the layer `{}`", layer.key))
 }
 
@@ -273,7 +322,10 @@ fn prerequisites(set: &FlagSet, index: usize, flag: &Flag) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (position, wanted) in flag.prerequisites.iter().enumerate() {
         let other = &set.flags[wanted.flag];
-        let subject = Subject::Prerequisite { flag: index, prerequisite: position };
+        let subject = Subject::Prerequisite {
+            flag: index,
+            prerequisite: position,
+        };
         if let Some(circle) = circle(set, index, wanted.flag) {
             findings.push(Finding {
                 code: Code::E0606,
@@ -334,15 +386,25 @@ fn way_back(set: &FlagSet, came_from: &HashMap<usize, usize>, start: usize) -> S
 fn can_serve(set: &FlagSet, flag: &Flag, variant: usize) -> bool {
     let by_rule = |rule: &Rule| match &rule.outcome {
         Outcome::Serve(served) => *served == variant,
-        Outcome::Rollout(rollout) => {
-            rollout.split.ranges.iter().any(|range| range.target == variant)
-        }
-        Outcome::Experiment { experiment, variants } => {
-            let splits =
-                set.experiments[*experiment].allocations.iter().map(|allocation| &allocation.split);
-            splits
-                .into_iter()
-                .any(|split| split.ranges.iter().any(|range| variants[range.target] == variant))
+        Outcome::Rollout(rollout) => rollout
+            .split
+            .ranges
+            .iter()
+            .any(|range| range.target == variant),
+        Outcome::Experiment {
+            experiment,
+            variants,
+        } => {
+            let splits = set.experiments[*experiment]
+                .allocations
+                .iter()
+                .map(|allocation| &allocation.split);
+            splits.into_iter().any(|split| {
+                split
+                    .ranges
+                    .iter()
+                    .any(|range| variants[range.target] == variant)
+            })
         }
     };
     flag.default == Some(variant)

@@ -201,18 +201,27 @@ impl FlagSet {
 
     /// The same definitions with newer first assignments.
     pub fn with_pins(&self, pins: Arc<Pins>) -> Self {
-        Self { pins, ..self.clone() }
+        Self {
+            pins,
+            ..self.clone()
+        }
     }
 
     pub(super) fn index(&mut self) {
-        self.flag_index =
-            self.flags.iter().enumerate().map(|(index, flag)| (flag.key.clone(), index)).collect();
+        self.flag_index = self
+            .flags
+            .iter()
+            .enumerate()
+            .map(|(index, flag)| (flag.key.clone(), index))
+            .collect();
     }
 }
 
 impl Flag {
     pub fn variant(&self, key: &str) -> Option<usize> {
-        self.variants.iter().position(|variant| &*variant.key == key)
+        self.variants
+            .iter()
+            .position(|variant| &*variant.key == key)
     }
 
     pub fn default_variant(&self) -> Option<&Variant> {
@@ -223,12 +232,16 @@ impl Flag {
 impl Experiment {
     /// The allocation in force; none before the first.
     pub fn allocation(&self, now: DateTime<Utc>) -> Option<&Allocation> {
-        let started = self.allocations.partition_point(|allocation| allocation.valid_from <= now);
+        let started = self
+            .allocations
+            .partition_point(|allocation| allocation.valid_from <= now);
         started.checked_sub(1).map(|last| &self.allocations[last])
     }
 
     pub fn allocation_by_id(&self, id: &str) -> Option<&Allocation> {
-        self.allocations.iter().find(|allocation| &*allocation.id == id)
+        self.allocations
+            .iter()
+            .find(|allocation| &*allocation.id == id)
     }
 }
 
@@ -251,7 +264,10 @@ impl Split {
                 _ => ranges.push(*range),
             }
         }
-        Self { buckets: self.buckets, ranges }
+        Self {
+            buckets: self.buckets,
+            ranges,
+        }
     }
 
     /// How many buckets each target has.
@@ -275,7 +291,10 @@ pub struct NamedSplit {
 impl NamedSplit {
     /// The split of an allocation with the names of its experiment's variants.
     pub fn of(experiment: &Experiment, allocation: &Allocation) -> Self {
-        Self { names: experiment.variants.clone(), split: allocation.split.joined() }
+        Self {
+            names: experiment.variants.clone(),
+            split: allocation.split.joined(),
+        }
     }
 
     /// Reads the text of a split; the number of buckets is the caller's.
@@ -307,10 +326,20 @@ impl NamedSplit {
 impl fmt::Display for NamedSplit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (target, name) in self.names.iter().enumerate() {
-            let own = self.split.ranges.iter().filter(|range| range.target == target);
-            let ranges: Vec<String> =
-                own.map(|range| format!("{}-{}", range.start, range.end)).collect();
-            write!(formatter, "{}{name}:{}", if target > 0 { ";" } else { "" }, ranges.join(","))?;
+            let own = self
+                .split
+                .ranges
+                .iter()
+                .filter(|range| range.target == target);
+            let ranges: Vec<String> = own
+                .map(|range| format!("{}-{}", range.start, range.end))
+                .collect();
+            write!(
+                formatter,
+                "{}{name}:{}",
+                if target > 0 { ";" } else { "" },
+                ranges.join(",")
+            )?;
         }
         Ok(())
     }
@@ -322,7 +351,10 @@ impl Layer {
         self.slots.iter().any(|slot| {
             slot.experiment == experiment
                 && slot.active.contains(now)
-                && slot.ranges.iter().any(|(start, end)| (*start..*end).contains(&bucket.index))
+                && slot
+                    .ranges
+                    .iter()
+                    .any(|(start, end)| (*start..*end).contains(&bucket.index))
         })
     }
 }

@@ -33,11 +33,24 @@ impl Trace for Vec<Step> {
 
 impl Step {
     fn new(name: &'static str, subject: impl Into<String>, outcome: impl Into<String>) -> Self {
-        Self { name, subject: subject.into(), outcome: outcome.into(), predicate: None }
+        Self {
+            name,
+            subject: subject.into(),
+            outcome: outcome.into(),
+            predicate: None,
+        }
     }
 
     pub(super) fn state(flag: &Flag) -> Self {
-        Self::new("state", &*flag.key, if flag.is_enabled { "enabled" } else { "disabled" })
+        Self::new(
+            "state",
+            &*flag.key,
+            if flag.is_enabled {
+                "enabled"
+            } else {
+                "disabled"
+            },
+        )
     }
 
     pub(super) fn prerequisite(flag: &Flag, wanted: &Variant, found: Option<&Variant>) -> Self {
@@ -46,7 +59,11 @@ impl Step {
     }
 
     pub(super) fn forced(flag: &Flag, variant: &Variant, unit: &str) -> Self {
-        Self::new("forced", &*flag.key, format!("unit `{unit}` is forced to `{}`", variant.key))
+        Self::new(
+            "forced",
+            &*flag.key,
+            format!("unit `{unit}` is forced to `{}`", variant.key),
+        )
     }
 
     pub(super) fn rule(rule: &Rule, is_active: bool, matches: bool, context: &Context) -> Self {
@@ -56,11 +73,18 @@ impl Step {
             (true, true) => "matches",
         };
         let predicate = rule.when.as_ref().map(|when| when.explain(context));
-        Self { predicate, ..Self::new("rule", &*rule.id, outcome) }
+        Self {
+            predicate,
+            ..Self::new("rule", &*rule.id, outcome)
+        }
     }
 
     pub(super) fn holdout(holdout: &Holdout, bucket: Bucket, is_held_out: bool) -> Self {
-        let outcome = if is_held_out { "held out" } else { "not held out" };
+        let outcome = if is_held_out {
+            "held out"
+        } else {
+            "not held out"
+        };
         Self::new(
             "holdout",
             &*holdout.key,
@@ -69,7 +93,11 @@ impl Step {
     }
 
     pub(super) fn layer(layer: &Layer, bucket: Bucket, is_admitted: bool) -> Self {
-        let outcome = if is_admitted { "in the slot" } else { "outside the slot" };
+        let outcome = if is_admitted {
+            "in the slot"
+        } else {
+            "outside the slot"
+        };
         Self::new(
             "layer",
             &*layer.key,
@@ -88,7 +116,11 @@ impl Step {
         is_sticky: bool,
     ) -> Self {
         let place = format!("{} with salt `{}`", allocation.algorithm, allocation.salt);
-        let sticky = if is_sticky { ", kept from the first assignment" } else { "" };
+        let sticky = if is_sticky {
+            ", kept from the first assignment"
+        } else {
+            ""
+        };
         let outcome = format!("{place}: {}{sticky}", bucket_words(bucket, variant));
         Self::new("allocation", &*allocation.id, outcome)
     }
@@ -108,12 +140,16 @@ impl Step {
 }
 
 fn default_words(variant: Option<&Variant>) -> String {
-    variant
-        .map_or_else(|| "the value in the code".to_owned(), |variant| format!("`{}`", variant.key))
+    variant.map_or_else(
+        || "the value in the code".to_owned(),
+        |variant| format!("`{}`", variant.key),
+    )
 }
 
 fn bucket_words(bucket: Bucket, variant: Option<&str>) -> String {
-    let variant =
-        variant.map_or_else(|| "in no range".to_owned(), |variant| format!("`{variant}`"));
+    let variant = variant.map_or_else(
+        || "in no range".to_owned(),
+        |variant| format!("`{variant}`"),
+    );
     format!("bucket {} of {} is {variant}", bucket.index, bucket.of)
 }

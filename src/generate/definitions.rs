@@ -313,9 +313,7 @@ fn allocation_yaml(options: &GenerateOptions, allocation: &Allocation, index: us
     };
     let rebucket = match index {
         0 => String::new(),
-        _ => {
-            "        rebucket: allow(ranges were tidied up while the experiment ran)\n".to_owned()
-        }
+        _ => "        rebucket: allow(ranges were tidied up while the experiment ran)\n".to_owned(),
     };
     format!(
         "      - id: {id}\n        valid_from: {from}T00:00:00Z\n        algorithm: {ALGORITHM}\n        salt: {salt}\n\

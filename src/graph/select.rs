@@ -25,7 +25,12 @@ impl Selection {
 
 impl Graph {
     /// What `--select` and `--exclude` mean. Without `select`, all nodes. Tests come along with what they test.
-    pub fn select(&self, manifest: &Manifest, select: &[String], exclude: &[String]) -> Checked<Selection> {
+    pub fn select(
+        &self,
+        manifest: &Manifest,
+        select: &[String],
+        exclude: &[String],
+    ) -> Checked<Selection> {
         let mut diagnostics = Vec::new();
         let chosen = if select.is_empty() {
             manifest.nodes.iter().map(|node| node.id).collect()
@@ -36,32 +41,66 @@ impl Graph {
         let mut nodes: BTreeSet<NodeId> = chosen.difference(&excluded).copied().collect();
         self.add_tests(manifest, &mut nodes, &excluded);
         let is_everything = select.is_empty() && exclude.is_empty();
-        Checked::with(Selection { nodes, is_everything }, diagnostics)
+        Checked::with(
+            Selection {
+                nodes,
+                is_everything,
+            },
+            diagnostics,
+        )
     }
 
-    fn union(&self, manifest: &Manifest, terms: &[String], diagnostics: &mut Vec<Diagnostic>) -> BTreeSet<NodeId> {
+    fn union(
+        &self,
+        manifest: &Manifest,
+        terms: &[String],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> BTreeSet<NodeId> {
         let words = terms.iter().flat_map(|term| term.split_whitespace());
-        words.flat_map(|word| self.intersection(manifest, word, diagnostics)).collect()
+        words
+            .flat_map(|word| self.intersection(manifest, word, diagnostics))
+            .collect()
     }
 
-    fn intersection(&self, manifest: &Manifest, word: &str, diagnostics: &mut Vec<Diagnostic>) -> BTreeSet<NodeId> {
-        let mut sets = word.split(',').filter(|part| !part.is_empty()).map(|part| match self.term(manifest, part) {
-            Ok(nodes) => nodes,
-            Err(diagnostic) => {
-                diagnostics.push(diagnostic);
-                BTreeSet::new()
+    fn intersection(
+        &self,
+        manifest: &Manifest,
+        word: &str,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> BTreeSet<NodeId> {
+        let mut sets = word.split(',').filter(|part| !part.is_empty()).map(|part| {
+            match self.term(manifest, part) {
+                Ok(nodes) => nodes,
+                Err(diagnostic) => {
+                    diagnostics.push(diagnostic);
+                    BTreeSet::new()
+                }
             }
         });
         let first = sets.next().unwrap_or_default();
-        sets.fold(first, |left, right| left.intersection(&right).copied().collect())
+        sets.fold(first, |left, right| {
+            left.intersection(&right).copied().collect()
+        })
     }
 
     fn term(&self, manifest: &Manifest, text: &str) -> Result<BTreeSet<NodeId>, Diagnostic> {
         let term = Term::parse(text)?;
-        let matched: BTreeSet<NodeId> = manifest.nodes.iter().filter(|node| term.matches(manifest, node)).map(|node| node.id).collect();
+        let matched: BTreeSet<NodeId> = manifest
+            .nodes
+            .iter()
+            .filter(|node| term.matches(manifest, node))
+            .map(|node| node.id)
+            .collect();
         if matched.is_empty() {
-            let names = manifest.nodes.iter().filter(|node| !node.is_test()).map(|node| node.name.as_str());
-            return Err(Diagnostic::error(Code::E0302, format!("`{text}` selects nothing")).hint(did_you_mean(&term.value, names)));
+            let names = manifest
+                .nodes
+                .iter()
+                .filter(|node| !node.is_test())
+                .map(|node| node.name.as_str());
+            return Err(
+                Diagnostic::error(Code::E0302, format!("`{text}` selects nothing"))
+                    .hint(did_you_mean(&term.value, names)),
+            );
         }
         let mut all = matched.clone();
         for id in &matched {
@@ -73,7 +112,11 @@ impl Graph {
             }
             if term.at {
                 let below = self.reach(*id, Direction::Outgoing, None);
-                let above: Vec<NodeId> = below.iter().chain([id]).flat_map(|id| self.reach(*id, Direction::Incoming, None)).collect();
+                let above: Vec<NodeId> = below
+                    .iter()
+                    .chain([id])
+                    .flat_map(|id| self.reach(*id, Direction::Incoming, None))
+                    .collect();
                 all.extend(below);
                 all.extend(above);
             }
@@ -82,8 +125,17 @@ impl Graph {
     }
 
     /// A test runs when everything it reads is selected or, for tests of one node, when that node is.
-    fn add_tests(&self, manifest: &Manifest, nodes: &mut BTreeSet<NodeId>, excluded: &BTreeSet<NodeId>) {
-        for node in manifest.nodes.iter().filter(|node| !excluded.contains(&node.id)) {
+    fn add_tests(
+        &self,
+        manifest: &Manifest,
+        nodes: &mut BTreeSet<NodeId>,
+        excluded: &BTreeSet<NodeId>,
+    ) {
+        for node in manifest
+            .nodes
+            .iter()
+            .filter(|node| !excluded.contains(&node.id))
+        {
             if let NodeKind::Test { attached_to, .. } = &node.kind {
                 let at_owner = attached_to.is_some_and(|owner| nodes.contains(&owner));
                 let reads_selected = node.depends_on.iter().any(|id| nodes.contains(id));
@@ -106,32 +158,76 @@ struct Term {
     glob: GlobMatcher,
 }
 
-const METHODS: &[&str] = &["name", "path", "file", "tag", "fqn", "source", "resource_type", "config.materialized", "test_type", "test_name", "package"];
+const METHODS: &[&str] = &[
+    "name",
+    "path",
+    "file",
+    "tag",
+    "fqn",
+    "source",
+    "resource_type",
+    "config.materialized",
+    "test_type",
+    "test_name",
+    "package",
+];
 
 impl Term {
     fn parse(text: &str) -> Result<Self, Diagnostic> {
         let pattern = regex::Regex::new(r"^(?P<at>@)?(?P<up>\d*\+)?(?:(?P<method>[a-z_.]+):)?(?P<value>[^+@:]+)(?P<down>\+\d*)?$")
             .expect("the pattern is constant");
-        let found = pattern.captures(text).ok_or_else(|| unreadable(text, "write it like `+stg_orders`, `tag:daily` or `models/marts+`"))?;
-        let depth = |name: &str| found.name(name).map(|depth| depth.as_str().trim_matches('+').parse::<usize>().ok());
+        let found = pattern.captures(text).ok_or_else(|| {
+            unreadable(
+                text,
+                "write it like `+stg_orders`, `tag:daily` or `models/marts+`",
+            )
+        })?;
+        let depth = |name: &str| {
+            found
+                .name(name)
+                .map(|depth| depth.as_str().trim_matches('+').parse::<usize>().ok())
+        };
         let value = found["value"].to_string();
         let method = match found.name("method") {
             Some(method) => method.as_str().to_string(),
-            None if value.contains('/') || value.ends_with(".sql") || value.ends_with(".csv") => "path".to_string(),
+            None if value.contains('/') || value.ends_with(".sql") || value.ends_with(".csv") => {
+                "path".to_string()
+            }
             None => "name".to_string(),
         };
         if !METHODS.contains(&method.as_str()) {
-            return Err(unreadable(text, &did_you_mean(&method, METHODS.iter().copied())));
+            return Err(unreadable(
+                text,
+                &did_you_mean(&method, METHODS.iter().copied()),
+            ));
         }
-        let glob = Glob::new(value.trim_end_matches('/')).map_err(|error| unreadable(text, &error.to_string()))?.compile_matcher();
-        Ok(Self { at: found.name("at").is_some(), up: depth("up"), down: depth("down"), method, value, glob })
+        let glob = Glob::new(value.trim_end_matches('/'))
+            .map_err(|error| unreadable(text, &error.to_string()))?
+            .compile_matcher();
+        Ok(Self {
+            at: found.name("at").is_some(),
+            up: depth("up"),
+            down: depth("down"),
+            method,
+            value,
+            glob,
+        })
     }
 
     fn matches(&self, manifest: &Manifest, node: &Node) -> bool {
         let is = |text: &str| text == self.value || self.glob.is_match(text);
         match self.method.as_str() {
-            "name" => is(&node.name) || (matches!(node.kind, NodeKind::Source(_)) && is(node.name.split('.').next().unwrap_or(""))),
-            "path" => is(&node.path) || node.path.starts_with(&format!("{}/", self.value.trim_end_matches('/'))),
+            "name" => {
+                is(&node.name)
+                    || (matches!(node.kind, NodeKind::Source(_))
+                        && is(node.name.split('.').next().unwrap_or("")))
+            }
+            "path" => {
+                is(&node.path)
+                    || node
+                        .path
+                        .starts_with(&format!("{}/", self.value.trim_end_matches('/')))
+            }
             "file" => is(node.path.rsplit('/').next().unwrap_or(&node.path)),
             "tag" => node.settings.tags.iter().any(|tag| is(tag)),
             "fqn" => self.matches_fqn(manifest, node),
@@ -140,9 +236,15 @@ impl Term {
                 _ => false,
             },
             "resource_type" => is(node.kind.word()),
-            "config.materialized" => matches!(node.kind, NodeKind::Model(_)) && is(materialization(node)),
+            "config.materialized" => {
+                matches!(node.kind, NodeKind::Model(_)) && is(materialization(node))
+            }
             "test_type" => match &node.kind {
-                NodeKind::Test { attached_to, .. } => is(if attached_to.is_some() { "generic" } else { "singular" }),
+                NodeKind::Test { attached_to, .. } => is(if attached_to.is_some() {
+                    "generic"
+                } else {
+                    "singular"
+                }),
                 _ => false,
             },
             "test_name" => node.is_test() && is(&node.name),
@@ -155,9 +257,17 @@ impl Term {
     fn matches_fqn(&self, manifest: &Manifest, node: &Node) -> bool {
         let folders = node.path.rsplit_once('/').map_or("", |(folder, _)| folder);
         let inner: Vec<&str> = folders.split('/').skip(1).collect();
-        let fqn = [&[manifest.project_name.as_str()][..], &inner, &[node.name.as_str()]].concat().join(".");
+        let fqn = [
+            &[manifest.project_name.as_str()][..],
+            &inner,
+            &[node.name.as_str()],
+        ]
+        .concat()
+        .join(".");
         let short = fqn.split_once('.').map_or("", |(_, rest)| rest);
-        [fqn.as_str(), short].iter().any(|name| *name == self.value || name.starts_with(&format!("{}.", self.value)))
+        [fqn.as_str(), short]
+            .iter()
+            .any(|name| *name == self.value || name.starts_with(&format!("{}.", self.value)))
     }
 }
 

@@ -29,16 +29,25 @@ pub struct Discovery {
 
 impl Discovery {
     pub fn new(names: Arc<Names>) -> Self {
-        Self { names, used: Mutex::default() }
+        Self {
+            names,
+            used: Mutex::default(),
+        }
     }
 
     /// Nodes used so far, in order of first use.
     pub fn used(&self) -> Vec<NodeId> {
-        self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.used
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     fn remember(&self, id: NodeId) {
-        let mut used = self.used.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut used = self
+            .used
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if !used.contains(&id) {
             used.push(id);
         }
@@ -58,12 +67,19 @@ impl Names {
     }
 
     pub fn source(&self, source: &str, table: &str) -> Result<NodeId, Diagnostic> {
-        self.sources.get(&(source.to_string(), table.to_string())).copied().ok_or_else(|| {
-            let known: Vec<String> = self.sources.keys().map(|(source, table)| format!("{source}.{table}")).collect();
-            let wanted = format!("{source}.{table}");
-            Diagnostic::error(Code::E0204, format!("unknown source table `{wanted}`"))
-                .hint(did_you_mean(&wanted, known.iter().map(String::as_str)))
-        })
+        self.sources
+            .get(&(source.to_string(), table.to_string()))
+            .copied()
+            .ok_or_else(|| {
+                let known: Vec<String> = self
+                    .sources
+                    .keys()
+                    .map(|(source, table)| format!("{source}.{table}"))
+                    .collect();
+                let wanted = format!("{source}.{table}");
+                Diagnostic::error(Code::E0204, format!("unknown source table `{wanted}`"))
+                    .hint(did_you_mean(&wanted, known.iter().map(String::as_str)))
+            })
     }
 }
 

@@ -8,5 +8,8 @@ mod resolve;
 mod tests;
 
 pub use discover::{Discovery, Names};
-pub use node::{identifier, Column, Materialization, Node, NodeId, NodeKind, Settings, SourceTable, TestSettings, TestSeverity};
+pub use node::{
+    Column, Materialization, Node, NodeId, NodeKind, Settings, SourceTable, TestSettings,
+    TestSeverity, identifier,
+};
 pub use resolve::{Manifest, resolve};

@@ -34,7 +34,12 @@ pub enum NodeKind {
     Seed,
     Source(SourceTable),
     /// A query that selects wrong rows; the nodes it reads are what it tests.
-    Test { template: SqlFile, attached_to: Option<NodeId>, column: Option<String>, settings: TestSettings },
+    Test {
+        template: SqlFile,
+        attached_to: Option<NodeId>,
+        column: Option<String>,
+        settings: TestSettings,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,8 +133,27 @@ impl Default for TestSettings {
 }
 
 const KNOWN: &[&str] = &[
-    "materialized", "enabled", "tags", "meta", "schema", "column_types", "delimiter", "severity", "docs", "quote_columns",
-    "alias", "partition_by", "description", "contract", "grants", "persist_docs", "full_refresh", "pre_hook", "post_hook", "group", "access",
+    "materialized",
+    "enabled",
+    "tags",
+    "meta",
+    "schema",
+    "column_types",
+    "delimiter",
+    "severity",
+    "docs",
+    "quote_columns",
+    "alias",
+    "partition_by",
+    "description",
+    "contract",
+    "grants",
+    "persist_docs",
+    "full_refresh",
+    "pre_hook",
+    "post_hook",
+    "group",
+    "access",
 ];
 
 impl Settings {
@@ -138,18 +162,42 @@ impl Settings {
         self.raw.insert(key.to_string(), value.clone());
         match key {
             "materialized" => self.materialized = materialization(value)?,
-            "enabled" => self.enabled = value.as_bool().ok_or_else(|| wrong(key, "true or false", value))?,
-            "tags" => self.tags.extend(texts(value).ok_or_else(|| wrong(key, "a text or a list of texts", value))?),
-            "partition_by" => self.partition_by = texts(value).ok_or_else(|| wrong(key, "a list of columns", value))?,
-            "delimiter" => self.delimiter = Some(value.as_str().ok_or_else(|| wrong(key, "one character", value))?.to_string()),
+            "enabled" => {
+                self.enabled = value
+                    .as_bool()
+                    .ok_or_else(|| wrong(key, "true or false", value))?
+            }
+            "tags" => self.tags.extend(
+                texts(value).ok_or_else(|| wrong(key, "a text or a list of texts", value))?,
+            ),
+            "partition_by" => {
+                self.partition_by =
+                    texts(value).ok_or_else(|| wrong(key, "a list of columns", value))?
+            }
+            "delimiter" => {
+                self.delimiter = Some(
+                    value
+                        .as_str()
+                        .ok_or_else(|| wrong(key, "one character", value))?
+                        .to_string(),
+                )
+            }
             "column_types" => {
-                let map = value.as_object().ok_or_else(|| wrong(key, "a mapping of columns to types", value))?;
-                self.column_types = map.iter().map(|(name, kind)| (name.clone(), text(kind))).collect();
+                let map = value
+                    .as_object()
+                    .ok_or_else(|| wrong(key, "a mapping of columns to types", value))?;
+                self.column_types = map
+                    .iter()
+                    .map(|(name, kind)| (name.clone(), text(kind)))
+                    .collect();
             }
             key if KNOWN.contains(&key) => {}
             unknown => {
                 let hint = did_you_mean(unknown, KNOWN.iter().copied());
-                return Err(Diagnostic::error(Code::E0103, format!("unknown setting `{unknown}`")).hint(hint));
+                return Err(
+                    Diagnostic::error(Code::E0103, format!("unknown setting `{unknown}`"))
+                        .hint(hint),
+                );
             }
         }
         Ok(())
@@ -161,25 +209,35 @@ fn materialization(value: &serde_json::Value) -> Result<Materialization, Diagnos
         Some("view") => Ok(Materialization::View),
         Some("table") => Ok(Materialization::Table),
         Some("ephemeral") => Ok(Materialization::Ephemeral),
-        _ => Err(Diagnostic::error(Code::E0106, format!("{value} is not a materialization"))
-            .hint("use `view`, `table` or `ephemeral`")),
+        _ => Err(
+            Diagnostic::error(Code::E0106, format!("{value} is not a materialization"))
+                .hint("use `view`, `table` or `ephemeral`"),
+        ),
     }
 }
 
 fn wrong(key: &str, expected: &str, value: &serde_json::Value) -> Diagnostic {
-    Diagnostic::error(Code::E0104, format!("the setting `{key}` is {value}, expected {expected}"))
+    Diagnostic::error(
+        Code::E0104,
+        format!("the setting `{key}` is {value}, expected {expected}"),
+    )
 }
 
 fn texts(value: &serde_json::Value) -> Option<Vec<String>> {
     match value {
-        serde_json::Value::Array(items) => items.iter().map(|item| item.as_str().map(ToString::to_string)).collect(),
+        serde_json::Value::Array(items) => items
+            .iter()
+            .map(|item| item.as_str().map(ToString::to_string))
+            .collect(),
         serde_json::Value::String(text) => Some(vec![text.clone()]),
         _ => None,
     }
 }
 
 fn text(value: &serde_json::Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), ToString::to_string)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), ToString::to_string)
 }
 
 impl Node {
@@ -198,7 +256,9 @@ impl Node {
     /// How SQL names the relation.
     pub fn relation(&self) -> String {
         match &self.kind {
-            NodeKind::Source(table) => format!("{}.{}", identifier(&table.source), identifier(&table.table)),
+            NodeKind::Source(table) => {
+                format!("{}.{}", identifier(&table.source), identifier(&table.table))
+            }
             _ => identifier(&self.name),
         }
     }
@@ -218,7 +278,9 @@ impl NodeKind {
 
 /// A name as SQL reads it: quoted only when folding to lower case would change it or it is no plain word.
 pub fn identifier(name: &str) -> String {
-    let plain = name.chars().all(|character| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_');
+    let plain = name.chars().all(|character| {
+        character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_'
+    });
     if plain && !name.starts_with(|first: char| first.is_ascii_digit()) && !name.is_empty() {
         name.to_string()
     } else {

@@ -8,7 +8,9 @@ use super::node::{Column, Node, NodeId, NodeKind, Settings, SourceTable};
 use super::tests;
 use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
 use crate::project::yaml::{Node as Yaml, Spot};
-use crate::project::{ColumnSpec, DomainSpecs, Project, ResourceSpec, SourceSpec, SqlFile, TestSpec};
+use crate::project::{
+    ColumnSpec, DomainSpecs, Project, ResourceSpec, SourceSpec, SqlFile, TestSpec,
+};
 use crate::template::{Scope, Surroundings, Templates};
 
 /// Every node of a project, its names checked, and the domain specs whose meaning higher rooms give.
@@ -48,7 +50,12 @@ impl Manifest {
     }
 
     /// A scope to render a node's template in.
-    pub fn scope(&self, node: &Node, relations: Arc<dyn crate::template::Relations>, execute: bool) -> Scope {
+    pub fn scope(
+        &self,
+        node: &Node,
+        relations: Arc<dyn crate::template::Relations>,
+        execute: bool,
+    ) -> Scope {
         let mut scope = Scope::new(self.surroundings.clone(), relations, node.relation());
         scope.config = node.settings.raw.clone();
         scope.execute = execute;
@@ -81,9 +88,24 @@ pub fn resolve(project: &Project, surroundings: Surroundings) -> Checked<Manifes
     let names = Arc::new(std::mem::take(&mut resolver.names));
     resolver.discover_models(&names);
     tests::add(&mut resolver, &names);
-    let Resolver { templates, surroundings, nodes, broken, diagnostics, .. } = resolver;
-    let manifest =
-        Manifest { project_name: project.spec.name.clone(), nodes, domain: project.domain.clone(), flag_files: project.flag_files.clone(), templates, surroundings, names, broken };
+    let Resolver {
+        templates,
+        surroundings,
+        nodes,
+        broken,
+        diagnostics,
+        ..
+    } = resolver;
+    let manifest = Manifest {
+        project_name: project.spec.name.clone(),
+        nodes,
+        domain: project.domain.clone(),
+        flag_files: project.flag_files.clone(),
+        templates,
+        surroundings,
+        names,
+        broken,
+    };
     Checked::with(manifest, diagnostics)
 }
 
@@ -103,7 +125,9 @@ impl<'a> Resolver<'a> {
     fn collect_descriptions(&mut self) {
         for properties in &self.project.properties {
             for resource in properties.models.iter().chain(&properties.seeds) {
-                let earlier = self.described.insert(resource.name.value.clone(), (resource, false));
+                let earlier = self
+                    .described
+                    .insert(resource.name.value.clone(), (resource, false));
                 if let Some((earlier, _)) = earlier {
                     let message = format!("`{}` is described twice", resource.name.value);
                     self.duplicate(message, &resource.name.span, &earlier.name.span);
@@ -114,18 +138,37 @@ impl<'a> Resolver<'a> {
 
     fn add_models(&mut self) {
         for file in &self.project.models {
-            self.add_file(NodeKind::Model(file.clone()), file, &self.project.spec.model_paths, &self.project.spec.models);
+            self.add_file(
+                NodeKind::Model(file.clone()),
+                file,
+                &self.project.spec.model_paths,
+                &self.project.spec.models,
+            );
         }
     }
 
     fn add_seeds(&mut self) {
         for path in &self.project.seeds {
-            let file = SqlFile { path: path.clone(), text: "".into() };
-            self.add_file(NodeKind::Seed, &file, &self.project.spec.seed_paths, &self.project.spec.seeds);
+            let file = SqlFile {
+                path: path.clone(),
+                text: "".into(),
+            };
+            self.add_file(
+                NodeKind::Seed,
+                &file,
+                &self.project.spec.seed_paths,
+                &self.project.spec.seeds,
+            );
         }
     }
 
-    fn add_file(&mut self, kind: NodeKind, file: &SqlFile, roots: &[String], tree: &crate::project::ConfigTree) {
+    fn add_file(
+        &mut self,
+        kind: NodeKind,
+        file: &SqlFile,
+        roots: &[String],
+        tree: &crate::project::ConfigTree,
+    ) {
         let name = file.stem().to_string();
         let span = Span::file(file.path.clone());
         let described = self.described.get_mut(&name).map(|(resource, found)| {
@@ -134,7 +177,10 @@ impl<'a> Resolver<'a> {
         });
         let mut settings = Settings::default();
         self.apply_tree(&mut settings, file, roots, tree);
-        for (key, value) in described.map(|resource| resource.config.as_slice()).unwrap_or_default() {
+        for (key, value) in described
+            .map(|resource| resource.config.as_slice())
+            .unwrap_or_default()
+        {
             self.apply(&mut settings, key, &key.span, value);
         }
         if let NodeKind::Model(file) = &kind {
@@ -147,7 +193,11 @@ impl<'a> Resolver<'a> {
         }
         if let Some(earlier) = self.names.models.get(&name) {
             let earlier = self.nodes[earlier.0].span.clone();
-            self.duplicate(format!("there are two models or seeds named `{name}`"), &span, &earlier);
+            self.duplicate(
+                format!("there are two models or seeds named `{name}`"),
+                &span,
+                &earlier,
+            );
             return;
         }
         let id = NodeId(self.nodes.len());
@@ -158,9 +208,13 @@ impl<'a> Resolver<'a> {
             name,
             path: file.path.clone(),
             span,
-            description: described.map(|resource| resource.description.clone()).unwrap_or_default(),
+            description: described
+                .map(|resource| resource.description.clone())
+                .unwrap_or_default(),
             settings,
-            columns: described.map(|resource| columns(&resource.columns)).unwrap_or_default(),
+            columns: described
+                .map(|resource| columns(&resource.columns))
+                .unwrap_or_default(),
             fact: described.and_then(|resource| resource.fact.clone()),
             depends_on: Vec::new(),
         });
@@ -172,39 +226,69 @@ impl<'a> Resolver<'a> {
         if !file.text.contains("enabled") {
             return;
         }
-        let mut scope = Scope::new(self.surroundings.clone(), Arc::new(Discovery::new(Arc::default())), "");
+        let mut scope = Scope::new(
+            self.surroundings.clone(),
+            Arc::new(Discovery::new(Arc::default())),
+            "",
+        );
         scope.config = settings.raw.clone();
         let scope = Arc::new(scope);
         self.templates.render(file, &scope);
-        if let Some(enabled) = scope.take_config().get("enabled").and_then(serde_json::Value::as_bool) {
+        if let Some(enabled) = scope
+            .take_config()
+            .get("enabled")
+            .and_then(serde_json::Value::as_bool)
+        {
             settings.enabled = enabled;
         }
     }
 
     /// A model becomes a folder of the warehouse, which takes no other characters.
     fn check_file_name(&mut self, file: &SqlFile) {
-        let is_plain = |character: char| character.is_alphanumeric() || matches!(character, '_' | '-' | '.');
+        let is_plain =
+            |character: char| character.is_alphanumeric() || matches!(character, '_' | '-' | '.');
         if file.stem().is_empty() || !file.stem().chars().all(is_plain) {
             self.diagnostics.push(
-                Diagnostic::error(Code::E0109, format!("`{}` cannot be the name of a model", file.stem()))
-                    .at(Span::file(file.path.clone()))
-                    .hint("rename the file: use letters, digits and underscores"),
+                Diagnostic::error(
+                    Code::E0109,
+                    format!("`{}` cannot be the name of a model", file.stem()),
+                )
+                .at(Span::file(file.path.clone()))
+                .hint("rename the file: use letters, digits and underscores"),
             );
         }
     }
 
     /// Settings of the project file apply by folder: `models: {<project>: {staging: {+materialized: view}}}`; naming the
     /// project may be left out.
-    fn apply_tree(&mut self, settings: &mut Settings, file: &SqlFile, roots: &[String], tree: &crate::project::ConfigTree) {
-        let root = roots.iter().find(|root| file.path.starts_with(&format!("{root}/"))).map_or(0, |root| root.len() + 1);
+    fn apply_tree(
+        &mut self,
+        settings: &mut Settings,
+        file: &SqlFile,
+        roots: &[String],
+        tree: &crate::project::ConfigTree,
+    ) {
+        let root = roots
+            .iter()
+            .find(|root| file.path.starts_with(&format!("{root}/")))
+            .map_or(0, |root| root.len() + 1);
         let inner = &file.path[root..];
         let mut path: Vec<&str> = inner.split('/').collect();
         path.pop();
         path.push(file.stem());
-        let qualified: Vec<&str> = std::iter::once(self.project.spec.name.as_str()).chain(path.iter().copied()).collect();
+        let qualified: Vec<&str> = std::iter::once(self.project.spec.name.as_str())
+            .chain(path.iter().copied())
+            .collect();
         let has_project = tree.folders.contains_key(&self.project.spec.name);
-        let found = if has_project { tree.settings_for(&qualified) } else { tree.settings_for(&path) };
-        let found: Vec<(String, Yaml)> = found.into_iter().map(|(key, node)| (key.to_string(), node.clone())).collect();
+        let found = if has_project {
+            tree.settings_for(&qualified)
+        } else {
+            tree.settings_for(&path)
+        };
+        let found: Vec<(String, Yaml)> = found
+            .into_iter()
+            .map(|(key, node)| (key.to_string(), node.clone()))
+            .collect();
         for (key, node) in found {
             self.apply(settings, &key, &node.span, &node);
         }
@@ -212,13 +296,22 @@ impl<'a> Resolver<'a> {
 
     fn apply(&mut self, settings: &mut Settings, key: &str, span: &Span, value: &Yaml) {
         if let Err(diagnostic) = settings.set(key, &value.to_json()) {
-            let place = if diagnostic.code == Code::E0103 { span.clone() } else { value.span.clone() };
+            let place = if diagnostic.code == Code::E0103 {
+                span.clone()
+            } else {
+                value.span.clone()
+            };
             self.diagnostics.push(diagnostic.at(place));
         }
     }
 
     fn add_sources(&mut self) {
-        let sources: Vec<&SourceSpec> = self.project.properties.iter().flat_map(|properties| &properties.sources).collect();
+        let sources: Vec<&SourceSpec> = self
+            .project
+            .properties
+            .iter()
+            .flat_map(|properties| &properties.sources)
+            .collect();
         for source in sources {
             for table in &source.tables {
                 self.add_source_table(source, table);
@@ -230,7 +323,11 @@ impl<'a> Resolver<'a> {
         let key = (source.name.value.clone(), table.name.value.clone());
         if let Some(earlier) = self.names.sources.get(&key) {
             let earlier = self.nodes[earlier.0].span.clone();
-            self.duplicate(format!("the source table `{}.{}` is declared twice", key.0, key.1), &table.name.span, &earlier);
+            self.duplicate(
+                format!("the source table `{}.{}` is declared twice", key.0, key.1),
+                &table.name.span,
+                &earlier,
+            );
             return;
         }
         // Without a location nothing is read; the table stays known, so that its readers are not blamed.
@@ -242,10 +339,16 @@ impl<'a> Resolver<'a> {
             source: key.0.clone(),
             table: key.1.clone(),
             location,
-            location_span: table.location.as_ref().map_or(span.clone(), |location| location.span.clone()),
+            location_span: table
+                .location
+                .as_ref()
+                .map_or(span.clone(), |location| location.span.clone()),
             format: table.format.as_ref().map(|format| format.value.clone()),
             format_span: table.format.as_ref().map(|format| format.span.clone()),
-            delimiter: table.delimiter.as_ref().and_then(|text| text.chars().next()),
+            delimiter: table
+                .delimiter
+                .as_ref()
+                .and_then(|text| text.chars().next()),
             header: table.header.unwrap_or(true),
             null_values: table.null_values.clone(),
             allow_empty: table.allow_empty,
@@ -266,28 +369,41 @@ impl<'a> Resolver<'a> {
     }
 
     fn check_delimiter(&mut self, table: &crate::project::SourceTableSpec) {
-        let Some(delimiter) = table.delimiter.as_ref().filter(|text| text.len() != 1) else { return };
+        let Some(delimiter) = table.delimiter.as_ref().filter(|text| text.len() != 1) else {
+            return;
+        };
         self.diagnostics.push(
-            Diagnostic::error(Code::E0106, format!("`{}` is not a delimiter", delimiter.value))
-                .at(delimiter.span.clone())
-                .hint("use one character, such as `;` or `\"\\t\"`"),
+            Diagnostic::error(
+                Code::E0106,
+                format!("`{}` is not a delimiter", delimiter.value),
+            )
+            .at(delimiter.span.clone())
+            .hint("use one character, such as `;` or `\"\\t\"`"),
         );
     }
 
     fn location(&mut self, table: &crate::project::SourceTableSpec) -> Option<String> {
         let Some(location) = &table.location else {
             self.diagnostics.push(
-                Diagnostic::error(Code::E0105, format!("the source table `{}` needs `location`", table.name.value))
-                    .at(table.name.span.clone())
-                    .hint("add `location: path/to/files/*.csv`, relative to the project folder"),
+                Diagnostic::error(
+                    Code::E0105,
+                    format!("the source table `{}` needs `location`", table.name.value),
+                )
+                .at(table.name.span.clone())
+                .hint("add `location: path/to/files/*.csv`, relative to the project folder"),
             );
             return None;
         };
-        let scope = Arc::new(Scope::new(self.surroundings.clone(), Arc::new(Discovery::new(Arc::default())), ""));
+        let scope = Arc::new(Scope::new(
+            self.surroundings.clone(),
+            Arc::new(Discovery::new(Arc::default())),
+            "",
+        ));
         match self.templates.render_text(&location.value, &scope) {
             Ok(text) => Some(text),
             Err(message) => {
-                self.diagnostics.push(Diagnostic::error(Code::E0402, message).at(location.span.clone()));
+                self.diagnostics
+                    .push(Diagnostic::error(Code::E0402, message).at(location.span.clone()));
                 None
             }
         }
@@ -298,9 +414,12 @@ impl<'a> Resolver<'a> {
         for (name, (resource, found)) in &self.described {
             if !found {
                 self.diagnostics.push(
-                    Diagnostic::error(Code::E0202, format!("YAML describes `{name}`, but there is no such model or seed"))
-                        .at(resource.name.span.clone())
-                        .hint(did_you_mean(name, known.iter().copied())),
+                    Diagnostic::error(
+                        Code::E0202,
+                        format!("YAML describes `{name}`, but there is no such model or seed"),
+                    )
+                    .at(resource.name.span.clone())
+                    .hint(did_you_mean(name, known.iter().copied())),
                 );
             }
         }
@@ -308,9 +427,19 @@ impl<'a> Resolver<'a> {
 
     fn names_for_domain(&mut self) {
         let domain = &self.project.domain;
-        let measures = domain.metrics.iter().flat_map(|metric| [&metric.value, &metric.numerator, &metric.denominator]);
-        let mut facts: Vec<String> = measures.flatten().filter_map(|measure| measure.fact.as_ref()).map(|fact| fact.value.clone()).collect();
-        let assignments = domain.experiments.iter().filter_map(|experiment| experiment.assignments.as_ref()?.model.as_ref());
+        let measures = domain
+            .metrics
+            .iter()
+            .flat_map(|metric| [&metric.value, &metric.numerator, &metric.denominator]);
+        let mut facts: Vec<String> = measures
+            .flatten()
+            .filter_map(|measure| measure.fact.as_ref())
+            .map(|fact| fact.value.clone())
+            .collect();
+        let assignments = domain
+            .experiments
+            .iter()
+            .filter_map(|experiment| experiment.assignments.as_ref()?.model.as_ref());
         let mut models: Vec<String> = assignments.map(|model| model.value.clone()).collect();
         for names in [&mut facts, &mut models] {
             names.sort();
@@ -323,11 +452,18 @@ impl<'a> Resolver<'a> {
     /// Renders each model once to see what it uses and which settings it gives.
     fn discover_models(&mut self, names: &Arc<Names>) {
         for at in 0..self.nodes.len() {
-            let NodeKind::Model(file) = self.nodes[at].kind.clone() else { continue };
+            let NodeKind::Model(file) = self.nodes[at].kind.clone() else {
+                continue;
+            };
             let discovery = Arc::new(Discovery::new(names.clone()));
-            let mut scope = Scope::new(self.surroundings.clone(), discovery.clone(), self.nodes[at].relation());
+            let mut scope = Scope::new(
+                self.surroundings.clone(),
+                discovery.clone(),
+                self.nodes[at].relation(),
+            );
             scope.config = self.nodes[at].settings.raw.clone();
-            scope.model = serde_json::json!({"name": self.nodes[at].name, "path": &*self.nodes[at].path});
+            scope.model =
+                serde_json::json!({"name": self.nodes[at].name, "path": &*self.nodes[at].path});
             let scope = Arc::new(scope);
             let rendered = self.templates.render(&file, &scope);
             if rendered.has_errors() {
@@ -361,7 +497,12 @@ impl<'a> Resolver<'a> {
         let mut add = |id: NodeId, tests: &'a [TestSpec], columns: &'a [ColumnSpec]| {
             found.extend(tests.iter().map(|test| (id, None, test)));
             for column in columns {
-                found.extend(column.tests.iter().map(|test| (id, Some(column.name.value.clone()), test)));
+                found.extend(
+                    column
+                        .tests
+                        .iter()
+                        .map(|test| (id, Some(column.name.value.clone()), test)),
+                );
             }
         };
         for properties in &self.project.properties {
@@ -372,7 +513,10 @@ impl<'a> Resolver<'a> {
             }
             for source in &properties.sources {
                 for table in &source.tables {
-                    if let Some(id) = names.sources.get(&(source.name.value.clone(), table.name.value.clone())) {
+                    if let Some(id) = names
+                        .sources
+                        .get(&(source.name.value.clone(), table.name.value.clone()))
+                    {
                         add(*id, &table.tests, &table.columns);
                     }
                 }

@@ -31,17 +31,31 @@ fn add_singular(resolver: &mut Resolver<'_>, names: &Arc<Names>, file: &SqlFile)
             Ok(true) => {}
             Ok(false) => {
                 if let Err(diagnostic) = node_settings.set(&key, &value) {
-                    resolver.diagnostics.push(diagnostic.at(super::resolve::find_word(file, &key)));
+                    resolver
+                        .diagnostics
+                        .push(diagnostic.at(super::resolve::find_word(file, &key)));
                 }
             }
-            Err(diagnostic) => resolver.diagnostics.push(diagnostic.at(super::resolve::find_word(file, &key))),
+            Err(diagnostic) => resolver
+                .diagnostics
+                .push(diagnostic.at(super::resolve::find_word(file, &key))),
         }
     }
     if !node_settings.enabled {
         return;
     }
     let span = crate::diagnostics::Span::file(file.path.clone());
-    push(resolver, name, file.clone(), discovered.used, span, None, None, settings, node_settings.tags);
+    push(
+        resolver,
+        name,
+        file.clone(),
+        discovered.used,
+        span,
+        None,
+        None,
+        settings,
+        node_settings.tags,
+    );
 }
 
 fn add_generic(
@@ -53,18 +67,28 @@ fn add_generic(
     taken: &mut BTreeMap<String, usize>,
 ) {
     // `package.test` is a test of a package; the packages' macros share one space of names.
-    let test = spec.name.rsplit('.').next().unwrap_or(&spec.name).to_string();
+    let test = spec
+        .name
+        .rsplit('.')
+        .next()
+        .unwrap_or(&spec.name)
+        .to_string();
     if !resolver.templates.has_macro(&format!("test_{test}")) {
         let macros = resolver.templates.macro_names();
         let known = macros.iter().filter_map(|name| name.strip_prefix("test_"));
         resolver.diagnostics.push(
-            Diagnostic::error(Code::E0205, format!("unknown data test `{}`", spec.name.value))
-                .at(spec.name.span.clone())
-                .hint(did_you_mean(&test, known)),
+            Diagnostic::error(
+                Code::E0205,
+                format!("unknown data test `{}`", spec.name.value),
+            )
+            .at(spec.name.span.clone())
+            .hint(did_you_mean(&test, known)),
         );
         return;
     }
-    let Some((settings, tags)) = test_settings(resolver, spec) else { return };
+    let Some((settings, tags)) = test_settings(resolver, spec) else {
+        return;
+    };
     if !arguments_fit(resolver, &test, column.as_deref(), spec) {
         return;
     }
@@ -74,50 +98,110 @@ fn add_generic(
         _ => format!("ref('{}')", node.name),
     };
     let mut arguments = vec![match &settings.condition {
-        Some(condition) => format!("model=\"(select * from \" ~ {relation} ~ \" where \" ~ {} ~ \") as tested\"", quote(condition)),
+        Some(condition) => format!(
+            "model=\"(select * from \" ~ {relation} ~ \" where \" ~ {} ~ \") as tested\"",
+            quote(condition)
+        ),
         None => format!("model={relation}"),
     }];
-    arguments.extend(column.iter().map(|column| format!("column_name={}", quote(column))));
+    arguments.extend(
+        column
+            .iter()
+            .map(|column| format!("column_name={}", quote(column))),
+    );
     for (key, value) in &spec.arguments {
         arguments.push(format!("{}={}", key.value, expression(value)));
     }
     let text = format!("{{{{ test_{test}({}) }}}}", arguments.join(", "));
     let name = spec.custom_name.as_ref().map_or_else(
-        || default_name(&test, &resolver.nodes[owner.0].name, column.as_deref(), &spec.arguments),
+        || {
+            default_name(
+                &test,
+                &resolver.nodes[owner.0].name,
+                column.as_deref(),
+                &spec.arguments,
+            )
+        },
         |name| name.value.clone(),
     );
     let count = taken.entry(name.clone()).or_default();
     *count += 1;
-    let name = if *count == 1 { name } else { format!("{name}_{count}") };
-    let file = SqlFile { path: spec.name.span.file.clone(), text: text.into() };
+    let name = if *count == 1 {
+        name
+    } else {
+        format!("{name}_{count}")
+    };
+    let file = SqlFile {
+        path: spec.name.span.file.clone(),
+        text: text.into(),
+    };
     let before = resolver.diagnostics.len();
     let discovered = discover(resolver, names, &file, &name);
     for diagnostic in &mut resolver.diagnostics[before..] {
         // The call was written by us; the user wrote the YAML.
-        if diagnostic.span.as_ref().is_none_or(|span| span.file == spec.name.span.file) {
+        if diagnostic
+            .span
+            .as_ref()
+            .is_none_or(|span| span.file == spec.name.span.file)
+        {
             diagnostic.span = Some(spec.name.span.clone());
-            diagnostic.code = if diagnostic.code == Code::E0402 { Code::E0205 } else { diagnostic.code };
+            diagnostic.code = if diagnostic.code == Code::E0402 {
+                Code::E0205
+            } else {
+                diagnostic.code
+            };
         }
     }
-    push(resolver, name, file, discovered.used, spec.name.span.clone(), Some(owner), column, settings, tags);
+    push(
+        resolver,
+        name,
+        file,
+        discovered.used,
+        spec.name.span.clone(),
+        Some(owner),
+        column,
+        settings,
+        tags,
+    );
 }
 
 /// What the YAML gives is what the test takes.
-fn arguments_fit(resolver: &mut Resolver<'_>, test: &str, column: Option<&str>, spec: &TestSpec) -> bool {
-    let parameters = resolver.templates.macro_parameters(&format!("test_{test}")).to_vec();
+fn arguments_fit(
+    resolver: &mut Resolver<'_>,
+    test: &str,
+    column: Option<&str>,
+    spec: &TestSpec,
+) -> bool {
+    let parameters = resolver
+        .templates
+        .macro_parameters(&format!("test_{test}"))
+        .to_vec();
     let takes = |name: &str| parameters.iter().any(|parameter| parameter.name == name);
     let before = resolver.diagnostics.len();
     for (key, _) in spec.arguments.iter().filter(|(key, _)| !takes(key)) {
-        let known = parameters.iter().map(|parameter| parameter.name.as_str()).filter(|name| *name != "model" && *name != "column_name");
+        let known = parameters
+            .iter()
+            .map(|parameter| parameter.name.as_str())
+            .filter(|name| *name != "model" && *name != "column_name");
         let hint = did_you_mean(key, known);
         resolver.diagnostics.push(
-            Diagnostic::error(Code::E0205, format!("the data test `{test}` takes no argument `{}`", key.value)).at(key.span.clone()).hint(hint),
+            Diagnostic::error(
+                Code::E0205,
+                format!("the data test `{test}` takes no argument `{}`", key.value),
+            )
+            .at(key.span.clone())
+            .hint(hint),
         );
     }
     if column.is_some() && !takes("column_name") {
-        let message = format!("the data test `{test}` is about a whole model, but stands at a column");
+        let message =
+            format!("the data test `{test}` is about a whole model, but stands at a column");
         let hint = "move it to the `data_tests` of the model";
-        resolver.diagnostics.push(Diagnostic::error(Code::E0205, message).at(spec.name.span.clone()).hint(hint));
+        resolver.diagnostics.push(
+            Diagnostic::error(Code::E0205, message)
+                .at(spec.name.span.clone())
+                .hint(hint),
+        );
     }
     let is_given = |name: &str| match name {
         "model" => true,
@@ -125,12 +209,24 @@ fn arguments_fit(resolver: &mut Resolver<'_>, test: &str, column: Option<&str>, 
         name => spec.arguments.iter().any(|(key, _)| key.value == name),
     };
     let has_typing_error = resolver.diagnostics.len() > before;
-    for parameter in parameters.iter().filter(|parameter| !parameter.has_default && !is_given(&parameter.name) && !has_typing_error) {
+    for parameter in parameters.iter().filter(|parameter| {
+        !parameter.has_default && !is_given(&parameter.name) && !has_typing_error
+    }) {
         let (message, hint) = match parameter.name.as_str() {
-            "column_name" => (format!("the data test `{test}` is about a column, but stands at a model"), "move it to the `data_tests` of a column".to_string()),
-            name => (format!("the data test `{test}` needs `{name}`"), format!("write `- {test}: {{{name}: ...}}`")),
+            "column_name" => (
+                format!("the data test `{test}` is about a column, but stands at a model"),
+                "move it to the `data_tests` of a column".to_string(),
+            ),
+            name => (
+                format!("the data test `{test}` needs `{name}`"),
+                format!("write `- {test}: {{{name}: ...}}`"),
+            ),
         };
-        resolver.diagnostics.push(Diagnostic::error(Code::E0205, message).at(spec.name.span.clone()).hint(hint));
+        resolver.diagnostics.push(
+            Diagnostic::error(Code::E0205, message)
+                .at(spec.name.span.clone())
+                .hint(hint),
+        );
     }
     resolver.diagnostics.len() == before
 }
@@ -140,16 +236,28 @@ struct Discovered {
     config: serde_json::Map<String, serde_json::Value>,
 }
 
-fn discover(resolver: &mut Resolver<'_>, names: &Arc<Names>, file: &SqlFile, this: &str) -> Discovered {
+fn discover(
+    resolver: &mut Resolver<'_>,
+    names: &Arc<Names>,
+    file: &SqlFile,
+    this: &str,
+) -> Discovered {
     let discovery = Arc::new(Discovery::new(names.clone()));
-    let scope = Arc::new(Scope::new(resolver.surroundings.clone(), discovery.clone(), this));
+    let scope = Arc::new(Scope::new(
+        resolver.surroundings.clone(),
+        discovery.clone(),
+        this,
+    ));
     let rendered = resolver.templates.render(file, &scope);
     if rendered.has_errors() {
         // The test becomes the next node.
         resolver.broken.insert(NodeId(resolver.nodes.len()));
     }
     resolver.diagnostics.extend(rendered.diagnostics);
-    Discovered { used: discovery.used(), config: scope.take_config() }
+    Discovered {
+        used: discovery.used(),
+        config: scope.take_config(),
+    }
 }
 
 #[allow(clippy::too_many_arguments)] // one node's parts, put together in one place
@@ -168,11 +276,19 @@ fn push(
     resolver.nodes.push(Node {
         id,
         path: span.file.clone(),
-        kind: NodeKind::Test { template, attached_to, column, settings },
+        kind: NodeKind::Test {
+            template,
+            attached_to,
+            column,
+            settings,
+        },
         name,
         span,
         description: String::new(),
-        settings: Settings { tags, ..Settings::default() },
+        settings: Settings {
+            tags,
+            ..Settings::default()
+        },
         columns: Vec::new(),
         fact: None,
         depends_on,
@@ -180,12 +296,21 @@ fn push(
 }
 
 /// `None` when the test is disabled.
-fn test_settings(resolver: &mut Resolver<'_>, spec: &TestSpec) -> Option<(TestSettings, Vec<String>)> {
+fn test_settings(
+    resolver: &mut Resolver<'_>,
+    spec: &TestSpec,
+) -> Option<(TestSettings, Vec<String>)> {
     let mut settings = TestSettings::default();
     let mut others = Settings::default();
     for (key, node) in &spec.config {
         let value = node.to_json();
-        let outcome = set(&mut settings, key, &value).and_then(|known| if known { Ok(()) } else { others.set(key, &value) });
+        let outcome = set(&mut settings, key, &value).and_then(|known| {
+            if known {
+                Ok(())
+            } else {
+                others.set(key, &value)
+            }
+        });
         if let Err(diagnostic) = outcome {
             resolver.diagnostics.push(diagnostic.at(node.span.clone()));
         }
@@ -194,22 +319,36 @@ fn test_settings(resolver: &mut Resolver<'_>, spec: &TestSpec) -> Option<(TestSe
 }
 
 /// Takes over a setting that only tests have; false when it is none of those.
-fn set(settings: &mut TestSettings, key: &str, value: &serde_json::Value) -> Result<bool, Diagnostic> {
-    let text = || value.as_str().map_or_else(|| value.to_string(), ToString::to_string);
+fn set(
+    settings: &mut TestSettings,
+    key: &str,
+    value: &serde_json::Value,
+) -> Result<bool, Diagnostic> {
+    let text = || {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), ToString::to_string)
+    };
     match key {
         "severity" => {
             settings.severity = match text().to_lowercase().as_str() {
                 "error" => TestSeverity::Error,
                 "warn" => TestSeverity::Warn,
                 other => {
-                    return Err(Diagnostic::error(Code::E0106, format!("`{other}` is not a severity")).hint("use `error` or `warn`"));
+                    return Err(Diagnostic::error(
+                        Code::E0106,
+                        format!("`{other}` is not a severity"),
+                    )
+                    .hint("use `error` or `warn`"));
                 }
             }
         }
         "where" => settings.condition = Some(text()),
         "limit" => {
             let limit = value.as_i64().filter(|limit| *limit > 0);
-            settings.limit = Some(limit.ok_or_else(|| Diagnostic::error(Code::E0104, "`limit` must be a positive integer"))?);
+            settings.limit = Some(limit.ok_or_else(|| {
+                Diagnostic::error(Code::E0104, "`limit` must be a positive integer")
+            })?);
         }
         "error_if" => settings.error_if = comparison(&text())?,
         "warn_if" => settings.warn_if = comparison(&text())?,
@@ -222,20 +361,39 @@ fn set(settings: &mut TestSettings, key: &str, value: &serde_json::Value) -> Res
 
 /// `> 10`, `!= 0`, `between 1 and 5` and the like.
 fn comparison(text: &str) -> Result<String, Diagnostic> {
-    let pattern = regex::Regex::new(r"(?i)^\s*((=|==|!=|<>|<|<=|>|>=)\s*-?\d+|between\s+-?\d+\s+and\s+-?\d+)\s*$").expect("the pattern is constant");
+    let pattern = regex::Regex::new(
+        r"(?i)^\s*((=|==|!=|<>|<|<=|>|>=)\s*-?\d+|between\s+-?\d+\s+and\s+-?\d+)\s*$",
+    )
+    .expect("the pattern is constant");
     if pattern.is_match(text) {
         return Ok(text.trim().replace("==", "="));
     }
-    Err(Diagnostic::error(Code::E0106, format!("`{text}` is not a comparison with a number")).hint("write it like `> 10` or `!= 0`"))
+    Err(Diagnostic::error(
+        Code::E0106,
+        format!("`{text}` is not a comparison with a number"),
+    )
+    .hint("write it like `> 10` or `!= 0`"))
 }
 
-fn default_name(test: &str, owner: &str, column: Option<&str>, arguments: &[(crate::project::yaml::Spot<String>, Yaml)]) -> String {
+fn default_name(
+    test: &str,
+    owner: &str,
+    column: Option<&str>,
+    arguments: &[(crate::project::yaml::Spot<String>, Yaml)],
+) -> String {
     let mut parts = vec![test.to_string(), owner.replace('.', "_")];
     parts.extend(column.map(ToString::to_string));
     for (key, value) in arguments {
-        if matches!(key.as_str(), "field" | "to" | "columns" | "combination_of_columns") {
+        if matches!(
+            key.as_str(),
+            "field" | "to" | "columns" | "combination_of_columns"
+        ) {
             let text = value.to_json().to_string();
-            parts.push(text.chars().filter(|character| character.is_ascii_alphanumeric() || *character == '_').collect());
+            parts.push(
+                text.chars()
+                    .filter(|character| character.is_ascii_alphanumeric() || *character == '_')
+                    .collect(),
+            );
         }
     }
     parts.join("_")
@@ -249,15 +407,23 @@ fn quote(text: &str) -> String {
 fn expression(value: &Yaml) -> String {
     match &value.value {
         Value::String(text) => {
-            let code = text.trim().strip_prefix("{{").and_then(|text| text.strip_suffix("}}")).map(str::trim);
-            let call = regex::Regex::new(r"^\s*(ref|source|var|env_var)\s*\(.*\)\s*$").expect("the pattern is constant");
+            let code = text
+                .trim()
+                .strip_prefix("{{")
+                .and_then(|text| text.strip_suffix("}}"))
+                .map(str::trim);
+            let call = regex::Regex::new(r"^\s*(ref|source|var|env_var)\s*\(.*\)\s*$")
+                .expect("the pattern is constant");
             match code {
                 Some(code) => format!("({code})"),
                 None if call.is_match(text) => text.clone(),
                 None => quote(text),
             }
         }
-        Value::Sequence(items) => format!("[{}]", items.iter().map(expression).collect::<Vec<_>>().join(", ")),
+        Value::Sequence(items) => format!(
+            "[{}]",
+            items.iter().map(expression).collect::<Vec<_>>().join(", ")
+        ),
         Value::Null => "none".to_string(),
         _ => value.to_json().to_string(),
     }

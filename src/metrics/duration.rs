@@ -10,7 +10,11 @@ impl Duration {
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let at = text.find(|character: char| character.is_ascii_alphabetic())?;
-        let number: i64 = text[..at].trim().parse().ok().filter(|number| *number >= 0)?;
+        let number: i64 = text[..at]
+            .trim()
+            .parse()
+            .ok()
+            .filter(|number| *number >= 0)?;
         let unit = match &text[at..] {
             "w" => 7 * 86_400,
             "d" => 86_400,
@@ -19,7 +23,9 @@ impl Duration {
             "s" => 1,
             _ => return None,
         };
-        Some(Self { seconds: number.checked_mul(unit)? })
+        Some(Self {
+            seconds: number.checked_mul(unit)?,
+        })
     }
 
     /// `interval '14 days'`, in the largest unit that is exact.

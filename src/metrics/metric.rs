@@ -47,7 +47,10 @@ pub enum Kind {
     /// Share of units with at least one matching event.
     Proportion(Measure),
     /// Total of the numerator over total of the denominator, by the delta method.
-    Ratio { numerator: Measure, denominator: Measure },
+    Ratio {
+        numerator: Measure,
+        denominator: Measure,
+    },
 }
 
 impl Kind {
@@ -63,7 +66,10 @@ impl Kind {
     pub fn measures(&self) -> Vec<&Measure> {
         match self {
             Kind::Mean(measure) | Kind::Proportion(measure) => vec![measure],
-            Kind::Ratio { numerator, denominator } => vec![numerator, denominator],
+            Kind::Ratio {
+                numerator,
+                denominator,
+            } => vec![numerator, denominator],
         }
     }
 }

@@ -53,14 +53,29 @@ pub struct ConfigTree {
     pub folders: BTreeMap<String, ConfigTree>,
 }
 
-const SETTINGS: &[&str] =
-    &["materialized", "enabled", "tags", "meta", "schema", "column_types", "delimiter", "severity", "docs", "quote_columns", "alias"];
+const SETTINGS: &[&str] = &[
+    "materialized",
+    "enabled",
+    "tags",
+    "meta",
+    "schema",
+    "column_types",
+    "delimiter",
+    "severity",
+    "docs",
+    "quote_columns",
+    "alias",
+];
 
 impl ProjectSpec {
     pub fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Self {
-        let Some(mut fields) = Fields::of(node, "the project file", diagnostics) else { return Self::default() };
+        let Some(mut fields) = Fields::of(node, "the project file", diagnostics) else {
+            return Self::default();
+        };
         let paths = |fields: &mut Fields<'_>, key, fallback: &str| -> Vec<String> {
-            fields.optional(key).unwrap_or_else(|| vec![fallback.to_string()])
+            fields
+                .optional(key)
+                .unwrap_or_else(|| vec![fallback.to_string()])
         };
         let name = fields.required::<Spot<String>>("name");
         let spec = Self {
@@ -81,40 +96,84 @@ impl ProjectSpec {
             name: String::new(),
         };
         // dbt's keys that change nothing here; they are read so that its projects need no edit.
-        for key in ["version", "config-version", "profile", "clean-targets", "require-dbt-version", "analysis-paths", "snapshot-paths",
-            "docs-paths", "asset-paths", "target-path", "log-path", "packages-install-path", "flags", "tests", "quoting", "dispatch",
-            "snapshots", "query-comment", "on-run-start", "on-run-end"] {
+        for key in [
+            "version",
+            "config-version",
+            "profile",
+            "clean-targets",
+            "require-dbt-version",
+            "analysis-paths",
+            "snapshot-paths",
+            "docs-paths",
+            "asset-paths",
+            "target-path",
+            "log-path",
+            "packages-install-path",
+            "flags",
+            "tests",
+            "quoting",
+            "dispatch",
+            "snapshots",
+            "query-comment",
+            "on-run-start",
+            "on-run-end",
+        ] {
             fields.node(key);
         }
         fields.finish();
         if let Some(name) = &name {
             check_name(name, "project", diagnostics);
         }
-        Self { name: name.map(|name| name.value).unwrap_or_default(), ..spec }
+        Self {
+            name: name.map(|name| name.value).unwrap_or_default(),
+            ..spec
+        }
     }
 }
 
 /// Names become SQL identifiers and folder names, so they are kept plain.
 pub fn check_name(name: &Spot<String>, what: &str, diagnostics: &mut Vec<Diagnostic>) -> bool {
-    let plain = name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_');
-    let good = plain && name.chars().next().is_some_and(|first| !first.is_ascii_digit());
+    let plain = name
+        .chars()
+        .all(|character| character.is_ascii_alphanumeric() || character == '_');
+    let good = plain
+        && name
+            .chars()
+            .next()
+            .is_some_and(|first| !first.is_ascii_digit());
     if !good {
         diagnostics.push(
-            Diagnostic::error(Code::E0109, format!("`{}` cannot be the name of {} {what}", name.value, if what.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" }))
-                .at(name.span.clone())
-                .hint("use letters, digits and underscores, and do not start with a digit"),
+            Diagnostic::error(
+                Code::E0109,
+                format!(
+                    "`{}` cannot be the name of {} {what}",
+                    name.value,
+                    if what.starts_with(['a', 'e', 'i', 'o']) {
+                        "an"
+                    } else {
+                        "a"
+                    }
+                ),
+            )
+            .at(name.span.clone())
+            .hint("use letters, digits and underscores, and do not start with a digit"),
         );
     }
     good
 }
 
-fn object(fields: &mut Fields<'_>, key: &'static str) -> serde_json::Map<String, serde_json::Value> {
+fn object(
+    fields: &mut Fields<'_>,
+    key: &'static str,
+) -> serde_json::Map<String, serde_json::Value> {
     match fields.optional::<Node>(key) {
         None => serde_json::Map::new(),
         Some(node) => match node.to_json() {
             serde_json::Value::Object(map) => map,
             _ => {
-                fields.diagnostics().push(wrong_type(&node, "a mapping of names to values"));
+                fields
+                    .diagnostics()
+                    .push(wrong_type(&node, "a mapping of names to values"));
                 serde_json::Map::new()
             }
         },
@@ -122,13 +181,21 @@ fn object(fields: &mut Fields<'_>, key: &'static str) -> serde_json::Map<String,
 }
 
 fn targets(fields: &mut Fields<'_>) -> BTreeMap<String, TargetSpec> {
-    let Some(node) = fields.optional::<Node>("targets") else { return BTreeMap::new() };
+    let Some(node) = fields.optional::<Node>("targets") else {
+        return BTreeMap::new();
+    };
     let Value::Mapping(entries) = &node.value else {
-        fields.diagnostics().push(wrong_type(&node, "a mapping of targets, such as `{dev: {}, prod: {threads: 8}}`"));
+        fields.diagnostics().push(wrong_type(
+            &node,
+            "a mapping of targets, such as `{dev: {}, prod: {threads: 8}}`",
+        ));
         return BTreeMap::new();
     };
     let diagnostics = fields.diagnostics();
-    entries.iter().filter_map(|(name, node)| Some((name.value.clone(), target(node, diagnostics)?))).collect()
+    entries
+        .iter()
+        .filter_map(|(name, node)| Some((name.value.clone(), target(node, diagnostics)?)))
+        .collect()
 }
 
 fn target(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<TargetSpec> {
@@ -145,7 +212,9 @@ fn target(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<TargetSpec> 
 }
 
 fn tree(fields: &mut Fields<'_>, key: &'static str) -> ConfigTree {
-    let Some(node) = fields.optional::<Node>(key) else { return ConfigTree::default() };
+    let Some(node) = fields.optional::<Node>(key) else {
+        return ConfigTree::default();
+    };
     ConfigTree::read(&node, fields.diagnostics())
 }
 
@@ -162,18 +231,27 @@ impl ConfigTree {
             match key.strip_prefix('+') {
                 Some(setting) => tree.add(setting, key, value, diagnostics),
                 // dbt allows settings without the plus sign where the value is no folder.
-                None if SETTINGS.contains(&key.as_str()) && !matches!(value.value, Value::Mapping(_)) => {
+                None if SETTINGS.contains(&key.as_str())
+                    && !matches!(value.value, Value::Mapping(_)) =>
+                {
                     tree.add(key, key, value, diagnostics);
                 }
                 None => {
-                    tree.folders.insert(key.value.clone(), Self::read(value, diagnostics));
+                    tree.folders
+                        .insert(key.value.clone(), Self::read(value, diagnostics));
                 }
             }
         }
         tree
     }
 
-    fn add(&mut self, setting: &str, key: &Spot<String>, value: &Node, diagnostics: &mut Vec<Diagnostic>) {
+    fn add(
+        &mut self,
+        setting: &str,
+        key: &Spot<String>,
+        value: &Node,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
         if !SETTINGS.contains(&setting) {
             diagnostics.push(
                 Diagnostic::error(Code::E0103, format!("unknown setting `{setting}`"))
@@ -182,12 +260,22 @@ impl ConfigTree {
             );
             return;
         }
-        self.settings.push((Spot { value: setting.to_string(), span: key.span.clone() }, value.clone()));
+        self.settings.push((
+            Spot {
+                value: setting.to_string(),
+                span: key.span.clone(),
+            },
+            value.clone(),
+        ));
     }
 
     /// The settings that apply to a file, from the general to the special: `[project, folder, ..., file stem]`.
     pub fn settings_for(&self, path: &[&str]) -> Vec<(&str, &Node)> {
-        let mut found: Vec<(&str, &Node)> = self.settings.iter().map(|(key, node)| (key.value.as_str(), node)).collect();
+        let mut found: Vec<(&str, &Node)> = self
+            .settings
+            .iter()
+            .map(|(key, node)| (key.value.as_str(), node))
+            .collect();
         if let Some((first, rest)) = path.split_first() {
             if let Some(tree) = self.folders.get(*first) {
                 found.extend(tree.settings_for(rest));
@@ -201,7 +289,9 @@ impl FromNode for PolicySpec {
     const EXPECTED: &'static str = "policies";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "the policies", diagnostics)?;
-        let policies = PolicySpec { require_description: fields.or_default("require_description") };
+        let policies = PolicySpec {
+            require_description: fields.or_default("require_description"),
+        };
         fields.finish();
         Some(policies)
     }

@@ -115,9 +115,14 @@ pub(super) const FLAG_SECTIONS: &[&str] = &["contexts", "holdouts", "layers", "f
 
 impl DomainSpecs {
     pub fn read(&mut self, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
-        let Some(mut fields) = Fields::of(node, "a file of metrics or experiments", diagnostics) else { return };
-        self.metrics.extend(fields.or_default::<Vec<MetricSpec>>("metrics"));
-        self.experiments.extend(fields.or_default::<Vec<ExperimentSpec>>("experiments"));
+        let Some(mut fields) = Fields::of(node, "a file of metrics or experiments", diagnostics)
+        else {
+            return;
+        };
+        self.metrics
+            .extend(fields.or_default::<Vec<MetricSpec>>("metrics"));
+        self.experiments
+            .extend(fields.or_default::<Vec<ExperimentSpec>>("experiments"));
         fields.node("version");
         for section in FLAG_SECTIONS {
             fields.node(section);
@@ -151,7 +156,10 @@ impl FromNode for MetricSpec {
             cap: fields.optional("cap"),
             covariate: fields.optional("covariate"),
             unit_of_measure: fields.optional("unit_of_measure"),
-            name: name.clone().unwrap_or(Spot { value: String::new(), span: node.span.clone() }),
+            name: name.clone().unwrap_or(Spot {
+                value: String::new(),
+                span: node.span.clone(),
+            }),
         };
         fields.finish();
         name.map(|_| spec)
@@ -165,10 +173,25 @@ impl MeasureSpec {
             let found: Option<Spot<String>> = fields.optional(short);
             found.or(fields.optional(long))
         };
-        let (aggregation, expression) = (either("agg", "aggregation"), either("expr", "expression"));
-        let (fact, event, filter) = (fields.optional("fact"), fields.optional("event"), fields.optional("filter"));
-        let any: &Spot<String> = [&fact, &aggregation, &expression, &event, &filter].into_iter().flatten().next()?;
-        Some(Self { span: any.span.clone(), fact, event, aggregation, expression, filter })
+        let (aggregation, expression) =
+            (either("agg", "aggregation"), either("expr", "expression"));
+        let (fact, event, filter) = (
+            fields.optional("fact"),
+            fields.optional("event"),
+            fields.optional("filter"),
+        );
+        let any: &Spot<String> = [&fact, &aggregation, &expression, &event, &filter]
+            .into_iter()
+            .flatten()
+            .next()?;
+        Some(Self {
+            span: any.span.clone(),
+            fact,
+            event,
+            aggregation,
+            expression,
+            filter,
+        })
     }
 }
 
@@ -178,8 +201,18 @@ impl FromNode for MeasureSpec {
         let mut fields = Fields::of(node, "a measure", diagnostics)?;
         let measure = Self::from_fields(&mut fields);
         fields.finish();
-        let empty = Self { fact: None, event: None, aggregation: None, expression: None, filter: None, span: node.span.clone() };
-        Some(Self { span: node.span.clone(), ..measure.unwrap_or(empty) })
+        let empty = Self {
+            fact: None,
+            event: None,
+            aggregation: None,
+            expression: None,
+            filter: None,
+            span: node.span.clone(),
+        };
+        Some(Self {
+            span: node.span.clone(),
+            ..measure.unwrap_or(empty)
+        })
     }
 }
 
@@ -187,7 +220,11 @@ impl FromNode for WindowSpec {
     const EXPECTED: &'static str = "a window: `{start: 0d, length: 14d}`";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "a window", diagnostics)?;
-        let spec = Self { start: fields.optional("start"), length: fields.optional("length"), span: node.span.clone() };
+        let spec = Self {
+            start: fields.optional("start"),
+            length: fields.optional("length"),
+            span: node.span.clone(),
+        };
         fields.finish();
         Some(spec)
     }
@@ -197,7 +234,10 @@ impl FromNode for CovariateSpec {
     const EXPECTED: &'static str = "a mapping: `{lookback: 14d}`";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "a covariate", diagnostics)?;
-        let spec = Self { lookback: fields.required("lookback"), before: fields.optional("before") };
+        let spec = Self {
+            lookback: fields.required("lookback"),
+            before: fields.optional("before"),
+        };
         fields.finish();
         Some(spec)
     }
@@ -228,10 +268,20 @@ impl FromNode for ExperimentSpec {
             guardrails: metrics.guardrails,
             alpha: fields.optional("alpha"),
             segments: fields.or_default("segments"),
-            key: key.clone().unwrap_or(Spot { value: String::new(), span: node.span.clone() }),
+            key: key.clone().unwrap_or(Spot {
+                value: String::new(),
+                span: node.span.clone(),
+            }),
         };
         // Delivery is read by the flags room from the same file.
-        for name in ["layer", "holdout", "sticky", "allocations", "description", "tags"] {
+        for name in [
+            "layer",
+            "holdout",
+            "sticky",
+            "allocations",
+            "description",
+            "tags",
+        ] {
             fields.node(name);
         }
         fields.finish();
@@ -240,14 +290,25 @@ impl FromNode for ExperimentSpec {
 }
 
 fn variants(fields: &mut Fields<'_>) -> (Vec<(Spot<String>, Spot<f64>)>, Span) {
-    let Some(node) = fields.required::<VariantsNode>("variants").map(|node| node.0) else { return (Vec::new(), fields.span().clone()) };
+    let Some(node) = fields
+        .required::<VariantsNode>("variants")
+        .map(|node| node.0)
+    else {
+        return (Vec::new(), fields.span().clone());
+    };
     let span = node.span.clone();
     let Value::Mapping(entries) = &node.value else {
-        fields.diagnostics().push(wrong_type(&node, "a mapping of variants to their shares, such as `{control: 0.5, test: 0.5}`"));
+        fields.diagnostics().push(wrong_type(
+            &node,
+            "a mapping of variants to their shares, such as `{control: 0.5, test: 0.5}`",
+        ));
         return (Vec::new(), span);
     };
     let diagnostics = fields.diagnostics();
-    let variants = entries.iter().filter_map(|(name, share)| Some((name.clone(), Spot::from_node(share, diagnostics)?))).collect();
+    let variants = entries
+        .iter()
+        .filter_map(|(name, share)| Some((name.clone(), Spot::from_node(share, diagnostics)?)))
+        .collect();
     (variants, span)
 }
 
@@ -263,7 +324,8 @@ impl FromNode for VariantsNode {
 }
 
 impl FromNode for RolesNode {
-    const EXPECTED: &'static str = "the metrics and their roles: `{primary: ..., guardrails: [...]}`";
+    const EXPECTED: &'static str =
+        "the metrics and their roles: `{primary: ..., guardrails: [...]}`";
     fn from_node(node: &Node, _: &mut Vec<Diagnostic>) -> Option<Self> {
         Some(Self(node.clone()))
     }
@@ -277,9 +339,18 @@ struct Roles {
 }
 
 fn metrics(fields: &mut Fields<'_>) -> Roles {
-    let Some(node) = fields.required::<RolesNode>("metrics").map(|node| node.0) else { return Roles::default() };
-    let Some(mut fields) = Fields::of(&node, "the metrics of an experiment", fields.diagnostics()) else { return Roles::default() };
-    let roles = Roles { primary: fields.required("primary"), secondary: fields.or_default("secondary"), guardrails: fields.or_default("guardrails") };
+    let Some(node) = fields.required::<RolesNode>("metrics").map(|node| node.0) else {
+        return Roles::default();
+    };
+    let Some(mut fields) = Fields::of(&node, "the metrics of an experiment", fields.diagnostics())
+    else {
+        return Roles::default();
+    };
+    let roles = Roles {
+        primary: fields.required("primary"),
+        secondary: fields.or_default("secondary"),
+        guardrails: fields.or_default("guardrails"),
+    };
     fields.finish();
     roles
 }
@@ -288,14 +359,20 @@ impl FromNode for PeriodSpec {
     const EXPECTED: &'static str = "a period: `{from: 2026-01-05, to: 2026-02-01}`";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "a period", diagnostics)?;
-        let spec = Self { from: fields.required("from"), to: fields.optional("to"), grace: fields.optional("grace"), span: node.span.clone() };
+        let spec = Self {
+            from: fields.required("from"),
+            to: fields.optional("to"),
+            grace: fields.optional("grace"),
+            span: node.span.clone(),
+        };
         fields.finish();
         Some(spec)
     }
 }
 
 impl FromNode for AssignmentsSpec {
-    const EXPECTED: &'static str = "a mapping: `{model: stg_assignments, keep: first, exclude: [crossed_over]}`";
+    const EXPECTED: &'static str =
+        "a mapping: `{model: stg_assignments, keep: first, exclude: [crossed_over]}`";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "assignments", diagnostics)?;
         let spec = Self {
@@ -314,23 +391,40 @@ impl FromNode for ExperimentMetricSpec {
     const EXPECTED: &'static str = "the name of a metric, or `{metric: ..., margin: ...}`";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         if !matches!(node.value, Value::Mapping(_)) {
-            return Some(Self { metric: Spot::from_node(node, diagnostics)?, margin: None });
+            return Some(Self {
+                metric: Spot::from_node(node, diagnostics)?,
+                margin: None,
+            });
         }
         let mut fields = Fields::of(node, "a guardrail", diagnostics)?;
         let (metric, margin) = (fields.required("metric"), fields.optional("margin"));
         fields.finish();
-        Some(Self { metric: metric?, margin })
+        Some(Self {
+            metric: metric?,
+            margin,
+        })
     }
 }
 
 /// Reads one of a closed list of words.
-pub fn choice<T: Copy>(spot: &Spot<String>, what: &str, choices: &[(&'static str, T)], diagnostics: &mut Vec<Diagnostic>) -> Option<T> {
-    let found = choices.iter().find(|(word, _)| *word == spot.value).map(|(_, value)| *value);
+pub fn choice<T: Copy>(
+    spot: &Spot<String>,
+    what: &str,
+    choices: &[(&'static str, T)],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<T> {
+    let found = choices
+        .iter()
+        .find(|(word, _)| *word == spot.value)
+        .map(|(_, value)| *value);
     if found.is_none() {
         diagnostics.push(
             Diagnostic::error(Code::E0106, format!("`{}` is not a {what}", spot.value))
                 .at(spot.span.clone())
-                .hint(did_you_mean(&spot.value, choices.iter().map(|(word, _)| *word))),
+                .hint(did_you_mean(
+                    &spot.value,
+                    choices.iter().map(|(word, _)| *word),
+                )),
         );
     }
     found

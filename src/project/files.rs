@@ -34,12 +34,22 @@ impl Files for Folder {
         if !start.is_dir() {
             return Ok(Vec::new());
         }
-        let hidden = |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.');
+        let hidden = |entry: &walkdir::DirEntry| {
+            entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.')
+        };
         let mut paths = Vec::new();
-        for entry in WalkDir::new(&start).follow_links(true).sort_by_file_name().into_iter().filter_entry(|entry| !hidden(entry)) {
+        for entry in WalkDir::new(&start)
+            .follow_links(true)
+            .sort_by_file_name()
+            .into_iter()
+            .filter_entry(|entry| !hidden(entry))
+        {
             let entry = entry?;
             if entry.file_type().is_file() {
-                let relative = entry.path().strip_prefix(&self.root).expect("walked from the root");
+                let relative = entry
+                    .path()
+                    .strip_prefix(&self.root)
+                    .expect("walked from the root");
                 paths.push(relative.to_string_lossy().replace('\\', "/"));
             }
         }
@@ -69,11 +79,19 @@ pub struct MemoryFiles {
 impl Files for MemoryFiles {
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         let prefix = format!("{}/", folder.trim_end_matches('/'));
-        Ok(self.texts.keys().filter(|path| path.starts_with(&prefix)).cloned().collect())
+        Ok(self
+            .texts
+            .keys()
+            .filter(|path| path.starts_with(&prefix))
+            .cloned()
+            .collect())
     }
 
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
-        let text = self.texts.get(path).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, path.to_string()))?;
+        let text = self
+            .texts
+            .get(path)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, path.to_string()))?;
         Ok(text.clone().into_bytes())
     }
 

@@ -63,7 +63,11 @@ pub const PROJECT_FILES: [&str; 3] = ["project.yml", "project.yaml", "dbt_projec
 
 /// Reads all of a project; a file that cannot be read is a diagnostic and hides no other.
 pub fn load(files: &dyn Files, options: &Options) -> Checked<Project> {
-    let mut loader = Loader { files, project: Project::default(), diagnostics: Vec::new() };
+    let mut loader = Loader {
+        files,
+        project: Project::default(),
+        diagnostics: Vec::new(),
+    };
     let Some(file) = PROJECT_FILES.iter().find(|file| files.exists(file)) else {
         let diagnostic = Diagnostic::error(Code::E0101, format!("there is no project file in `{}`", files.root().display()))
             .hint("go to a folder with `project.yml`, name one with `--project-dir`, or make one with `equipoise init`");
@@ -87,17 +91,34 @@ impl Loader<'_> {
     fn choose_target(&mut self, options: &Options) {
         let spec = &self.project.spec;
         let first = spec.targets.keys().next().cloned();
-        let name = options.target.clone().or(spec.default_target.clone()).or(first).unwrap_or_else(|| "dev".to_string());
+        let name = options
+            .target
+            .clone()
+            .or(spec.default_target.clone())
+            .or(first)
+            .unwrap_or_else(|| "dev".to_string());
         if !spec.targets.is_empty() && !spec.targets.contains_key(&name) {
             let known = spec.targets.keys().map(String::as_str);
             self.diagnostics.push(
                 Diagnostic::error(Code::E0108, format!("there is no target `{name}`"))
-                    .at(place_of(&self.project, if self.project.spec.default_target.as_deref() == Some(&*name) { &name } else { "targets" }))
+                    .at(place_of(
+                        &self.project,
+                        if self.project.spec.default_target.as_deref() == Some(&*name) {
+                            &name
+                        } else {
+                            "targets"
+                        },
+                    ))
                     .hint(crate::diagnostics::did_you_mean(&name, known)),
             );
         }
         let mut vars = spec.vars.clone();
-        vars.extend(spec.targets.get(&name).map(|target| target.vars.clone()).unwrap_or_default());
+        vars.extend(
+            spec.targets
+                .get(&name)
+                .map(|target| target.vars.clone())
+                .unwrap_or_default(),
+        );
         vars.extend(options.vars.clone());
         self.project.target = name;
         self.project.vars = vars;
@@ -136,23 +157,42 @@ impl Loader<'_> {
         let paths = self.list(&spec.test_paths);
         let inner: Vec<String> = paths
             .iter()
-            .filter_map(|path| path.rsplit_once('/').filter(|(_, file)| PROJECT_FILES.contains(file)))
+            .filter_map(|path| {
+                path.rsplit_once('/')
+                    .filter(|(_, file)| PROJECT_FILES.contains(file))
+            })
             .map(|(folder, _)| format!("{folder}/"))
             .collect();
-        for path in paths.iter().filter(|path| ending(path) == "sql" && !inner.iter().any(|folder| path.starts_with(folder))) {
+        for path in paths.iter().filter(|path| {
+            ending(path) == "sql" && !inner.iter().any(|folder| path.starts_with(folder))
+        }) {
             let is_generic = path.split('/').any(|folder| folder == "generic");
             let file = self.sql(path);
-            push(file, if is_generic { &mut self.project.macros } else { &mut self.project.tests });
+            push(
+                file,
+                if is_generic {
+                    &mut self.project.macros
+                } else {
+                    &mut self.project.tests
+                },
+            );
         }
     }
 
     fn read_domain(&mut self, spec: &ProjectSpec) {
-        let folders: Vec<String> = spec.metric_paths.iter().chain(&spec.experiment_paths).cloned().collect();
+        let folders: Vec<String> = spec
+            .metric_paths
+            .iter()
+            .chain(&spec.experiment_paths)
+            .cloned()
+            .collect();
         for path in self.list(&folders) {
             if !matches!(ending(&path), "yml" | "yaml") {
                 continue;
             }
-            let Some(node) = self.yaml(&path) else { continue };
+            let Some(node) = self.yaml(&path) else {
+                continue;
+            };
             self.project.domain.read(&node, &mut self.diagnostics);
         }
         for path in self.list(&spec.flag_paths) {
@@ -167,7 +207,10 @@ impl Loader<'_> {
         for folder in folders {
             match self.files.list(folder) {
                 Ok(found) => paths.extend(found),
-                Err(error) => self.diagnostics.push(Diagnostic::error(Code::E0101, format!("cannot list `{folder}`: {error}"))),
+                Err(error) => self.diagnostics.push(Diagnostic::error(
+                    Code::E0101,
+                    format!("cannot list `{folder}`: {error}"),
+                )),
             }
         }
         paths.sort();
@@ -195,7 +238,10 @@ impl Loader<'_> {
         let bytes = match self.files.read(&path) {
             Ok(bytes) => bytes,
             Err(error) => {
-                self.diagnostics.push(Diagnostic::error(Code::E0101, format!("cannot read `{path}`: {error}")).at(Span::file(path)));
+                self.diagnostics.push(
+                    Diagnostic::error(Code::E0101, format!("cannot read `{path}`: {error}"))
+                        .at(Span::file(path)),
+                );
                 return None;
             }
         };
@@ -206,14 +252,21 @@ impl Loader<'_> {
                 let good = String::from_utf8_lossy(&error.as_bytes()[..at]).into_owned();
                 let span = Span::of_bytes(path.clone(), &good, good.len(), good.len());
                 self.diagnostics.push(
-                    Diagnostic::error(Code::E0107, format!("`{path}` is not valid UTF-8 from byte {at} on"))
-                        .at(span)
-                        .hint("save the file as UTF-8"),
+                    Diagnostic::error(
+                        Code::E0107,
+                        format!("`{path}` is not valid UTF-8 from byte {at} on"),
+                    )
+                    .at(span)
+                    .hint("save the file as UTF-8"),
                 );
                 return None;
             }
         };
-        let text: Arc<str> = text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n").into();
+        let text: Arc<str> = text
+            .strip_prefix('\u{feff}')
+            .unwrap_or(&text)
+            .replace("\r\n", "\n")
+            .into();
         self.project.texts.insert(path.clone(), text.clone());
         Some(SqlFile { path, text })
     }
@@ -221,9 +274,16 @@ impl Loader<'_> {
 
 /// Where a word stands in the project file, for settings that are checked after it was read.
 pub fn place_of(project: &Project, word: &str) -> Option<Span> {
-    let (file, text) = PROJECT_FILES.iter().find_map(|file| project.texts.get_key_value(*file))?;
+    let (file, text) = PROJECT_FILES
+        .iter()
+        .find_map(|file| project.texts.get_key_value(*file))?;
     let start = text.find(word)?;
-    Some(Span::of_bytes(file.clone(), text, start, start + word.len()))
+    Some(Span::of_bytes(
+        file.clone(),
+        text,
+        start,
+        start + word.len(),
+    ))
 }
 
 fn ending(path: &str) -> &str {

@@ -11,8 +11,8 @@ pub mod yaml;
 
 pub use config::{ConfigTree, ProjectSpec, TargetSpec, check_name};
 pub use domain::{
-    AssignmentsSpec, DomainSpecs, ExperimentMetricSpec, ExperimentSpec, MeasureSpec, MetricSpec, PeriodSpec,
-    CovariateSpec, WindowSpec, choice,
+    AssignmentsSpec, CovariateSpec, DomainSpecs, ExperimentMetricSpec, ExperimentSpec, MeasureSpec,
+    MetricSpec, PeriodSpec, WindowSpec, choice,
 };
 pub use files::{Files, Folder, MemoryFiles};
 pub use load::{Options, PROJECT_FILES, Project, SqlFile, load, place_of};

@@ -75,22 +75,51 @@ pub struct SourceTableSpec {
 }
 
 /// Keys that tests take as configuration, also without `config:`, as older dbt projects write them.
-const TEST_CONFIG: &[&str] = &["severity", "where", "limit", "error_if", "warn_if", "enabled", "tags", "fail_calc", "store_failures", "meta"];
+const TEST_CONFIG: &[&str] = &[
+    "severity",
+    "where",
+    "limit",
+    "error_if",
+    "warn_if",
+    "enabled",
+    "tags",
+    "fail_calc",
+    "store_failures",
+    "meta",
+];
 
 impl PropertiesSpec {
     pub fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Self {
-        let Some(mut fields) = Fields::of(node, "a properties file", diagnostics) else { return Self::default() };
+        let Some(mut fields) = Fields::of(node, "a properties file", diagnostics) else {
+            return Self::default();
+        };
         let spec = Self {
             models: fields.or_default("models"),
             seeds: fields.or_default("seeds"),
             sources: fields.or_default("sources"),
         };
-        for key in ["version", "macros", "exposures", "groups", "analyses", "data_tests"] {
+        for key in [
+            "version",
+            "macros",
+            "exposures",
+            "groups",
+            "analyses",
+            "data_tests",
+        ] {
             fields.node(key);
         }
-        for key in ["unit_tests", "snapshots", "semantic_models", "saved_queries", "functions"] {
+        for key in [
+            "unit_tests",
+            "snapshots",
+            "semantic_models",
+            "saved_queries",
+            "functions",
+        ] {
             if let Some(node) = fields.node(key) {
-                let warning = Diagnostic::warning(Code::E0103, format!("`{key}` is read by dbt, but not yet by equipoise: it is left out"));
+                let warning = Diagnostic::warning(
+                    Code::E0103,
+                    format!("`{key}` is read by dbt, but not yet by equipoise: it is left out"),
+                );
                 fields.diagnostics().push(warning.at(node.span.clone()));
             }
         }
@@ -111,8 +140,22 @@ impl FromNode for ResourceSpec {
             tests: tests(&mut fields),
             fact: fields.optional("fact"),
         };
-        for key in ["docs", "meta", "group", "access", "latest_version", "versions", "constraints", "primary_entity", "semantic_model",
-            "agg_time_dimension", "time_spine", "metrics", "derived_semantics", "freshness"] {
+        for key in [
+            "docs",
+            "meta",
+            "group",
+            "access",
+            "latest_version",
+            "versions",
+            "constraints",
+            "primary_entity",
+            "semantic_model",
+            "agg_time_dimension",
+            "time_spine",
+            "metrics",
+            "derived_semantics",
+            "freshness",
+        ] {
             fields.node(key);
         }
         fields.finish();
@@ -124,9 +167,18 @@ impl FromNode for FactSpec {
     const EXPECTED: &'static str = "a mapping with `unit`, `time` and, if rows have names, `event`";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "a fact", diagnostics)?;
-        let (unit, time, event) = (fields.required("unit"), fields.required("time"), fields.optional("event"));
+        let (unit, time, event) = (
+            fields.required("unit"),
+            fields.required("time"),
+            fields.optional("event"),
+        );
         fields.finish();
-        Some(Self { unit: unit?, time: time?, event, span: node.span.clone() })
+        Some(Self {
+            unit: unit?,
+            time: time?,
+            event,
+            span: node.span.clone(),
+        })
     }
 }
 
@@ -140,7 +192,16 @@ impl FromNode for ColumnSpec {
             data_type: fields.optional("data_type"),
             tests: tests(&mut fields),
         };
-        for key in ["meta", "quote", "tags", "constraints", "config", "entity", "dimension", "granularity"] {
+        for key in [
+            "meta",
+            "quote",
+            "tags",
+            "constraints",
+            "config",
+            "entity",
+            "dimension",
+            "granularity",
+        ] {
             fields.node(key);
         }
         fields.finish();
@@ -159,8 +220,16 @@ impl FromNode for TestSpec {
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let entries: Vec<(Spot<String>, Node)> = match &node.value {
             Value::String(name) => {
-                let name = Spot { value: name.clone(), span: node.span.clone() };
-                return Some(Self { name, custom_name: None, arguments: Vec::new(), config: Vec::new() });
+                let name = Spot {
+                    value: name.clone(),
+                    span: node.span.clone(),
+                };
+                return Some(Self {
+                    name,
+                    custom_name: None,
+                    arguments: Vec::new(),
+                    config: Vec::new(),
+                });
             }
             // `- not_null: {...}` and `- {name: ..., not_null: {...}}` are both in use.
             Value::Mapping(entries) => entries.clone(),
@@ -169,20 +238,36 @@ impl FromNode for TestSpec {
                 return None;
             }
         };
-        let is_test = |key: &str| !TEST_CONFIG.contains(&key) && !["name", "description", "config", "arguments"].contains(&key);
+        let is_test = |key: &str| {
+            !TEST_CONFIG.contains(&key)
+                && !["name", "description", "config", "arguments"].contains(&key)
+        };
         let Some((name, body)) = entries.iter().find(|(key, _)| is_test(key)) else {
             diagnostics.push(wrong_type(node, Self::EXPECTED));
             return None;
         };
-        let mut spec = Self { name: name.clone(), custom_name: None, arguments: Vec::new(), config: Vec::new() };
-        let others = entries.iter().filter(|(key, _)| key != name).cloned().collect();
+        let mut spec = Self {
+            name: name.clone(),
+            custom_name: None,
+            arguments: Vec::new(),
+            config: Vec::new(),
+        };
+        let others = entries
+            .iter()
+            .filter(|(key, _)| key != name)
+            .cloned()
+            .collect();
         spec.add(others, diagnostics);
         match &body.value {
             Value::Null => {}
             Value::Mapping(inner) => spec.add(inner.clone(), diagnostics),
             _ => {
-                let hint = format!("write `- {}: {{values: [...]}}`, with the names of its arguments", name.value);
-                diagnostics.push(wrong_type(body, "the test's arguments as keys and values").hint(hint));
+                let hint = format!(
+                    "write `- {}: {{values: [...]}}`, with the names of its arguments",
+                    name.value
+                );
+                diagnostics
+                    .push(wrong_type(body, "the test's arguments as keys and values").hint(hint));
                 return None;
             }
         }
@@ -209,8 +294,24 @@ impl FromNode for SourceSpec {
     const EXPECTED: &'static str = "a source with `name` and `tables`";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "a source", diagnostics)?;
-        let spec = Self { name: fields.required("name")?, description: fields.or_default("description"), tables: fields.or_default("tables") };
-        for key in ["schema", "database", "loader", "meta", "tags", "config", "freshness", "loaded_at_field", "quoting", "tests", "data_tests"] {
+        let spec = Self {
+            name: fields.required("name")?,
+            description: fields.or_default("description"),
+            tables: fields.or_default("tables"),
+        };
+        for key in [
+            "schema",
+            "database",
+            "loader",
+            "meta",
+            "tags",
+            "config",
+            "freshness",
+            "loaded_at_field",
+            "quoting",
+            "tests",
+            "data_tests",
+        ] {
             fields.node(key);
         }
         fields.finish();
@@ -234,7 +335,16 @@ impl FromNode for SourceTableSpec {
             columns: fields.or_default("columns"),
             tests: tests(&mut fields),
         };
-        for key in ["meta", "tags", "config", "freshness", "loaded_at_field", "identifier", "quoting", "external"] {
+        for key in [
+            "meta",
+            "tags",
+            "config",
+            "freshness",
+            "loaded_at_field",
+            "identifier",
+            "quoting",
+            "external",
+        ] {
             fields.node(key);
         }
         fields.finish();
@@ -245,7 +355,10 @@ impl FromNode for SourceTableSpec {
 fn entries(fields: &mut Fields<'_>, key: &'static str) -> Vec<(Spot<String>, Node)> {
     match fields.optional::<Node>(key) {
         None => Vec::new(),
-        Some(Node { value: Value::Mapping(entries), .. }) => entries,
+        Some(Node {
+            value: Value::Mapping(entries),
+            ..
+        }) => entries,
         Some(node) => {
             fields.diagnostics().push(wrong_type(&node, "a mapping"));
             Vec::new()

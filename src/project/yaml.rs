@@ -19,7 +19,10 @@ pub fn parse(file: &Arc<str>, text: &str) -> Checked<Node> {
 }
 
 /// Reads one YAML document into a type that derives its shape, for rooms that keep places with `Spanned` themselves.
-pub fn typed<T: serde::de::DeserializeOwned>(file: &Arc<str>, text: &str) -> Result<T, Box<Diagnostic>> {
+pub fn typed<T: serde::de::DeserializeOwned>(
+    file: &Arc<str>,
+    text: &str,
+) -> Result<T, Box<Diagnostic>> {
     serde_saphyr::from_str(text).map_err(|error| Box::new(syntax_error(file, &error)))
 }
 
@@ -58,7 +61,10 @@ impl<T> std::ops::Deref for Spot<T> {
 
 impl Node {
     fn null(file: &Arc<str>) -> Self {
-        Self { value: Value::Null, span: Span::file(file.clone()) }
+        Self {
+            value: Value::Null,
+            span: Span::file(file.clone()),
+        }
     }
 
     fn place(file: &Arc<str>, raw: Spanned<Raw>) -> Self {
@@ -69,12 +75,23 @@ impl Node {
             Raw::Int(value) => Value::Int(value),
             Raw::Float(value) => Value::Float(value),
             Raw::String(value) => Value::String(value),
-            Raw::Sequence(items) => Value::Sequence(items.into_iter().map(|item| Self::place(file, item)).collect()),
+            Raw::Sequence(items) => Value::Sequence(
+                items
+                    .into_iter()
+                    .map(|item| Self::place(file, item))
+                    .collect(),
+            ),
             Raw::Mapping(entries) => Value::Mapping(
                 entries
                     .into_iter()
                     .map(|(key, value)| {
-                        (Spot { span: span_of(file, &key.referenced), value: key.value }, Self::place(file, value))
+                        (
+                            Spot {
+                                span: span_of(file, &key.referenced),
+                                value: key.value,
+                            },
+                            Self::place(file, value),
+                        )
                     })
                     .collect(),
             ),
@@ -97,7 +114,10 @@ impl Node {
 
     pub fn get(&self, key: &str) -> Option<&Node> {
         match &self.value {
-            Value::Mapping(entries) => entries.iter().find(|(name, _)| name.value == key).map(|(_, node)| node),
+            Value::Mapping(entries) => entries
+                .iter()
+                .find(|(name, _)| name.value == key)
+                .map(|(_, node)| node),
             _ => None,
         }
     }
@@ -108,12 +128,17 @@ impl Node {
             Value::Null => serde_json::Value::Null,
             Value::Bool(value) => (*value).into(),
             Value::Int(value) => (*value).into(),
-            Value::Float(value) => serde_json::Number::from_f64(*value).map_or(serde_json::Value::Null, Into::into),
+            Value::Float(value) => {
+                serde_json::Number::from_f64(*value).map_or(serde_json::Value::Null, Into::into)
+            }
             Value::String(value) => value.clone().into(),
             Value::Sequence(items) => items.iter().map(Node::to_json).collect(),
-            Value::Mapping(entries) => {
-                serde_json::Value::Object(entries.iter().map(|(key, node)| (key.value.clone(), node.to_json())).collect())
-            }
+            Value::Mapping(entries) => serde_json::Value::Object(
+                entries
+                    .iter()
+                    .map(|(key, node)| (key.value.clone(), node.to_json()))
+                    .collect(),
+            ),
         }
     }
 }
@@ -137,7 +162,11 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// `None`, with a diagnostic, when the node is not a mapping.
-    pub fn of(node: &'a Node, what: &'static str, diagnostics: &'a mut Vec<Diagnostic>) -> Option<Self> {
+    pub fn of(
+        node: &'a Node,
+        what: &'static str,
+        diagnostics: &'a mut Vec<Diagnostic>,
+    ) -> Option<Self> {
         let entries: &'a [(Spot<String>, Node)] = match &node.value {
             Value::Mapping(entries) => entries,
             Value::Null => &[],
@@ -146,12 +175,21 @@ impl<'a> Fields<'a> {
                 return None;
             }
         };
-        Some(Self { entries, span: node.span.clone(), what, asked: Vec::new(), diagnostics })
+        Some(Self {
+            entries,
+            span: node.span.clone(),
+            what,
+            asked: Vec::new(),
+            diagnostics,
+        })
     }
 
     pub fn node(&mut self, key: &'static str) -> Option<&'a Node> {
         self.asked.push(key);
-        self.entries.iter().find(|(name, _)| name.value == key).map(|(_, node)| node)
+        self.entries
+            .iter()
+            .find(|(name, _)| name.value == key)
+            .map(|(_, node)| node)
     }
 
     pub fn optional<T: FromNode>(&mut self, key: &'static str) -> Option<T> {
@@ -166,7 +204,9 @@ impl<'a> Fields<'a> {
     fn read<T: FromNode>(&mut self, key: &str, node: &Node) -> Option<T> {
         let before = self.diagnostics.len();
         let value = T::from_node(node, self.diagnostics);
-        let about_type = self.diagnostics[before..].iter_mut().filter(|found| found.code == Code::E0104 && found.message.starts_with("expected "));
+        let about_type = self.diagnostics[before..]
+            .iter_mut()
+            .filter(|found| found.code == Code::E0104 && found.message.starts_with("expected "));
         for found in about_type {
             found.message = format!("`{key}`: {}", found.message);
         }
@@ -181,7 +221,14 @@ impl<'a> Fields<'a> {
                 self.diagnostics.push(
                     Diagnostic::error(Code::E0105, format!("{} needs `{key}`", self.what))
                         .at(span)
-                        .hint(format!("add `{key}:` with {}", if T::EXPECTED.is_empty() { "a value" } else { T::EXPECTED })),
+                        .hint(format!(
+                            "add `{key}:` with {}",
+                            if T::EXPECTED.is_empty() {
+                                "a value"
+                            } else {
+                                T::EXPECTED
+                            }
+                        )),
                 );
                 None
             }
@@ -195,7 +242,11 @@ impl<'a> Fields<'a> {
     /// Every key that nobody asked for; for open mappings such as `vars`.
     pub fn rest(self) -> Vec<(&'a Spot<String>, &'a Node)> {
         let asked = self.asked;
-        self.entries.iter().filter(|(key, _)| !asked.contains(&key.value.as_str())).map(|(key, node)| (key, node)).collect()
+        self.entries
+            .iter()
+            .filter(|(key, _)| !asked.contains(&key.value.as_str()))
+            .map(|(key, node)| (key, node))
+            .collect()
     }
 
     /// Reports the keys that nobody asked for.
@@ -203,9 +254,12 @@ impl<'a> Fields<'a> {
         for (key, _) in self.entries {
             if !self.asked.contains(&key.value.as_str()) {
                 self.diagnostics.push(
-                    Diagnostic::error(Code::E0103, format!("unknown key `{}` in {}", key.value, self.what))
-                        .at(key.span.clone())
-                        .hint(did_you_mean(&key.value, self.asked.iter().copied())),
+                    Diagnostic::error(
+                        Code::E0103,
+                        format!("unknown key `{}` in {}", key.value, self.what),
+                    )
+                    .at(key.span.clone())
+                    .hint(did_you_mean(&key.value, self.asked.iter().copied())),
                 );
             }
         }
@@ -222,7 +276,11 @@ impl<'a> Fields<'a> {
 
 /// The diagnostic for a value of the wrong type.
 pub fn wrong_type(node: &Node, expected: &str) -> Diagnostic {
-    Diagnostic::error(Code::E0104, format!("expected {expected}, found {}", node.kind())).at(node.span.clone())
+    Diagnostic::error(
+        Code::E0104,
+        format!("expected {expected}, found {}", node.kind()),
+    )
+    .at(node.span.clone())
 }
 
 impl FromNode for String {
@@ -292,7 +350,10 @@ impl FromNode for Node {
 impl<T: FromNode> FromNode for Spot<T> {
     const EXPECTED: &'static str = T::EXPECTED;
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
-        Some(Spot { value: T::from_node(node, diagnostics)?, span: node.span.clone() })
+        Some(Spot {
+            value: T::from_node(node, diagnostics)?,
+            span: node.span.clone(),
+        })
     }
 }
 
@@ -301,7 +362,12 @@ impl<T: FromNode> FromNode for Vec<T> {
     /// A single value is taken as a list of one, as dbt does for `tags`.
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         match &node.value {
-            Value::Sequence(items) => Some(items.iter().filter_map(|item| T::from_node(item, diagnostics)).collect()),
+            Value::Sequence(items) => Some(
+                items
+                    .iter()
+                    .filter_map(|item| T::from_node(item, diagnostics))
+                    .collect(),
+            ),
             Value::Null => Some(Vec::new()),
             _ => T::from_node(node, diagnostics).map(|item| vec![item]),
         }
@@ -355,7 +421,9 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Raw, E> {
-        i64::try_from(value).map(Raw::Int).map_err(|_| E::custom(format!("the integer {value} is too large")))
+        i64::try_from(value)
+            .map(Raw::Int)
+            .map_err(|_| E::custom(format!("the integer {value} is too large")))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
@@ -392,19 +460,39 @@ fn span_of(file: &Arc<str>, location: &Location) -> Span {
         return Span::file(file.clone());
     }
     let length = location.span().len() as u32;
-    Span::new(file.clone(), location.line() as u32, location.column() as u32, length)
+    Span::new(
+        file.clone(),
+        location.line() as u32,
+        location.column() as u32,
+        length,
+    )
 }
 
 fn syntax_error(file: &Arc<str>, error: &serde_saphyr::Error) -> Diagnostic {
-    let span = error.location().map_or(Span::file(file.clone()), |location| span_of(file, &location));
+    let span = error
+        .location()
+        .map_or(Span::file(file.clone()), |location| {
+            span_of(file, &location)
+        });
     let message = error.without_snippet().to_string();
-    let message = message.split(" at line ").next().unwrap_or(&message).trim_end_matches('.').to_string();
+    let message = message
+        .split(" at line ")
+        .next()
+        .unwrap_or(&message)
+        .trim_end_matches('.')
+        .to_string();
     let message = message.strip_prefix("error: ").unwrap_or(&message);
     if let Some(key) = message.strip_prefix("duplicate mapping key: ") {
         let key = key.split(", set ").next().unwrap_or(key);
-        return Diagnostic::error(Code::E0201, format!("the key `{key}` stands here twice")).at(span).hint("keep one of them");
+        return Diagnostic::error(Code::E0201, format!("the key `{key}` stands here twice"))
+            .at(span)
+            .hint("keep one of them");
     }
-    let diagnostic = Diagnostic::error(Code::E0102, format!("this is not YAML: {}", lower_first(message))).at(span);
+    let diagnostic = Diagnostic::error(
+        Code::E0102,
+        format!("this is not YAML: {}", lower_first(message)),
+    )
+    .at(span);
     match message.contains("tabs") {
         true => diagnostic.hint("indent with spaces"),
         false => diagnostic,
@@ -413,7 +501,9 @@ fn syntax_error(file: &Arc<str>, error: &serde_saphyr::Error) -> Diagnostic {
 
 fn lower_first(text: &str) -> String {
     let mut characters = text.chars();
-    characters.next().map_or(String::new(), |first| first.to_lowercase().collect::<String>() + characters.as_str())
+    characters.next().map_or(String::new(), |first| {
+        first.to_lowercase().collect::<String>() + characters.as_str()
+    })
 }
 
 #[cfg(test)]
@@ -425,11 +515,16 @@ mod tests {
         let text = "a: 1\nb:\n  - {c: [x, 2.5]}\n  - d: 'q r'\n";
         let node = parse(&"f.yml".into(), text).value;
         let list = node.get("b").expect("b is there");
-        let Value::Sequence(items) = &list.value else { panic!("b is a list") };
+        let Value::Sequence(items) = &list.value else {
+            panic!("b is a list")
+        };
         let quoted = items[1].get("d").expect("d is there");
         assert_eq!((quoted.span.line, quoted.span.column), (4, 8));
         assert_eq!(&text[quoted.span.byte_range(text)], "'q r'");
-        assert_eq!(node.to_json(), serde_json::json!({"a": 1, "b": [{"c": ["x", 2.5]}, {"d": "q r"}]}));
+        assert_eq!(
+            node.to_json(),
+            serde_json::json!({"a": 1, "b": [{"c": ["x", 2.5]}, {"d": "q r"}]})
+        );
     }
 
     #[test]
@@ -447,8 +542,18 @@ mod tests {
         let name: Option<String> = fields.required("name");
         fields.finish();
         assert_eq!(name, None);
-        let messages: Vec<_> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
-        assert_eq!(messages, ["a model needs `name`", "unknown key `nmae` in a model", "unknown key `other` in a model"]);
+        let messages: Vec<_> = diagnostics
+            .iter()
+            .map(|diagnostic| diagnostic.message.as_str())
+            .collect();
+        assert_eq!(
+            messages,
+            [
+                "a model needs `name`",
+                "unknown key `nmae` in a model",
+                "unknown key `other` in a model"
+            ]
+        );
         assert_eq!(diagnostics[1].hint.as_deref(), Some("did you mean `name`?"));
     }
 }

@@ -17,12 +17,31 @@ use crate::engine::Engine;
 use crate::manifest::{Materialization, Node, NodeId, NodeKind};
 use crate::warehouse::{Relation, Warehouse, WarehouseError};
 
-pub async fn execute(prepared: &Arc<Prepared>, plan: &RunPlan, engine: &Engine, warehouse: &Warehouse, observer: &dyn Observer) -> RunResults {
+pub async fn execute(
+    prepared: &Arc<Prepared>,
+    plan: &RunPlan,
+    engine: &Engine,
+    warehouse: &Warehouse,
+    observer: &dyn Observer,
+) -> RunResults {
     let started = Instant::now();
-    for line in prepared.compiled.nodes.values().flat_map(|node| &node.logs).filter(|log| log.is_info) {
+    for line in prepared
+        .compiled
+        .nodes
+        .values()
+        .flat_map(|node| &node.logs)
+        .filter(|log| log.is_info)
+    {
         observer.notice(&Event::Said(&line.message));
     }
-    let mut run = Run { prepared, plan, engine, warehouse, results: RunResults::default(), unavailable: BTreeMap::new() };
+    let mut run = Run {
+        prepared,
+        plan,
+        engine,
+        warehouse,
+        results: RunResults::default(),
+        unavailable: BTreeMap::new(),
+    };
     run.offer_what_exists().await;
     run.steps(observer).await;
     run.results.elapsed = started.elapsed();
@@ -44,7 +63,13 @@ impl Run<'_> {
     async fn offer_what_exists(&mut self) {
         let built: BTreeSet<NodeId> = self.plan.steps.iter().map(|step| step.id).collect();
         let needed = self.needed(&built);
-        for id in self.prepared.graph.order().iter().filter(|id| needed.contains(id) && !built.contains(id)) {
+        for id in self
+            .prepared
+            .graph
+            .order()
+            .iter()
+            .filter(|id| needed.contains(id) && !built.contains(id))
+        {
             let node = self.prepared.manifest.node(*id);
             if let Err(reason) = self.offer(node).await {
                 self.unavailable.insert(*id, reason);
@@ -54,42 +79,85 @@ impl Run<'_> {
 
     /// Everything upstream of the steps, as far as views and ephemeral models reach.
     fn needed(&self, built: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
-        built.iter().flat_map(|id| self.prepared.graph.reach(*id, Direction::Incoming, None)).collect()
+        built
+            .iter()
+            .flat_map(|id| self.prepared.graph.reach(*id, Direction::Incoming, None))
+            .collect()
     }
 
     async fn offer(&self, node: &Node) -> Result<(), String> {
         let relation = node.relation();
-        if let Some((files, table)) = self.prepared.inspected.get(&node.id).filter(|_| matches!(node.kind, NodeKind::Source(_))) {
-            return self.engine.add_source(&relation, files, table).await.map_err(|error| error.to_string());
+        if let Some((files, table)) = self
+            .prepared
+            .inspected
+            .get(&node.id)
+            .filter(|_| matches!(node.kind, NodeKind::Source(_)))
+        {
+            return self
+                .engine
+                .add_source(&relation, files, table)
+                .await
+                .map_err(|error| error.to_string());
         }
         if node.settings.materialized == Materialization::Ephemeral && !node.is_test() {
             let sql = &self.prepared.compiled.nodes[&node.id].sql;
-            return self.engine.add_view(&relation, sql).await.map_err(|error| error.to_string());
+            return self
+                .engine
+                .add_view(&relation, sql)
+                .await
+                .map_err(|error| error.to_string());
         }
         match self.plan.before.relations.get(&node.name) {
-            Some(Relation::Table { fingerprint, .. }) => {
-                self.engine.add_table(&relation, self.warehouse, fingerprint, &node.name).await.map_err(|error| error.to_string())
-            }
-            Some(Relation::View { sql, .. }) => self.engine.add_view(&relation, sql).await.map_err(|error| error.to_string()),
-            None => Err(format!("`{}` was never built in `{}`", node.name, self.prepared.environment)),
+            Some(Relation::Table { fingerprint, .. }) => self
+                .engine
+                .add_table(&relation, self.warehouse, fingerprint, &node.name)
+                .await
+                .map_err(|error| error.to_string()),
+            Some(Relation::View { sql, .. }) => self
+                .engine
+                .add_view(&relation, sql)
+                .await
+                .map_err(|error| error.to_string()),
+            None => Err(format!(
+                "`{}` was never built in `{}`",
+                node.name, self.prepared.environment
+            )),
         }
     }
 
     async fn steps(&mut self, observer: &dyn Observer) {
-        let mut waiting: Vec<(&Step, BTreeSet<NodeId>)> = self.plan.steps.iter().map(|step| (step, self.waits_for(step))).collect();
+        let mut waiting: Vec<(&Step, BTreeSet<NodeId>)> = self
+            .plan
+            .steps
+            .iter()
+            .map(|step| (step, self.waits_for(step)))
+            .collect();
         let mut running: JoinSet<(NodeId, StepResult)> = JoinSet::new();
-        let steps: BTreeMap<NodeId, &Step> = self.plan.steps.iter().map(|step| (step.id, step)).collect();
+        let steps: BTreeMap<NodeId, &Step> =
+            self.plan.steps.iter().map(|step| (step.id, step)).collect();
         loop {
             self.skip_hopeless(&mut waiting, observer);
             while running.len() < self.prepared.threads {
-                let Some(at) = waiting.iter().position(|(_, needs)| needs.iter().all(|id| self.results.steps.contains_key(id))) else { break };
+                let Some(at) = waiting.iter().position(|(_, needs)| {
+                    needs.iter().all(|id| self.results.steps.contains_key(id))
+                }) else {
+                    break;
+                };
                 let (step, _) = waiting.remove(at);
                 observer.notice(&Event::Started(step));
-                let job = Job { prepared: self.prepared.clone(), step: step.clone(), engine: self.engine.clone(), warehouse: self.warehouse.clone() };
+                let job = Job {
+                    prepared: self.prepared.clone(),
+                    step: step.clone(),
+                    engine: self.engine.clone(),
+                    warehouse: self.warehouse.clone(),
+                };
                 running.spawn(job.run());
             }
-            let Some(finished) = running.join_next().await else { break };
-            let (id, result) = finished.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+            let Some(finished) = running.join_next().await else {
+                break;
+            };
+            let (id, result) =
+                finished.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
             observer.notice(&Event::Finished(steps[&id], &result));
             self.results.steps.insert(id, result);
         }
@@ -98,14 +166,24 @@ impl Run<'_> {
     /// A step waits for the steps that it reads, and for the tests of everything upstream.
     fn waits_for(&self, step: &Step) -> BTreeSet<NodeId> {
         let planned: BTreeSet<NodeId> = self.plan.steps.iter().map(|step| step.id).collect();
-        let upstream = self.prepared.graph.reach(step.id, Direction::Incoming, None);
-        let mut needs: BTreeSet<NodeId> = upstream.iter().copied().filter(|id| planned.contains(id)).collect();
+        let upstream = self
+            .prepared
+            .graph
+            .reach(step.id, Direction::Incoming, None);
+        let mut needs: BTreeSet<NodeId> = upstream
+            .iter()
+            .copied()
+            .filter(|id| planned.contains(id))
+            .collect();
         if self.prepared.manifest.node(step.id).is_test() {
             return needs;
         }
         for other in &self.plan.steps {
             let node = self.prepared.manifest.node(other.id);
-            if node.is_test() && !node.depends_on.is_empty() && node.depends_on.iter().all(|id| upstream.contains(id)) {
+            if node.is_test()
+                && !node.depends_on.is_empty()
+                && node.depends_on.iter().all(|id| upstream.contains(id))
+            {
                 needs.insert(other.id);
             }
         }
@@ -113,20 +191,48 @@ impl Run<'_> {
     }
 
     /// Steps whose inputs failed, were skipped or do not exist will never run.
-    fn skip_hopeless(&mut self, waiting: &mut Vec<(&Step, BTreeSet<NodeId>)>, observer: &dyn Observer) {
+    fn skip_hopeless(
+        &mut self,
+        waiting: &mut Vec<(&Step, BTreeSet<NodeId>)>,
+        observer: &dyn Observer,
+    ) {
         loop {
-            let lost = |id: &NodeId| self.results.steps.get(id).is_some_and(|result| matches!(result.outcome, Outcome::Failed | Outcome::Skipped));
-            let missing = |step: &Step| self.prepared.manifest.node(step.id).depends_on.iter().find_map(|id| self.unavailable.get(id));
-            let Some(at) = waiting.iter().position(|(step, needs)| needs.iter().any(lost) || missing(step).is_some()) else { return };
+            let lost = |id: &NodeId| {
+                self.results.steps.get(id).is_some_and(|result| {
+                    matches!(result.outcome, Outcome::Failed | Outcome::Skipped)
+                })
+            };
+            let missing = |step: &Step| {
+                self.prepared
+                    .manifest
+                    .node(step.id)
+                    .depends_on
+                    .iter()
+                    .find_map(|id| self.unavailable.get(id))
+            };
+            let Some(at) = waiting
+                .iter()
+                .position(|(step, needs)| needs.iter().any(lost) || missing(step).is_some())
+            else {
+                return;
+            };
             let (step, _) = waiting.remove(at);
             let node = self.prepared.manifest.node(step.id);
             let result = match missing(step) {
                 Some(reason) => failed(
                     Diagnostic::error(Code::E0803, format!("`{}` cannot run: {reason}", step.name))
                         .at(node.span.clone())
-                        .hint(format!("build what it reads as well: `--select +{}`", step.name)),
+                        .hint(format!(
+                            "build what it reads as well: `--select +{}`",
+                            step.name
+                        )),
                 ),
-                None => StepResult { outcome: Outcome::Skipped, elapsed: Default::default(), rows: None, diagnostic: None },
+                None => StepResult {
+                    outcome: Outcome::Skipped,
+                    elapsed: Default::default(),
+                    rows: None,
+                    diagnostic: None,
+                },
             };
             observer.notice(&Event::Finished(step, &result));
             self.results.steps.insert(step.id, result);
@@ -135,7 +241,12 @@ impl Run<'_> {
 }
 
 fn failed(diagnostic: Diagnostic) -> StepResult {
-    StepResult { outcome: Outcome::Failed, elapsed: Default::default(), rows: None, diagnostic: Some(diagnostic) }
+    StepResult {
+        outcome: Outcome::Failed,
+        elapsed: Default::default(),
+        rows: None,
+        diagnostic: Some(diagnostic),
+    }
 }
 
 /// One step, on a task of its own.
@@ -151,17 +262,33 @@ impl Job {
         let started = Instant::now();
         let node = self.prepared.manifest.node(self.step.id);
         let outcome = match &node.kind {
-            NodeKind::Test { .. } if self.step.action == Action::Reuse => Ok((Outcome::Reused, None)),
+            NodeKind::Test { .. } if self.step.action == Action::Reuse => {
+                Ok((Outcome::Reused, None))
+            }
             NodeKind::Test { settings, .. } => {
                 let result = self.test(node, settings).await;
-                return (self.step.id, StepResult { elapsed: started.elapsed(), ..result });
+                return (
+                    self.step.id,
+                    StepResult {
+                        elapsed: started.elapsed(),
+                        ..result
+                    },
+                );
             }
             NodeKind::Seed => self.seed(node).await,
             _ => self.model(node).await,
         };
         let result = match outcome {
-            Ok((outcome, rows)) => StepResult { outcome, elapsed: started.elapsed(), rows, diagnostic: None },
-            Err(diagnostic) => StepResult { elapsed: started.elapsed(), ..failed(*diagnostic) },
+            Ok((outcome, rows)) => StepResult {
+                outcome,
+                elapsed: started.elapsed(),
+                rows,
+                diagnostic: None,
+            },
+            Err(diagnostic) => StepResult {
+                elapsed: started.elapsed(),
+                ..failed(*diagnostic)
+            },
         };
         (self.step.id, result)
     }
@@ -170,8 +297,15 @@ impl Job {
         let sql = self.prepared.compiled.nodes[&node.id].sql.clone();
         let relation = node.relation();
         if node.settings.materialized != Materialization::Table {
-            self.engine.add_view(&relation, &sql).await.map_err(|error| self.failure(node, &error.to_string()))?;
-            let outcome = if self.step.action == Action::Reuse { Outcome::Reused } else { Outcome::Done };
+            self.engine
+                .add_view(&relation, &sql)
+                .await
+                .map_err(|error| self.failure(node, &error.to_string()))?;
+            let outcome = if self.step.action == Action::Reuse {
+                Outcome::Reused
+            } else {
+                Outcome::Done
+            };
             return Ok((outcome, None));
         }
         self.table(node, &sql).await
@@ -181,20 +315,52 @@ impl Job {
         // The file is read under a name of its own, so that the seed's name is free for the table.
         let (files, table) = &self.prepared.inspected[&node.id];
         let staged = format!("equipoise_seed_files.{}", node.relation());
-        self.engine.add_source(&staged, files, table).await.map_err(|error| self.failure(node, &error.to_string()))?;
+        self.engine
+            .add_source(&staged, files, table)
+            .await
+            .map_err(|error| self.failure(node, &error.to_string()))?;
         self.table(node, &format!("select * from {staged}")).await
     }
 
-    async fn table(&self, node: &Node, sql: &str) -> Result<(Outcome, Option<u64>), Box<Diagnostic>> {
+    async fn table(
+        &self,
+        node: &Node,
+        sql: &str,
+    ) -> Result<(Outcome, Option<u64>), Box<Diagnostic>> {
         let storage = |error: WarehouseError| self.storage_failure(node, &error);
         let mut rows = None;
         if self.step.action == Action::Build {
             let partition_by = &node.settings.partition_by;
-            let summary = self.engine.materialize(sql, &self.warehouse, &node.name, &self.step.fingerprint, partition_by).await.map_err(storage)?;
+            let summary = self
+                .engine
+                .materialize(
+                    sql,
+                    &self.warehouse,
+                    &node.name,
+                    &self.step.fingerprint,
+                    partition_by,
+                )
+                .await
+                .map_err(storage)?;
             rows = Some(summary.rows);
         }
-        self.engine.add_table(&node.relation(), &self.warehouse, &self.step.fingerprint, &node.name).await.map_err(storage)?;
-        Ok((if rows.is_some() { Outcome::Done } else { Outcome::Reused }, rows))
+        self.engine
+            .add_table(
+                &node.relation(),
+                &self.warehouse,
+                &self.step.fingerprint,
+                &node.name,
+            )
+            .await
+            .map_err(storage)?;
+        Ok((
+            if rows.is_some() {
+                Outcome::Done
+            } else {
+                Outcome::Reused
+            },
+            rows,
+        ))
     }
 
     async fn test(&self, node: &Node, settings: &crate::manifest::TestSettings) -> StepResult {
@@ -206,13 +372,31 @@ impl Job {
         let outcome = verdict(failures, settings);
         let diagnostic = match outcome {
             Outcome::Done => None,
-            _ => Some(self.failed_test(node, failures, outcome, compiled.rows_sql.as_deref()).await),
+            _ => Some(
+                self.failed_test(node, failures, outcome, compiled.rows_sql.as_deref())
+                    .await,
+            ),
         };
-        StepResult { outcome, elapsed: Default::default(), rows: Some(failures.unsigned_abs()), diagnostic }
+        StepResult {
+            outcome,
+            elapsed: Default::default(),
+            rows: Some(failures.unsigned_abs()),
+            diagnostic,
+        }
     }
 
-    async fn failed_test(&self, node: &Node, failures: i64, outcome: Outcome, rows_sql: Option<&str>) -> Diagnostic {
-        let message = format!("the test `{}` found {failures} wrong row{}", node.name, if failures == 1 { "" } else { "s" });
+    async fn failed_test(
+        &self,
+        node: &Node,
+        failures: i64,
+        outcome: Outcome,
+        rows_sql: Option<&str>,
+    ) -> Diagnostic {
+        let message = format!(
+            "the test `{}` found {failures} wrong row{}",
+            node.name,
+            if failures == 1 { "" } else { "s" }
+        );
         let mut diagnostic = match outcome {
             Outcome::Warned => Diagnostic::warning(Code::E0802, message),
             _ => Diagnostic::error(Code::E0802, message),
@@ -221,16 +405,24 @@ impl Job {
         for row in self.sample(rows_sql.unwrap_or_default()).await {
             diagnostic = diagnostic.note(row);
         }
-        diagnostic.hint(format!("see all of them with `equipoise show --select {}`", node.name))
+        diagnostic.hint(format!(
+            "see all of them with `equipoise show --select {}`",
+            node.name
+        ))
     }
 
     /// The first wrong rows, as `column: value`.
     async fn sample(&self, rows_sql: &str) -> Vec<String> {
-        let Ok(rows) = self.engine.rows(rows_sql, Some(3)).await else { return Vec::new() };
+        let Ok(rows) = self.engine.rows(rows_sql, Some(3)).await else {
+            return Vec::new();
+        };
         let columns: Vec<String> = rows.columns().iter().map(ToString::to_string).collect();
         let cells = rows.cells().unwrap_or_default();
         let text = |row: Vec<Option<String>>| {
-            let pairs = columns.iter().zip(row).take(8).map(|(name, value)| format!("{name}: {}", value.unwrap_or("null".to_string())));
+            let pairs =
+                columns.iter().zip(row).take(8).map(|(name, value)| {
+                    format!("{name}: {}", value.unwrap_or("null".to_string()))
+                });
             pairs.collect::<Vec<_>>().join(", ")
         };
         cells.into_iter().map(text).collect()
@@ -238,11 +430,25 @@ impl Job {
 
     fn failure(&self, node: &Node, message: &str) -> Box<Diagnostic> {
         // The engine says first in which step it failed, and then why.
-        let message = message.rsplit("caused by\n").next().unwrap_or(message).lines().next().unwrap_or(message);
-        let diagnostic = Diagnostic::error(Code::E0801, format!("`{}` failed: {message}", node.name)).at(node.span.clone());
+        let message = message
+            .rsplit("caused by\n")
+            .next()
+            .unwrap_or(message)
+            .lines()
+            .next()
+            .unwrap_or(message);
+        let diagnostic =
+            Diagnostic::error(Code::E0801, format!("`{}` failed: {message}", node.name))
+                .at(node.span.clone());
         let compiled = self.prepared.compiled_path(&node.path);
         Box::new(match node.kind {
-            NodeKind::Model(_) => diagnostic.hint(format!("the SQL that ran is `{}`", compiled.strip_prefix(&self.prepared.root).unwrap_or(&compiled).display())),
+            NodeKind::Model(_) => diagnostic.hint(format!(
+                "the SQL that ran is `{}`",
+                compiled
+                    .strip_prefix(&self.prepared.root)
+                    .unwrap_or(&compiled)
+                    .display()
+            )),
             _ => diagnostic,
         })
     }
@@ -251,7 +457,9 @@ impl Job {
         match error {
             WarehouseError::Query(error) => self.failure(node, &error.strip_backtrace()),
             WarehouseError::DiskFull { .. } => Box::new(
-                Diagnostic::error(Code::E0903, error.to_string()).at(node.span.clone()).hint("nothing was published; free some space and build again"),
+                Diagnostic::error(Code::E0903, error.to_string())
+                    .at(node.span.clone())
+                    .hint("nothing was published; free some space and build again"),
             ),
             _ => Box::new(Diagnostic::error(Code::E0901, error.to_string()).at(node.span.clone())),
         }

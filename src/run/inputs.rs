@@ -5,7 +5,10 @@ use std::path::Path;
 
 use crate::compile::{Input, Inputs};
 use crate::diagnostics::{Checked, Code, Diagnostic, Span};
-use crate::engine::sources::{CsvOptions, DeclaredColumn, Format, ProblemKind, SourceFiles, SourceProblem, SourceTable, inspect};
+use crate::engine::sources::{
+    CsvOptions, DeclaredColumn, Format, ProblemKind, SourceFiles, SourceProblem, SourceTable,
+    inspect,
+};
 use crate::manifest::{Manifest, Node, NodeId, NodeKind};
 
 /// Files that were looked at, ready to be read.
@@ -14,24 +17,42 @@ pub(super) type Inspected = BTreeMap<NodeId, (SourceFiles, SourceTable)>;
 pub(super) async fn look(manifest: &Manifest, root: &Path, cache: &Path) -> Checked<Inspected> {
     let mut checked = Checked::new(Inspected::new());
     for node in &manifest.nodes {
-        let Some(files) = files(node, &mut checked.diagnostics) else { continue };
+        let Some(files) = files(node, &mut checked.diagnostics) else {
+            continue;
+        };
         match inspect(root, &files, cache).await {
             Ok(table) => {
-                let accepts_empty = matches!(&node.kind, NodeKind::Source(source) if source.allow_empty);
+                let accepts_empty =
+                    matches!(&node.kind, NodeKind::Source(source) if source.allow_empty);
                 if !accepts_empty {
-                    checked.diagnostics.extend(table.warnings.iter().map(|problem| diagnostic(node, problem)));
+                    checked.diagnostics.extend(
+                        table
+                            .warnings
+                            .iter()
+                            .map(|problem| diagnostic(node, problem)),
+                    );
                 }
                 checked.value.insert(node.id, (files, table));
             }
-            Err(problems) => checked.diagnostics.extend(problems.iter().map(|problem| diagnostic(node, problem))),
+            Err(problems) => checked
+                .diagnostics
+                .extend(problems.iter().map(|problem| diagnostic(node, problem))),
         }
     }
     checked
 }
 
 pub(super) fn inputs(inspected: &Inspected) -> Inputs {
-    let input = |table: &SourceTable| Input { schema: table.schema.clone(), content_hash: table.content_hash.clone() };
-    Inputs { by_node: inspected.iter().map(|(id, (_, table))| (*id, input(table))).collect() }
+    let input = |table: &SourceTable| Input {
+        schema: table.schema.clone(),
+        content_hash: table.content_hash.clone(),
+    };
+    Inputs {
+        by_node: inspected
+            .iter()
+            .map(|(id, (_, table))| (*id, input(table)))
+            .collect(),
+    }
 }
 
 fn files(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<SourceFiles> {
@@ -50,14 +71,23 @@ fn files(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<SourceFiles> 
                 Some(other) => {
                     diagnostics.push(
                         Diagnostic::error(Code::E0106, format!("`{other}` is not a format"))
-                            .at(source.format_span.clone().unwrap_or(source.location_span.clone()))
+                            .at(source
+                                .format_span
+                                .clone()
+                                .unwrap_or(source.location_span.clone()))
                             .hint("use `csv`, `jsonl` or `parquet`"),
                     );
                     return None;
                 }
             };
-            let delimiter = source.delimiter.and_then(|character| u8::try_from(character).ok());
-            files.csv = CsvOptions { delimiter, has_header: source.header, null_values: source.null_values.clone() };
+            let delimiter = source
+                .delimiter
+                .and_then(|character| u8::try_from(character).ok());
+            files.csv = CsvOptions {
+                delimiter,
+                has_header: source.header,
+                null_values: source.null_values.clone(),
+            };
             let declared = |column: &crate::manifest::Column| DeclaredColumn {
                 name: column.name.clone(),
                 data_type: column.data_type.as_ref().map(|(text, _)| text.clone()),
@@ -68,8 +98,15 @@ fn files(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<SourceFiles> 
         NodeKind::Seed => {
             let mut files = SourceFiles::new(&node.name, &node.path);
             files.format = Some(Format::Csv);
-            files.csv.delimiter = node.settings.delimiter.as_ref().and_then(|text| text.bytes().next());
-            let typed = |(name, kind): &(String, String)| DeclaredColumn { name: name.clone(), data_type: Some(kind.clone()) };
+            files.csv.delimiter = node
+                .settings
+                .delimiter
+                .as_ref()
+                .and_then(|text| text.bytes().next());
+            let typed = |(name, kind): &(String, String)| DeclaredColumn {
+                name: name.clone(),
+                data_type: Some(kind.clone()),
+            };
             files.columns = node.settings.column_types.iter().map(typed).collect();
             Some(files)
         }
@@ -91,29 +128,47 @@ fn diagnostic(node: &Node, problem: &SourceProblem) -> Diagnostic {
         NodeKind::Source(source) => source.location_span.clone(),
         _ => node.span.clone(),
     };
-    let column_place = node.columns.iter().find(|column| problem.message.contains(&format!("`{}`", column.name)));
+    let column_place = node
+        .columns
+        .iter()
+        .find(|column| problem.message.contains(&format!("`{}`", column.name)));
     let place = match (problem.line, problem.kind) {
         (Some(line), _) => {
             let column = problem.column.unwrap_or(1) as u32;
-            Span::new(problem.file.as_str(), line as u32, column, problem.length.unwrap_or(0) as u32)
+            Span::new(
+                problem.file.as_str(),
+                line as u32,
+                column,
+                problem.length.unwrap_or(0) as u32,
+            )
         }
-        (None, ProblemKind::DeclaredColumn) => column_place.map_or(declared.clone(), |column| column.span.clone()),
-        (None, ProblemKind::DeclaredType) => {
-            column_place.and_then(|column| column.data_type.as_ref()).map_or(declared.clone(), |(_, span)| span.clone())
+        (None, ProblemKind::DeclaredColumn) => {
+            column_place.map_or(declared.clone(), |column| column.span.clone())
         }
+        (None, ProblemKind::DeclaredType) => column_place
+            .and_then(|column| column.data_type.as_ref())
+            .map_or(declared.clone(), |(_, span)| span.clone()),
         _ => declared.clone(),
     };
     let (message, hint) = match (problem.kind, &node.kind) {
-        (ProblemKind::NoRows, NodeKind::Seed) => (format!("the seed `{}` has no rows", node.name), "add rows, or remove the file".to_string()),
+        (ProblemKind::NoRows, NodeKind::Seed) => (
+            format!("the seed `{}` has no rows", node.name),
+            "add rows, or remove the file".to_string(),
+        ),
         (ProblemKind::NoRows, _) => {
             let hint = "check that the data was exported; if it may be empty, add `allow_empty: true` to the table";
-            (format!("the source table `{}` has no rows", node.name), hint.to_string())
+            (
+                format!("the source table `{}` has no rows", node.name),
+                hint.to_string(),
+            )
         }
         _ => (problem.message.clone(), problem.hint.clone()),
     };
     let diagnostic = Diagnostic::error(code, message).at(place).hint(hint);
     match problem.line {
-        Some(_) if matches!(node.kind, NodeKind::Source(_)) => diagnostic.also(declared, format!("read as `{}`", node.name)),
+        Some(_) if matches!(node.kind, NodeKind::Source(_)) => {
+            diagnostic.also(declared, format!("read as `{}`", node.name))
+        }
         _ => diagnostic,
     }
 }

@@ -3,8 +3,14 @@
 /// Bytes, or none when the text is no size.
 pub(super) fn bytes(text: &str) -> Option<usize> {
     let text = text.trim();
-    let split = text.find(|character: char| character.is_ascii_alphabetic()).unwrap_or(text.len());
-    let number: f64 = text[..split].trim().parse().ok().filter(|number: &f64| *number > 0.0)?;
+    let split = text
+        .find(|character: char| character.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let number: f64 = text[..split]
+        .trim()
+        .parse()
+        .ok()
+        .filter(|number: &f64| *number > 0.0)?;
     let unit = match text[split..].to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,
         "k" | "kb" => 1e3,

@@ -59,7 +59,12 @@ pub async fn plan(
     passed: &PassedTests,
 ) -> Result<RunPlan, WarehouseError> {
     let before = warehouse.environment(&prepared.environment)?;
-    let mut planner = Planner { prepared, before: &before, full_refresh, fingerprints: BTreeMap::new() };
+    let mut planner = Planner {
+        prepared,
+        before: &before,
+        full_refresh,
+        fingerprints: BTreeMap::new(),
+    };
     let mut steps = Vec::new();
     for id in prepared.graph.order() {
         let node = prepared.manifest.node(*id);
@@ -69,16 +74,30 @@ pub async fn plan(
             continue;
         }
         let (action, why) = decide(&planner, node, &fingerprint, scope, warehouse, passed).await?;
-        steps.push(Step { id: *id, name: node.name.clone(), kind: kind(node), action, why, fingerprint });
+        steps.push(Step {
+            id: *id,
+            name: node.name.clone(),
+            kind: kind(node),
+            action,
+            why,
+            fingerprint,
+        });
     }
-    Ok(RunPlan { scope, steps, is_everything: selection.is_everything && scope == Scope::Build, before })
+    Ok(RunPlan {
+        scope,
+        steps,
+        is_everything: selection.is_everything && scope == Scope::Build,
+        before,
+    })
 }
 
 fn in_scope(node: &Node, scope: Scope) -> bool {
     match (&node.kind, scope) {
         (NodeKind::Source(_), _) => false,
         (_, Scope::Build) => true,
-        (NodeKind::Model(_), Scope::Run) | (NodeKind::Seed, Scope::Seed) | (NodeKind::Test { .. }, Scope::Test) => true,
+        (NodeKind::Model(_), Scope::Run)
+        | (NodeKind::Seed, Scope::Seed)
+        | (NodeKind::Test { .. }, Scope::Test) => true,
         _ => false,
     }
 }
@@ -103,9 +122,17 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn fingerprint(&mut self, node: &Node, is_selected: bool) -> String {
-        let compiled = self.prepared.compiled.nodes.get(&node.id).map(|node| node.fingerprint.clone()).unwrap_or_default();
+        let compiled = self
+            .prepared
+            .compiled
+            .nodes
+            .get(&node.id)
+            .map(|node| node.fingerprint.clone())
+            .unwrap_or_default();
         let fingerprint = match self.before.relations.get(&node.name) {
-            Some(published) if !is_selected && !matches!(node.kind, NodeKind::Source(_)) => published.fingerprint().to_string(),
+            Some(published) if !is_selected && !matches!(node.kind, NodeKind::Source(_)) => {
+                published.fingerprint().to_string()
+            }
             _ => self.of_inputs(node, &compiled, is_selected),
         };
         self.fingerprints.insert(node.id, fingerprint.clone());
@@ -116,8 +143,18 @@ impl Planner<'_> {
     fn of_inputs(&self, node: &Node, compiled: &str, is_selected: bool) -> String {
         let mut mixed = Vec::new();
         for parent in &node.depends_on {
-            let actual = self.fingerprints.get(parent).map(String::as_str).unwrap_or_default();
-            let expected = self.prepared.compiled.nodes.get(parent).map(|parent| parent.fingerprint.as_str()).unwrap_or_default();
+            let actual = self
+                .fingerprints
+                .get(parent)
+                .map(String::as_str)
+                .unwrap_or_default();
+            let expected = self
+                .prepared
+                .compiled
+                .nodes
+                .get(parent)
+                .map(|parent| parent.fingerprint.as_str())
+                .unwrap_or_default();
             if actual != expected {
                 mixed.push(format!("{} {actual}", parent.0));
             }
@@ -128,7 +165,8 @@ impl Planner<'_> {
         if mixed.is_empty() {
             return compiled.to_string();
         }
-        blake3::hash(format!("{compiled} {}", mixed.join(" ")).as_bytes()).to_hex()[..32].to_string()
+        blake3::hash(format!("{compiled} {}", mixed.join(" ")).as_bytes()).to_hex()[..32]
+            .to_string()
     }
 }
 
@@ -142,18 +180,35 @@ async fn decide(
 ) -> Result<(Action, String), WarehouseError> {
     let published = planner.before.relations.get(&node.name);
     let is_same = published.is_some_and(|relation| relation.fingerprint() == fingerprint);
-    let volatile = planner.prepared.compiled.nodes.get(&node.id).map(|node| node.volatile.join(", ")).unwrap_or_default();
+    let volatile = planner
+        .prepared
+        .compiled
+        .nodes
+        .get(&node.id)
+        .map(|node| node.volatile.join(", "))
+        .unwrap_or_default();
     Ok(match kind(node) {
-        "test" if scope == Scope::Build && passed.contains(fingerprint) => (Action::Reuse, "passed before on the same data".to_string()),
+        "test" if scope == Scope::Build && passed.contains(fingerprint) => {
+            (Action::Reuse, "passed before on the same data".to_string())
+        }
         "test" => (Action::Build, "checks what was built".to_string()),
         "ephemeral" => (Action::Reuse, "is a part of what reads it".to_string()),
         "view" if is_same => (Action::Reuse, "unchanged".to_string()),
         "view" => (Action::Build, changed(published).to_string()),
         _ if planner.full_refresh => (Action::Build, "full refresh".to_string()),
-        _ if !volatile.is_empty() => (Action::Build, format!("asks {volatile}(), so it is never the same")),
-        _ if warehouse.has_table(&node.name, fingerprint).await? => {
-            (Action::Reuse, if is_same { "unchanged" } else { "built before under the same fingerprint" }.to_string())
-        }
+        _ if !volatile.is_empty() => (
+            Action::Build,
+            format!("asks {volatile}(), so it is never the same"),
+        ),
+        _ if warehouse.has_table(&node.name, fingerprint).await? => (
+            Action::Reuse,
+            if is_same {
+                "unchanged"
+            } else {
+                "built before under the same fingerprint"
+            }
+            .to_string(),
+        ),
         _ => (Action::Build, changed(published).to_string()),
     })
 }

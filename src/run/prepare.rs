@@ -46,7 +46,12 @@ pub async fn prepare(files: &dyn Files, options: &PrepareOptions) -> Checked<Pre
     let loaded = project::load(files, &options.load);
     diagnostics.extend(loaded.diagnostics);
     let mut project = loaded.value;
-    let target = project.spec.targets.get(&project.target).cloned().unwrap_or_default();
+    let target = project
+        .spec
+        .targets
+        .get(&project.target)
+        .cloned()
+        .unwrap_or_default();
     let threads = threads(options, &target);
     let surroundings = surroundings(&project, options, &target, threads);
     let resolved = manifest::resolve(&project, surroundings);
@@ -58,11 +63,20 @@ pub async fn prepare(files: &dyn Files, options: &PrepareOptions) -> Checked<Pre
     let looked = inputs::look(&manifest, files.root(), &cache).await;
     diagnostics.extend(looked.diagnostics);
     let engine = engine_options(options, &project, &target, threads, &mut diagnostics);
-    let compiled = compiled(&manifest, &graph.value, &looked.value, options, &mut diagnostics).await;
+    let compiled = compiled(
+        &manifest,
+        &graph.value,
+        &looked.value,
+        options,
+        &mut diagnostics,
+    )
+    .await;
     show_data_lines(files, &diagnostics, &mut project);
     let prepared = Prepared {
         root: files.root().to_path_buf(),
-        warehouse: files.root().join(target.warehouse.as_deref().unwrap_or("target/warehouse")),
+        warehouse: files
+            .root()
+            .join(target.warehouse.as_deref().unwrap_or("target/warehouse")),
         environment: target.environment.clone().unwrap_or(project.target.clone()),
         project,
         manifest,
@@ -83,14 +97,25 @@ async fn compiled(
     options: &PrepareOptions,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Compiled {
-    let analyzer = match Engine::new(EngineOptions::default()).and_then(|engine| engine.analyzer()) {
+    let analyzer = match Engine::new(EngineOptions::default()).and_then(|engine| engine.analyzer())
+    {
         Ok(analyzer) => analyzer,
         Err(error) => {
-            diagnostics.push(Diagnostic::error(Code::E0801, format!("the engine does not start: {error}")));
+            diagnostics.push(Diagnostic::error(
+                Code::E0801,
+                format!("the engine does not start: {error}"),
+            ));
             return Compiled::default();
         }
     };
-    let compiled = compile(manifest, graph, &analyzer, &inputs::inputs(inspected), &options.now).await;
+    let compiled = compile(
+        manifest,
+        graph,
+        &analyzer,
+        &inputs::inputs(inspected),
+        &options.now,
+    )
+    .await;
     diagnostics.extend(compiled.diagnostics);
     compiled.value
 }
@@ -100,39 +125,68 @@ const SHOWN_DATA_FILE: u64 = 1 << 20;
 
 /// Lines of data files that diagnostics point at can be printed, like those of the files of the project.
 fn show_data_lines(files: &dyn Files, diagnostics: &[Diagnostic], project: &mut Project) {
-    for span in diagnostics.iter().filter_map(|diagnostic| diagnostic.span.as_ref()).filter(|span| span.line > 1 || span.column > 1) {
+    for span in diagnostics
+        .iter()
+        .filter_map(|diagnostic| diagnostic.span.as_ref())
+        .filter(|span| span.line > 1 || span.column > 1)
+    {
         let path = files.root().join(&*span.file);
-        let is_small = std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= SHOWN_DATA_FILE);
+        let is_small = std::fs::metadata(&path)
+            .is_ok_and(|metadata| metadata.is_file() && metadata.len() <= SHOWN_DATA_FILE);
         if is_small && !project.texts.contains_key(&span.file) {
             // A file that is not text cannot be shown; its diagnostic still has a place.
             if let Ok(bytes) = std::fs::read(&path) {
-                project.texts.insert(span.file.clone(), String::from_utf8_lossy(&bytes).replace("\r\n", "\n").into());
+                project.texts.insert(
+                    span.file.clone(),
+                    String::from_utf8_lossy(&bytes).replace("\r\n", "\n").into(),
+                );
             }
         }
     }
 }
 
 fn threads(options: &PrepareOptions, target: &TargetSpec) -> usize {
-    let from_target = target.threads.and_then(|threads| usize::try_from(threads).ok());
+    let from_target = target
+        .threads
+        .and_then(|threads| usize::try_from(threads).ok());
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     options.threads.or(from_target).unwrap_or(cores).max(1)
 }
 
-fn engine_options(options: &PrepareOptions, project: &Project, target: &TargetSpec, threads: usize, diagnostics: &mut Vec<Diagnostic>) -> EngineOptions {
-    let text = options.memory_limit.as_ref().or(target.memory_limit.as_ref());
+fn engine_options(
+    options: &PrepareOptions,
+    project: &Project,
+    target: &TargetSpec,
+    threads: usize,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> EngineOptions {
+    let text = options
+        .memory_limit
+        .as_ref()
+        .or(target.memory_limit.as_ref());
     let memory_limit = text.and_then(|text| {
         let limit = bytes(text);
         if limit.is_none() {
             diagnostics.push(
-                Diagnostic::error(Code::E0108, format!("`{text}` is not a size")).at(crate::project::place_of(project, text)).hint("write it like `1GB` or `512MiB`"),
+                Diagnostic::error(Code::E0108, format!("`{text}` is not a size"))
+                    .at(crate::project::place_of(project, text))
+                    .hint("write it like `1GB` or `512MiB`"),
             );
         }
         limit
     });
-    EngineOptions { threads: Some(threads), memory_limit }
+    EngineOptions {
+        threads: Some(threads),
+        memory_limit,
+    }
 }
 
-fn surroundings(project: &Project, options: &PrepareOptions, target: &TargetSpec, threads: usize) -> Surroundings {
+fn surroundings(
+    project: &Project,
+    options: &PrepareOptions,
+    target: &TargetSpec,
+    threads: usize,
+) -> Surroundings {
     let environment = target.environment.clone().unwrap_or(project.target.clone());
     let entries = [
         ("name", project.target.clone().into()),
@@ -145,7 +199,10 @@ fn surroundings(project: &Project, options: &PrepareOptions, target: &TargetSpec
     ];
     Surroundings {
         project_name: project.spec.name.clone(),
-        target: entries.into_iter().map(|(key, value): (&str, serde_json::Value)| (key.to_string(), value)).collect(),
+        target: entries
+            .into_iter()
+            .map(|(key, value): (&str, serde_json::Value)| (key.to_string(), value))
+            .collect(),
         vars: project.vars.clone(),
         environment_variables: options.environment_variables.clone(),
         run_started_at: options.now.clone(),

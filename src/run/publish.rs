@@ -19,7 +19,13 @@ pub enum Published {
     Withheld(u64),
 }
 
-pub async fn publish(prepared: &Prepared, plan: &RunPlan, results: &RunResults, warehouse: &Warehouse, lock: &EnvironmentLock) -> Result<Published, WarehouseError> {
+pub async fn publish(
+    prepared: &Prepared,
+    plan: &RunPlan,
+    results: &RunResults,
+    warehouse: &Warehouse,
+    lock: &EnvironmentLock,
+) -> Result<Published, WarehouseError> {
     let version = plan.before.version;
     if results.has_failed() {
         return Ok(Published::Withheld(version));
@@ -32,12 +38,22 @@ pub async fn publish(prepared: &Prepared, plan: &RunPlan, results: &RunResults, 
         return Ok(Published::Unchanged(version));
     }
     let next = Environment::new(&prepared.environment, &prepared.now, relations);
-    warehouse.publish(lock, next).map(|environment| Published::Version(environment.version))
+    warehouse
+        .publish(lock, next)
+        .map(|environment| Published::Version(environment.version))
 }
 
 /// What was built, over what was there; a build of everything leaves out what the project no longer has.
-async fn relations(prepared: &Prepared, plan: &RunPlan, warehouse: &Warehouse) -> Result<BTreeMap<String, Relation>, WarehouseError> {
-    let mut relations = if plan.is_everything { BTreeMap::new() } else { plan.before.relations.clone() };
+async fn relations(
+    prepared: &Prepared,
+    plan: &RunPlan,
+    warehouse: &Warehouse,
+) -> Result<BTreeMap<String, Relation>, WarehouseError> {
+    let mut relations = if plan.is_everything {
+        BTreeMap::new()
+    } else {
+        plan.before.relations.clone()
+    };
     for step in &plan.steps {
         let node = prepared.manifest.node(step.id);
         let relation = match (&node.kind, node.settings.materialized) {
@@ -48,13 +64,23 @@ async fn relations(prepared: &Prepared, plan: &RunPlan, warehouse: &Warehouse) -
             }
             (NodeKind::Model(_), Materialization::View) => {
                 let sql = prepared.compiled.nodes[&step.id].sql.clone();
-                Relation::View { fingerprint: step.fingerprint.clone(), sql }
+                Relation::View {
+                    fingerprint: step.fingerprint.clone(),
+                    sql,
+                }
             }
             _ => match plan.before.relations.get(&node.name) {
                 Some(known) if known.fingerprint() == step.fingerprint => known.clone(),
                 _ => {
-                    let summary = warehouse.table_summary(&node.name, &step.fingerprint).await?;
-                    Relation::Table { fingerprint: step.fingerprint.clone(), rows: summary.rows, bytes: summary.bytes, files: summary.files }
+                    let summary = warehouse
+                        .table_summary(&node.name, &step.fingerprint)
+                        .await?;
+                    Relation::Table {
+                        fingerprint: step.fingerprint.clone(),
+                        rows: summary.rows,
+                        bytes: summary.bytes,
+                        files: summary.files,
+                    }
                 }
             },
         };

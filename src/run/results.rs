@@ -37,14 +37,22 @@ pub enum Outcome {
 
 impl RunResults {
     pub fn has_failed(&self) -> bool {
-        self.steps.values().any(|step| matches!(step.outcome, Outcome::Failed | Outcome::Skipped))
+        self.steps
+            .values()
+            .any(|step| matches!(step.outcome, Outcome::Failed | Outcome::Skipped))
     }
 
     pub fn count(&self, outcome: Outcome) -> usize {
-        self.steps.values().filter(|step| step.outcome == outcome).count()
+        self.steps
+            .values()
+            .filter(|step| step.outcome == outcome)
+            .count()
     }
 
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
-        self.steps.values().filter_map(|step| step.diagnostic.clone()).collect()
+        self.steps
+            .values()
+            .filter_map(|step| step.diagnostic.clone())
+            .collect()
     }
 }

@@ -20,11 +20,17 @@ pub(super) fn verdict(failures: i64, settings: &TestSettings) -> Outcome {
 fn holds(failures: i64, comparison: &str) -> bool {
     let words: Vec<&str> = comparison.split_whitespace().collect();
     if let ["between" | "BETWEEN", low, _, high] = words[..] {
-        let (low, high) = (low.parse().unwrap_or(i64::MIN), high.parse().unwrap_or(i64::MAX));
+        let (low, high) = (
+            low.parse().unwrap_or(i64::MIN),
+            high.parse().unwrap_or(i64::MAX),
+        );
         return (low..=high).contains(&failures);
     }
     let text = words.concat();
-    let operator: String = text.chars().take_while(|character| "=!<>".contains(*character)).collect();
+    let operator: String = text
+        .chars()
+        .take_while(|character| "=!<>".contains(*character))
+        .collect();
     let number: i64 = text[operator.len()..].parse().unwrap_or(0);
     match operator.as_str() {
         "=" => failures == number,
@@ -47,7 +53,10 @@ pub struct PassedTests {
 impl PassedTests {
     pub fn load(path: PathBuf) -> Self {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
-        Self { path, fingerprints: text.lines().map(ToString::to_string).collect() }
+        Self {
+            path,
+            fingerprints: text.lines().map(ToString::to_string).collect(),
+        }
     }
 
     pub fn contains(&self, fingerprint: &str) -> bool {
@@ -62,7 +71,10 @@ impl PassedTests {
         if let Some(folder) = self.path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        let text: String = fingerprints.iter().map(|fingerprint| format!("{fingerprint}\n")).collect();
+        let text: String = fingerprints
+            .iter()
+            .map(|fingerprint| format!("{fingerprint}\n"))
+            .collect();
         let temporary = self.path.with_extension("new");
         std::fs::write(&temporary, text)?;
         std::fs::rename(&temporary, &self.path)?;
@@ -85,8 +97,17 @@ mod tests {
         };
         assert_eq!(verdict(0, &TestSettings::default()), Outcome::Done);
         assert_eq!(verdict(1, &TestSettings::default()), Outcome::Failed);
-        assert_eq!(verdict(5, &settings(TestSeverity::Warn, "!= 0", "!= 0")), Outcome::Warned);
-        assert_eq!(verdict(5, &settings(TestSeverity::Error, "> 10", "!= 0")), Outcome::Warned);
-        assert_eq!(verdict(3, &settings(TestSeverity::Error, "between 1 and 5", "!= 0")), Outcome::Failed);
+        assert_eq!(
+            verdict(5, &settings(TestSeverity::Warn, "!= 0", "!= 0")),
+            Outcome::Warned
+        );
+        assert_eq!(
+            verdict(5, &settings(TestSeverity::Error, "> 10", "!= 0")),
+            Outcome::Warned
+        );
+        assert_eq!(
+            verdict(3, &settings(TestSeverity::Error, "between 1 and 5", "!= 0")),
+            Outcome::Failed
+        );
     }
 }

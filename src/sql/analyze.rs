@@ -67,26 +67,48 @@ impl Analyzer {
 
     pub async fn analyze(&self, sql: &str) -> Result<Analyzed, SqlError> {
         let statement = self.parse(sql)?;
-        let plan = self.context.state().statement_to_plan(statement).await.map_err(|error| plan_error(sql, &error))?;
+        let plan = self
+            .context
+            .state()
+            .statement_to_plan(statement)
+            .await
+            .map_err(|error| plan_error(sql, &error))?;
         // Types are settled by the analyzer's rules; what does not fit together is found here and not when rows flow.
         let state = self.context.state();
-        let settled = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {});
+        let settled =
+            state
+                .analyzer()
+                .execute_and_check(plan.clone(), state.config_options(), |_, _| {});
         settled.map_err(|error| plan_error(sql, &error))?;
         let schema = Arc::new(plan.schema().as_arrow().clone());
         repeated_column(sql, &schema)?;
-        Ok(Analyzed { volatile: volatile_functions(&plan), schema, plan })
+        Ok(Analyzed {
+            volatile: volatile_functions(&plan),
+            schema,
+            plan,
+        })
     }
 
     /// Names of the relations that a query reads, without its own common table expressions.
     pub fn relations(&self, sql: &str) -> Result<BTreeSet<String>, SqlError> {
         let statement = self.parse(sql)?;
-        let references = self.context.state().resolve_table_references(&statement).map_err(|error| plan_error(sql, &error))?;
-        Ok(references.into_iter().map(|reference| reference.to_string()).collect())
+        let references = self
+            .context
+            .state()
+            .resolve_table_references(&statement)
+            .map_err(|error| plan_error(sql, &error))?;
+        Ok(references
+            .into_iter()
+            .map(|reference| reference.to_string())
+            .collect())
     }
 
     /// The type that SQL means by `text`, or none.
     pub async fn data_type(&self, text: &str) -> Option<DataType> {
-        let analyzed = self.analyze(&format!("select cast(null as {text}) as value")).await.ok()?;
+        let analyzed = self
+            .analyze(&format!("select cast(null as {text}) as value"))
+            .await
+            .ok()?;
         Some(analyzed.schema.field(0).data_type().clone())
     }
 
@@ -94,26 +116,48 @@ impl Analyzer {
     fn parse(&self, sql: &str) -> Result<Statement, SqlError> {
         let dialect = self.context.copied_config().options().sql_parser.dialect;
         let dialect = dialect_from_str(dialect.as_ref()).expect("the session's dialect exists");
-        let parsed = datafusion::sql::parser::DFParserBuilder::new(sql).with_dialect(dialect.as_ref()).build();
-        let statements = parsed.and_then(|mut parser| parser.parse_statements()).map_err(|error| syntax_error(sql, &error))?;
+        let parsed = datafusion::sql::parser::DFParserBuilder::new(sql)
+            .with_dialect(dialect.as_ref())
+            .build();
+        let statements = parsed
+            .and_then(|mut parser| parser.parse_statements())
+            .map_err(|error| syntax_error(sql, &error))?;
         let count = statements.len();
         match statements.into_iter().next() {
-            Some(statement @ Statement::Statement(_)) if count == 1 && is_query(&statement) => Ok(statement),
-            None => Err(not_one("there is no query: the SQL is empty", "write one `select`, or remove the file", None)),
-            Some(_) if count > 1 => {
-                Err(not_one("there is more than one statement", "keep one `select`; put the other into a file of its own", second_statement(sql)))
+            Some(statement @ Statement::Statement(_)) if count == 1 && is_query(&statement) => {
+                Ok(statement)
             }
-            Some(_) => Err(not_one("this is not a query", "a model is one `select`; what is made of it is said by `materialized`", first_word(sql))),
+            None => Err(not_one(
+                "there is no query: the SQL is empty",
+                "write one `select`, or remove the file",
+                None,
+            )),
+            Some(_) if count > 1 => Err(not_one(
+                "there is more than one statement",
+                "keep one `select`; put the other into a file of its own",
+                second_statement(sql),
+            )),
+            Some(_) => Err(not_one(
+                "this is not a query",
+                "a model is one `select`; what is made of it is said by `materialized`",
+                first_word(sql),
+            )),
         }
     }
 }
 
 /// Registers a table under `name` or `schema.name`; the schema is made when it does not exist yet.
-pub fn register(context: &SessionContext, relation: &str, table: Arc<dyn TableProvider>) -> Result<(), DataFusionError> {
+pub fn register(
+    context: &SessionContext,
+    relation: &str,
+    table: Arc<dyn TableProvider>,
+) -> Result<(), DataFusionError> {
     let reference = TableReference::from(relation);
     if let Some(schema) = reference.schema() {
         let config = context.copied_config();
-        let catalog = context.catalog(&config.options().catalog.default_catalog).expect("the session has its default catalog");
+        let catalog = context
+            .catalog(&config.options().catalog.default_catalog)
+            .expect("the session has its default catalog");
         if catalog.schema(schema).is_none() {
             catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
         }
@@ -127,7 +171,10 @@ pub fn same_type(left: &DataType, right: &DataType) -> bool {
     let family = |kind: &DataType| match kind {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
-        DataType::Timestamp(_, zone) => DataType::Timestamp(datafusion::arrow::datatypes::TimeUnit::Microsecond, zone.clone()),
+        DataType::Timestamp(_, zone) => DataType::Timestamp(
+            datafusion::arrow::datatypes::TimeUnit::Microsecond,
+            zone.clone(),
+        ),
         DataType::Date64 => DataType::Date32,
         other => other.clone(),
     };
@@ -144,16 +191,35 @@ fn is_query(statement: &Statement) -> bool {
 }
 
 fn not_one(message: &str, hint: &str, range: Option<(usize, usize)>) -> SqlError {
-    SqlError { kind: SqlErrorKind::NotOneQuery, message: message.to_string(), hint: Some(hint.to_string()), range, word: String::new() }
+    SqlError {
+        kind: SqlErrorKind::NotOneQuery,
+        message: message.to_string(),
+        hint: Some(hint.to_string()),
+        range,
+        word: String::new(),
+    }
 }
 
 /// The first token that is no blank or comment, after `skip` semicolons.
 fn word_after(sql: &str, skip: usize) -> Option<(usize, usize)> {
-    use datafusion::sql::sqlparser::{dialect::GenericDialect, tokenizer::{Token, Tokenizer}};
-    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location().ok()?;
-    let semicolons = |at: usize| tokens[..at].iter().filter(|token| token.token == Token::SemiColon).count();
+    use datafusion::sql::sqlparser::{
+        dialect::GenericDialect,
+        tokenizer::{Token, Tokenizer},
+    };
+    let tokens = Tokenizer::new(&GenericDialect {}, sql)
+        .tokenize_with_location()
+        .ok()?;
+    let semicolons = |at: usize| {
+        tokens[..at]
+            .iter()
+            .filter(|token| token.token == Token::SemiColon)
+            .count()
+    };
     let is_word = |token: &Token| !matches!(token, Token::Whitespace(_) | Token::SemiColon);
-    let found = tokens.iter().enumerate().find(|(at, token)| is_word(&token.token) && semicolons(*at) >= skip)?;
+    let found = tokens
+        .iter()
+        .enumerate()
+        .find(|(at, token)| is_word(&token.token) && semicolons(*at) >= skip)?;
     let start = at(sql, found.1.span.start.line, found.1.span.start.column);
     Some((start, word_end(sql, start)))
 }
@@ -169,71 +235,163 @@ fn second_statement(sql: &str) -> Option<(usize, usize)> {
 /// The last character of the SQL that is no blank.
 fn last_character(sql: &str) -> (usize, usize) {
     let end = sql.trim_end().len();
-    (sql[..end].char_indices().next_back().map_or(0, |(at, _)| at), end)
+    (
+        sql[..end]
+            .char_indices()
+            .next_back()
+            .map_or(0, |(at, _)| at),
+        end,
+    )
 }
 
 fn syntax_error(sql: &str, error: &DataFusionError) -> SqlError {
     let text = error.strip_backtrace();
     let text = text.strip_prefix("SQL error: ").unwrap_or(&text);
-    let inner = text.strip_prefix("ParserError(\"").and_then(|text| text.strip_suffix("\")")).unwrap_or(text);
-    let place = regex::Regex::new(r"(?s)^(.*?),?\s*at Line: (\d+), Column: (\d+)").expect("the pattern is constant");
+    let inner = text
+        .strip_prefix("ParserError(\"")
+        .and_then(|text| text.strip_suffix("\")"))
+        .unwrap_or(text);
+    let place = regex::Regex::new(r"(?s)^(.*?),?\s*at Line: (\d+), Column: (\d+)")
+        .expect("the pattern is constant");
     let found = place.captures(inner);
-    let range = found.as_ref().and_then(|found| Some(at(sql, found[2].parse().ok()?, found[3].parse().ok()?)));
+    let range = found
+        .as_ref()
+        .and_then(|found| Some(at(sql, found[2].parse().ok()?, found[3].parse().ok()?)));
     let message = found.map_or(inner.to_string(), |found| found[1].to_string());
-    let message = message.strip_prefix("sql parser error: ").unwrap_or(&message).replace("\\\"", "\"");
+    let message = message
+        .strip_prefix("sql parser error: ")
+        .unwrap_or(&message)
+        .replace("\\\"", "\"");
     let is_at_end = message.ends_with("found: EOF");
-    let range = if is_at_end { Some(last_character(sql)) } else { range.map(|start| (start, word_end(sql, start))) };
-    let message = lower_first(&message.replace("found: EOF", "found the end")).replace("expected: ", "expected ").replace("found: ", "found ");
-    SqlError { kind: SqlErrorKind::Syntax, message: format!("SQL does not parse: {message}"), hint: None, range, word: String::new() }
+    let range = if is_at_end {
+        Some(last_character(sql))
+    } else {
+        range.map(|start| (start, word_end(sql, start)))
+    };
+    let message = lower_first(&message.replace("found: EOF", "found the end"))
+        .replace("expected: ", "expected ")
+        .replace("found: ", "found ");
+    SqlError {
+        kind: SqlErrorKind::Syntax,
+        message: format!("SQL does not parse: {message}"),
+        hint: None,
+        range,
+        word: String::new(),
+    }
 }
 
 fn plan_error(sql: &str, error: &DataFusionError) -> SqlError {
-    let range = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| {
-        let end = at(sql, span.end.line, span.end.column);
-        (at(sql, span.start.line, span.start.column), end)
-    });
+    let range = error
+        .diagnostic()
+        .and_then(|diagnostic| diagnostic.span)
+        .map(|span| {
+            let end = at(sql, span.end.line, span.end.column);
+            (at(sql, span.start.line, span.start.column), end)
+        });
     let root = error.find_root();
     if let DataFusionError::SchemaError(schema_error, _) = root {
         return column_error(sql, schema_error, range);
     }
     let text = root.strip_backtrace();
-    let text = text.strip_prefix("Error during planning: ").unwrap_or(&text);
+    let text = text
+        .strip_prefix("Error during planning: ")
+        .unwrap_or(&text);
     let missing = regex::Regex::new(r"table '([^']+)' not found").expect("the pattern is constant");
     if let Some(found) = missing.captures(text) {
         let name = found[1].rsplit('.').next().unwrap_or(&found[1]).to_string();
-        let message = format!("there is no relation `{}`", found[1].trim_start_matches("datafusion.").trim_start_matches("public."));
-        return SqlError { kind: SqlErrorKind::UnknownTable, message, hint: None, range: range.or(find(sql, &name)), word: name };
+        let message = format!(
+            "there is no relation `{}`",
+            found[1]
+                .trim_start_matches("datafusion.")
+                .trim_start_matches("public.")
+        );
+        return SqlError {
+            kind: SqlErrorKind::UnknownTable,
+            message,
+            hint: None,
+            range: range.or(find(sql, &name)),
+            word: name,
+        };
     }
     if let Some(said) = words::say(text) {
         let range = range.or_else(|| find(sql, &said.word));
-        return SqlError { kind: SqlErrorKind::Meaning, message: said.message, hint: said.hint, range, word: said.word };
+        return SqlError {
+            kind: SqlErrorKind::Meaning,
+            message: said.message,
+            hint: said.hint,
+            range,
+            word: said.word,
+        };
     }
     let text = text.strip_prefix("Internal error: ").unwrap_or(text);
-    let word = regex::Regex::new(r"'([a-z_0-9]+)'|function:? ([a-z_0-9]+)").expect("the pattern is constant");
-    let word = word.captures(text).and_then(|found| found.get(1).or(found.get(2))).map(|found| found.as_str().to_string()).unwrap_or_default();
+    let word = regex::Regex::new(r"'([a-z_0-9]+)'|function:? ([a-z_0-9]+)")
+        .expect("the pattern is constant");
+    let word = word
+        .captures(text)
+        .and_then(|found| found.get(1).or(found.get(2)))
+        .map(|found| found.as_str().to_string())
+        .unwrap_or_default();
     let range = range.or_else(|| find(sql, &word));
     let text = text.lines().take(3).collect::<Vec<_>>().join(" ");
-    SqlError { kind: SqlErrorKind::Meaning, message: lower_first(text.trim()), hint: None, range, word }
+    SqlError {
+        kind: SqlErrorKind::Meaning,
+        message: lower_first(text.trim()),
+        hint: None,
+        range,
+        word,
+    }
 }
 
 fn column_error(sql: &str, error: &SchemaError, range: Option<(usize, usize)>) -> SqlError {
     let (kind, message, hint, column) = match error {
-        SchemaError::FieldNotFound { field, valid_fields } => {
-            let known: Vec<String> = valid_fields.iter().map(|column| column.name.clone()).collect();
-            let hint = crate::diagnostics::did_you_mean(&field.name, known.iter().map(String::as_str));
-            (SqlErrorKind::UnknownColumn, format!("there is no column `{}`", plain(field)), Some(hint), field.name.clone())
+        SchemaError::FieldNotFound {
+            field,
+            valid_fields,
+        } => {
+            let known: Vec<String> = valid_fields
+                .iter()
+                .map(|column| column.name.clone())
+                .collect();
+            let hint =
+                crate::diagnostics::did_you_mean(&field.name, known.iter().map(String::as_str));
+            (
+                SqlErrorKind::UnknownColumn,
+                format!("there is no column `{}`", plain(field)),
+                Some(hint),
+                field.name.clone(),
+            )
         }
         SchemaError::AmbiguousReference { field } => {
-            let hint = format!("say which: put the name of its relation before it, as in `orders.{}`", field.name);
-            (SqlErrorKind::UnknownColumn, format!("the column `{}` could be one of several", field.name), Some(hint), field.name.clone())
+            let hint = format!(
+                "say which: put the name of its relation before it, as in `orders.{}`",
+                field.name
+            );
+            (
+                SqlErrorKind::UnknownColumn,
+                format!("the column `{}` could be one of several", field.name),
+                Some(hint),
+                field.name.clone(),
+            )
         }
-        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
+        SchemaError::DuplicateQualifiedField { name, .. }
+        | SchemaError::DuplicateUnqualifiedField { name } => {
             let hint = "give one of them another name with `as`".to_string();
-            (SqlErrorKind::Meaning, format!("two columns are named `{name}`"), Some(hint), name.clone())
+            (
+                SqlErrorKind::Meaning,
+                format!("two columns are named `{name}`"),
+                Some(hint),
+                name.clone(),
+            )
         }
     };
     let range = range.or_else(|| find(sql, &column));
-    SqlError { kind, message, hint, range, word: column }
+    SqlError {
+        kind,
+        message,
+        hint,
+        range,
+        word: column,
+    }
 }
 
 fn plain(column: &Column) -> String {
@@ -246,7 +404,13 @@ fn plain(column: &Column) -> String {
 /// A relation needs different names for its columns.
 fn repeated_column(sql: &str, schema: &SchemaRef) -> Result<(), SqlError> {
     let mut seen = BTreeSet::new();
-    let Some(field) = schema.fields().iter().find(|field| !seen.insert(field.name().to_lowercase())) else { return Ok(()) };
+    let Some(field) = schema
+        .fields()
+        .iter()
+        .find(|field| !seen.insert(field.name().to_lowercase()))
+    else {
+        return Ok(());
+    };
     Err(SqlError {
         kind: SqlErrorKind::Meaning,
         message: format!("two columns are named `{}`", field.name()),
@@ -274,23 +438,39 @@ fn volatile_functions(plan: &LogicalPlan) -> Vec<String> {
     });
     visited.expect("the visitor does not fail");
     // Stable, but only by the time zone setting, which is fixed here.
-    found.into_iter().filter(|name| is_clock_or_chance(name)).collect()
+    found
+        .into_iter()
+        .filter(|name| is_clock_or_chance(name))
+        .collect()
 }
 
 fn is_clock_or_chance(name: &str) -> bool {
-    matches!(name, "now" | "current_timestamp" | "current_date" | "current_time" | "today" | "random" | "uuid")
+    matches!(
+        name,
+        "now" | "current_timestamp" | "current_date" | "current_time" | "today" | "random" | "uuid"
+    )
 }
 
 /// Byte offset of a 1-based line and column, which DataFusion counts in characters.
 fn at(sql: &str, line: u64, column: u64) -> usize {
-    let start: usize = sql.split_inclusive('\n').take(line.saturating_sub(1) as usize).map(str::len).sum();
+    let start: usize = sql
+        .split_inclusive('\n')
+        .take(line.saturating_sub(1) as usize)
+        .map(str::len)
+        .sum();
     let rest = &sql[start.min(sql.len())..];
-    start + rest.char_indices().nth(column.saturating_sub(1) as usize).map_or(rest.len(), |(at, _)| at)
+    start
+        + rest
+            .char_indices()
+            .nth(column.saturating_sub(1) as usize)
+            .map_or(rest.len(), |(at, _)| at)
 }
 
 fn word_end(sql: &str, start: usize) -> usize {
     let rest = &sql[start.min(sql.len())..];
-    let length = rest.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(rest.len());
+    let length = rest
+        .find(|character: char| !character.is_alphanumeric() && character != '_')
+        .unwrap_or(rest.len());
     start + length.max(usize::from(!rest.is_empty()))
 }
 
@@ -299,13 +479,19 @@ fn find(sql: &str, word: &str) -> Option<(usize, usize)> {
     if word.is_empty() {
         return None;
     }
-    let pattern = regex::RegexBuilder::new(&format!(r"\b{}\b", regex::escape(word))).case_insensitive(true).build().ok()?;
+    let pattern = regex::RegexBuilder::new(&format!(r"\b{}\b", regex::escape(word)))
+        .case_insensitive(true)
+        .build()
+        .ok()?;
     pattern.find(sql).map(|found| (found.start(), found.end()))
 }
 
 fn lower_first(text: &str) -> String {
     let mut characters = text.chars();
-    let first = characters.next().map(|first| first.to_lowercase().collect::<String>()).unwrap_or_default();
+    let first = characters
+        .next()
+        .map(|first| first.to_lowercase().collect::<String>())
+        .unwrap_or_default();
     // `SQL`, `SELECT` and the like stay as they are.
     match text.chars().nth(1) {
         Some(second) if second.is_uppercase() => text.to_string(),

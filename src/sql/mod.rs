@@ -9,6 +9,6 @@ pub mod lineage;
 mod words;
 
 pub use analyze::{Analyzed, Analyzer, SqlError, SqlErrorKind, is_number, register, same_type};
-pub use words::type_name;
 /// Columns and their types.
 pub use datafusion::arrow::datatypes::SchemaRef as Schema;
+pub use words::type_name;

@@ -16,13 +16,19 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     environment.add_function("var", var);
     environment.add_function("env_var", env_var);
     environment.add_function("log", log);
-    environment.add_function("print", |state: &State<'_, '_>, message: Value| log_message(state, &message, true));
+    environment.add_function("print", |state: &State<'_, '_>, message: Value| {
+        log_message(state, &message, true)
+    });
     environment.add_function("return", return_value);
     environment.add_global("exceptions", Value::from_object(Exceptions));
     environment.add_global("adapter", Value::from_object(Adapter));
-    environment.add_function("tojson", |value: Value| serde_json::to_string(&value).map_err(invalid));
+    environment.add_function("tojson", |value: Value| {
+        serde_json::to_string(&value).map_err(invalid)
+    });
     environment.add_function("fromjson", |text: &str| {
-        serde_json::from_str::<serde_json::Value>(text).map(|value| json_value(&value)).map_err(invalid)
+        serde_json::from_str::<serde_json::Value>(text)
+            .map(|value| json_value(&value))
+            .map_err(invalid)
     });
     for function in super::scope::DOMAIN_FUNCTIONS {
         environment.add_global(*function, Value::from_object(DomainFunction(function)));
@@ -36,13 +42,24 @@ fn invalid(error: serde_json::Error) -> Error {
 /// `ref('model')`, `ref('package', 'model')`.
 fn reference(state: &State<'_, '_>, names: Rest<Value>) -> Result<String, Error> {
     let scope = scope::of(state)?;
-    let name = names.iter().filter(|name| !name.is_kwargs()).next_back().map(ToString::to_string).unwrap_or_default();
-    Ok(scope.relations.reference(&name).unwrap_or_else(|problem| unknown(state, &scope, &name, problem)))
+    let name = names
+        .iter()
+        .filter(|name| !name.is_kwargs())
+        .next_back()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    Ok(scope
+        .relations
+        .reference(&name)
+        .unwrap_or_else(|problem| unknown(state, &scope, &name, problem)))
 }
 
 fn source(state: &State<'_, '_>, source: &str, table: &str) -> Result<String, Error> {
     let scope = scope::of(state)?;
-    Ok(scope.relations.source(source, table).unwrap_or_else(|problem| unknown(state, &scope, table, problem)))
+    Ok(scope
+        .relations
+        .source(source, table)
+        .unwrap_or_else(|problem| unknown(state, &scope, table, problem)))
 }
 
 /// Rendering goes on after an unknown name, so that all of them are reported at once.
@@ -57,8 +74,15 @@ fn var(state: &State<'_, '_>, name: &str, default: Option<Value>) -> Result<Valu
         (Some(value), _) => Ok(json_value(value)),
         (None, Some(default)) => Ok(default),
         (None, None) => {
-            let hint = format!("set it under `vars` in the project file, with `--vars '{{{name}: ...}}'`, or give a default: `var('{name}', ...)`");
-            Err(scope::stop(&scope, Code::E0404, format!("the variable `{name}` is not set"), Some(hint)))
+            let hint = format!(
+                "set it under `vars` in the project file, with `--vars '{{{name}: ...}}'`, or give a default: `var('{name}', ...)`"
+            );
+            Err(scope::stop(
+                &scope,
+                Code::E0404,
+                format!("the variable `{name}` is not set"),
+                Some(hint),
+            ))
         }
     }
 }
@@ -70,27 +94,48 @@ fn env_var(state: &State<'_, '_>, name: &str, default: Option<Value>) -> Result<
         (None, Some(default)) => Ok(default),
         (None, None) => {
             let hint = format!("export it, or give a default: `env_var('{name}', '...')`");
-            Err(scope::stop(&scope, Code::E0404, format!("the environment variable `{name}` is not set"), Some(hint)))
+            Err(scope::stop(
+                &scope,
+                Code::E0404,
+                format!("the environment variable `{name}` is not set"),
+                Some(hint),
+            ))
         }
     }
 }
 
-fn log(state: &State<'_, '_>, message: Value, info: Option<Value>, kwargs: Kwargs) -> Result<String, Error> {
+fn log(
+    state: &State<'_, '_>,
+    message: Value,
+    info: Option<Value>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
     let named: Option<bool> = kwargs.get("info")?;
-    log_message(state, &message, named.unwrap_or(info.is_some_and(|info| info.is_true())))
+    log_message(
+        state,
+        &message,
+        named.unwrap_or(info.is_some_and(|info| info.is_true())),
+    )
 }
 
 fn log_message(state: &State<'_, '_>, message: &Value, is_info: bool) -> Result<String, Error> {
     let scope = scope::of(state)?;
     if scope.execute {
-        scope.add_log(Log { message: message.to_string(), is_info });
+        scope.add_log(Log {
+            message: message.to_string(),
+            is_info,
+        });
     }
     Ok(String::new())
 }
 
 /// dbt's `return`: ends a macro with a value that need not be text. It travels as an error that [`MacroProxy`] catches.
 fn return_value(value: Option<Value>) -> Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, "`return` works only in a macro").with_source(Returned(value.unwrap_or(Value::from(())))))
+    Err(Error::new(
+        ErrorKind::InvalidOperation,
+        "`return` works only in a macro",
+    )
+    .with_source(Returned(value.unwrap_or(Value::from(())))))
 }
 
 #[derive(Debug)]
@@ -109,13 +154,20 @@ impl std::error::Error for Returned {}
 struct Config;
 
 impl Object for Config {
-    fn call(self: &Arc<Self>, state: &mut State<'_, '_>, arguments: &[Value]) -> Result<Value, Error> {
+    fn call(
+        self: &Arc<Self>,
+        state: &mut State<'_, '_>,
+        arguments: &[Value],
+    ) -> Result<Value, Error> {
         let scope = scope::of(state)?;
         let mut settings = serde_json::Map::new();
         for argument in arguments {
             let value = serde_json::to_value(argument).map_err(invalid)?;
             let serde_json::Value::Object(map) = value else {
-                return Err(Error::new(ErrorKind::InvalidOperation, "config takes named settings: `config(materialized='table')`"));
+                return Err(Error::new(
+                    ErrorKind::InvalidOperation,
+                    "config takes named settings: `config(materialized='table')`",
+                ));
             };
             settings.extend(map);
         }
@@ -123,13 +175,30 @@ impl Object for Config {
         Ok(Value::from(""))
     }
 
-    fn call_method(self: &Arc<Self>, state: &mut State<'_, '_>, method: &str, arguments: &[Value]) -> Result<Value, Error> {
+    fn call_method(
+        self: &Arc<Self>,
+        state: &mut State<'_, '_>,
+        method: &str,
+        arguments: &[Value],
+    ) -> Result<Value, Error> {
         let scope = scope::of(state)?;
-        let key = arguments.first().map(ToString::to_string).unwrap_or_default();
+        let key = arguments
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let found = scope.config.get(&key).map(|value| json_value(value));
         match method {
-            "get" => Ok(found.or(arguments.get(1).cloned()).unwrap_or(Value::from(()))),
-            "require" => found.ok_or_else(|| scope::stop(&scope, Code::E0402, format!("the setting `{key}` is required"), None)),
+            "get" => Ok(found
+                .or(arguments.get(1).cloned())
+                .unwrap_or(Value::from(()))),
+            "require" => found.ok_or_else(|| {
+                scope::stop(
+                    &scope,
+                    Code::E0402,
+                    format!("the setting `{key}` is required"),
+                    None,
+                )
+            }),
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
         }
     }
@@ -140,9 +209,17 @@ impl Object for Config {
 struct Exceptions;
 
 impl Object for Exceptions {
-    fn call_method(self: &Arc<Self>, state: &mut State<'_, '_>, method: &str, arguments: &[Value]) -> Result<Value, Error> {
+    fn call_method(
+        self: &Arc<Self>,
+        state: &mut State<'_, '_>,
+        method: &str,
+        arguments: &[Value],
+    ) -> Result<Value, Error> {
         let scope = scope::of(state)?;
-        let message = arguments.first().map(ToString::to_string).unwrap_or_default();
+        let message = arguments
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         match method {
             "raise_compiler_error" => Err(scope::stop(&scope, Code::E0403, message, None)),
             "warn" => log_message(state, &Value::from(message), true).map(Value::from),
@@ -156,13 +233,26 @@ impl Object for Exceptions {
 struct Adapter;
 
 impl Object for Adapter {
-    fn call_method(self: &Arc<Self>, state: &mut State<'_, '_>, method: &str, arguments: &[Value]) -> Result<Value, Error> {
-        let name = arguments.first().map(ToString::to_string).unwrap_or_default();
+    fn call_method(
+        self: &Arc<Self>,
+        state: &mut State<'_, '_>,
+        method: &str,
+        arguments: &[Value],
+    ) -> Result<Value, Error> {
+        let name = arguments
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         match method {
             "dispatch" => ["datafusion__", "default__", ""]
                 .iter()
                 .find_map(|prefix| state.lookup(&format!("{prefix}{name}")))
-                .ok_or_else(|| Error::new(ErrorKind::UnknownFunction, format!("there is no macro `{name}` to dispatch to"))),
+                .ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::UnknownFunction,
+                        format!("there is no macro `{name}` to dispatch to"),
+                    )
+                }),
             "quote" => Ok(Value::from(format!("\"{}\"", name.replace('"', "\"\"")))),
             _ => Err(Error::from(ErrorKind::UnknownMethod)),
         }
@@ -177,12 +267,18 @@ pub(super) struct MacroProxy {
 }
 
 impl Object for MacroProxy {
-    fn call(self: &Arc<Self>, state: &mut State<'_, '_>, arguments: &[Value]) -> Result<Value, Error> {
+    fn call(
+        self: &Arc<Self>,
+        state: &mut State<'_, '_>,
+        arguments: &[Value],
+    ) -> Result<Value, Error> {
         let scope = scope::of(state)?;
         let template = state.env().get_template(&self.file)?;
         let mut captured = template.render_captured(scope.context())?;
         let outcome = captured.with_state_mut(|inner| {
-            let function = inner.lookup(&self.name).ok_or_else(|| Error::new(ErrorKind::UnknownFunction, self.name.clone()))?;
+            let function = inner
+                .lookup(&self.name)
+                .ok_or_else(|| Error::new(ErrorKind::UnknownFunction, self.name.clone()))?;
             function.call(inner, arguments)
         });
         outcome.or_else(|error| returned(&error).ok_or(error))
@@ -205,7 +301,11 @@ fn returned(error: &Error) -> Option<Value> {
 struct DomainFunction(&'static str);
 
 impl Object for DomainFunction {
-    fn call(self: &Arc<Self>, state: &mut State<'_, '_>, arguments: &[Value]) -> Result<Value, Error> {
+    fn call(
+        self: &Arc<Self>,
+        state: &mut State<'_, '_>,
+        arguments: &[Value],
+    ) -> Result<Value, Error> {
         let scope = scope::of(state)?;
         let mut named = BTreeMap::new();
         for (position, argument) in arguments.iter().enumerate() {
@@ -220,7 +320,12 @@ impl Object for DomainFunction {
         }
         match scope.relations.domain(self.0, &named) {
             Ok(sql) => Ok(Value::from(sql)),
-            Err(problem) => Err(scope::stop(&scope, problem.code, problem.message, problem.hint)),
+            Err(problem) => Err(scope::stop(
+                &scope,
+                problem.code,
+                problem.message,
+                problem.hint,
+            )),
         }
     }
 }

@@ -26,14 +26,20 @@ struct Chunk {
 
 impl Chunks {
     fn add(&self, chunk: Chunk) -> usize {
-        let mut chunks = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut chunks = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         chunks.push(chunk);
         chunks.len() - 1
     }
 
     /// Takes the marks out of rendered text and says where each marked piece landed.
     pub fn unmark(&self, text: &str) -> (String, Vec<Piece>) {
-        let chunks = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let chunks = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut output = String::with_capacity(text.len());
         let mut pieces = Vec::new();
         for (at, part) in text.split(OPEN).enumerate() {
@@ -41,7 +47,11 @@ impl Chunks {
                 output.push_str(part);
                 continue;
             };
-            if let Some(chunk) = number.parse::<usize>().ok().and_then(|number| chunks.get(number)) {
+            if let Some(chunk) = number
+                .parse::<usize>()
+                .ok()
+                .and_then(|number| chunks.get(number))
+            {
                 pieces.push(Piece {
                     output: output.len(),
                     file: chunk.file.clone(),
@@ -63,9 +73,16 @@ pub(super) fn mark(text: &str, file: &Arc<str>, chunks: &Chunks) -> Option<Strin
     let mut copied = 0;
     for (data, start) in data_pieces(text)? {
         let body = data.trim();
-        let Some(visible) = data.find(body).filter(|_| !body.is_empty()) else { continue };
+        let Some(visible) = data.find(body).filter(|_| !body.is_empty()) else {
+            continue;
+        };
         let from = start + visible;
-        let number = chunks.add(Chunk { file: file.clone(), text: shared.clone(), start: from, length: body.len() });
+        let number = chunks.add(Chunk {
+            file: file.clone(),
+            text: shared.clone(),
+            start: from,
+            length: body.len(),
+        });
         marked.push_str(&text[copied..from]);
         marked.push_str(&format!("{OPEN}{number}{CLOSE}"));
         copied = from;
@@ -89,7 +106,8 @@ fn data_pieces(text: &str) -> Option<Vec<(&str, usize)>> {
 
 /// Rewrites dbt's `{% test name(...) %}` to the macro `test_name` that dbt makes of it. Lines stay where they were.
 pub(super) fn without_custom_tags(text: &str) -> String {
-    let open = regex::Regex::new(r"(\{%-?\s*)test\s+([A-Za-z_]\w*)").expect("the pattern is constant");
+    let open =
+        regex::Regex::new(r"(\{%-?\s*)test\s+([A-Za-z_]\w*)").expect("the pattern is constant");
     let close = regex::Regex::new(r"(\{%-?\s*)endtest(\s*-?%\})").expect("the pattern is constant");
     let text = open.replace_all(text, "${1}macro test_${2}");
     close.replace_all(&text, "${1}endmacro${2}").into_owned()
@@ -97,23 +115,32 @@ pub(super) fn without_custom_tags(text: &str) -> String {
 
 /// Names of the macros that a file defines.
 pub(super) fn macro_names(text: &str) -> Vec<String> {
-    let pattern = regex::Regex::new(r"\{%-?\s*macro\s+([A-Za-z_]\w*)").expect("the pattern is constant");
-    pattern.captures_iter(text).map(|found| found[1].to_string()).collect()
+    let pattern =
+        regex::Regex::new(r"\{%-?\s*macro\s+([A-Za-z_]\w*)").expect("the pattern is constant");
+    pattern
+        .captures_iter(text)
+        .map(|found| found[1].to_string())
+        .collect()
 }
 
 /// Names of macros and tests, each with the byte where the name stands.
 pub(super) fn macro_definitions(text: &str) -> Vec<(String, usize)> {
-    let pattern = regex::Regex::new(r"\{%-?\s*(macro|test)\s+([A-Za-z_]\w*)").expect("the pattern is constant");
+    let pattern = regex::Regex::new(r"\{%-?\s*(macro|test)\s+([A-Za-z_]\w*)")
+        .expect("the pattern is constant");
     let named = |found: regex::Captures<'_>| {
         let prefix = if &found[1] == "test" { "test_" } else { "" };
-        (format!("{prefix}{}", &found[2]), found.get(2).expect("the group is not optional").start())
+        (
+            format!("{prefix}{}", &found[2]),
+            found.get(2).expect("the group is not optional").start(),
+        )
     };
     pattern.captures_iter(text).map(named).collect()
 }
 
 /// What each macro of a file takes.
 pub(super) fn macro_parameters(text: &str) -> Vec<(String, Vec<Parameter>)> {
-    let pattern = regex::Regex::new(r"\{%-?\s*macro\s+([A-Za-z_]\w*)\s*\(").expect("the pattern is constant");
+    let pattern =
+        regex::Regex::new(r"\{%-?\s*macro\s+([A-Za-z_]\w*)\s*\(").expect("the pattern is constant");
     let macros = pattern.captures_iter(text).map(|found| {
         let list = &text[found.get(0).expect("the whole always matches").end()..];
         (found[1].to_string(), parameters(list))
@@ -137,13 +164,27 @@ fn parameters(list: &str) -> Vec<Parameter> {
             }
             _ => {}
         }
-        parts.last_mut().expect("it starts with one").push(character);
+        parts
+            .last_mut()
+            .expect("it starts with one")
+            .push(character);
     }
     let parameter = |part: &String| {
-        let (name, default) = part.split_once('=').map_or((part.as_str(), None), |(name, default)| (name, Some(default)));
-        Parameter { name: name.trim().to_string(), has_default: default.is_some() }
+        let (name, default) = part
+            .split_once('=')
+            .map_or((part.as_str(), None), |(name, default)| {
+                (name, Some(default))
+            });
+        Parameter {
+            name: name.trim().to_string(),
+            has_default: default.is_some(),
+        }
     };
-    parts.iter().filter(|part| !part.trim().is_empty()).map(parameter).collect()
+    parts
+        .iter()
+        .filter(|part| !part.trim().is_empty())
+        .map(parameter)
+        .collect()
 }
 
 #[cfg(test)]
@@ -158,21 +199,34 @@ mod tests {
         let (plain, pieces) = chunks.unmark(&marked);
         assert_eq!(plain, text);
         assert_eq!(pieces.len(), 2);
-        assert_eq!(&text[pieces[1].start..pieces[1].start + pieces[1].length], ",\n  b -- note\nfrom t");
+        assert_eq!(
+            &text[pieces[1].start..pieces[1].start + pieces[1].length],
+            ",\n  b -- note\nfrom t"
+        );
     }
 
     #[test]
     fn a_macro_says_what_it_takes() {
         let text = "{% macro a(x, y=[1, 2], z='),') %}{% endmacro %}{% macro b() %}{% endmacro %}";
         let found = macro_parameters(text);
-        let names: Vec<_> = found[0].1.iter().map(|parameter| (parameter.name.as_str(), parameter.has_default)).collect();
+        let names: Vec<_> = found[0]
+            .1
+            .iter()
+            .map(|parameter| (parameter.name.as_str(), parameter.has_default))
+            .collect();
         assert_eq!(names, [("x", false), ("y", true), ("z", true)]);
         assert_eq!(found[1], ("b".to_string(), Vec::new()));
     }
 
     #[test]
     fn a_test_block_is_a_macro() {
-        assert_eq!(without_custom_tags("{% test a(m) %}x{% endtest %}"), "{% macro test_a(m) %}x{% endmacro %}");
-        assert_eq!(macro_names("{%- macro a(b) -%}{% endmacro %}{% macro c() %}{% endmacro %}"), ["a", "c"]);
+        assert_eq!(
+            without_custom_tags("{% test a(m) %}x{% endtest %}"),
+            "{% macro test_a(m) %}x{% endmacro %}"
+        );
+        assert_eq!(
+            macro_names("{%- macro a(b) -%}{% endmacro %}{% macro c() %}{% endmacro %}"),
+            ["a", "c"]
+        );
     }
 }

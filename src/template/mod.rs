@@ -45,14 +45,26 @@ pub struct Rendered {
 }
 
 /// The standard library, written in the language it extends. A project's own macro of the same name wins.
-const STANDARD_LIBRARY: &[(&str, &str)] = &[("equipoise/macros/generic_tests.sql", include_str!("../../macros/generic_tests.sql"))];
+const STANDARD_LIBRARY: &[(&str, &str)] = &[(
+    "equipoise/macros/generic_tests.sql",
+    include_str!("../../macros/generic_tests.sql"),
+)];
 
 impl Templates {
     pub fn new(macros: &[SqlFile]) -> Checked<Self> {
         let chunks = Arc::new(markers::Chunks::default());
-        let mut templates = Self { plain: environment(), marked: environment(), chunks, texts: BTreeMap::new(), parameters: BTreeMap::new() };
+        let mut templates = Self {
+            plain: environment(),
+            marked: environment(),
+            chunks,
+            texts: BTreeMap::new(),
+            parameters: BTreeMap::new(),
+        };
         let mut diagnostics = Vec::new();
-        let library = STANDARD_LIBRARY.iter().map(|(path, text)| SqlFile { path: (*path).into(), text: (*text).into() });
+        let library = STANDARD_LIBRARY.iter().map(|(path, text)| SqlFile {
+            path: (*path).into(),
+            text: (*text).into(),
+        });
         for file in library.chain(macros.iter().cloned()) {
             diagnostics.extend(templates.add_macros(&file));
         }
@@ -64,14 +76,22 @@ impl Templates {
         let text = markers::without_custom_tags(&file.text);
         self.texts.insert(file.path.clone(), file.clone());
         self.parameters.extend(markers::macro_parameters(&text));
-        if let Err(error) = self.plain.add_template_owned(file.path.to_string(), text.clone()) {
+        if let Err(error) = self
+            .plain
+            .add_template_owned(file.path.to_string(), text.clone())
+        {
             return Some(syntax_error(&error, file));
         }
         let marked = markers::mark(&text, &file.path, &self.chunks).unwrap_or(text.clone());
-        self.marked.add_template_owned(file.path.to_string(), marked).ok();
+        self.marked
+            .add_template_owned(file.path.to_string(), marked)
+            .ok();
         for name in markers::macro_names(&text) {
             for environment in [&mut self.plain, &mut self.marked] {
-                let proxy = functions::MacroProxy { file: file.path.clone(), name: name.clone() };
+                let proxy = functions::MacroProxy {
+                    file: file.path.clone(),
+                    name: name.clone(),
+                };
                 environment.add_global(name.clone(), Value::from_object(proxy));
             }
         }
@@ -80,7 +100,12 @@ impl Templates {
 
     /// Whether a macro exists, such as `test_not_null`.
     pub fn has_macro(&self, name: &str) -> bool {
-        self.plain.globals().any(|(known, value)| known == name && value.downcast_object_ref::<functions::MacroProxy>().is_some())
+        self.plain.globals().any(|(known, value)| {
+            known == name
+                && value
+                    .downcast_object_ref::<functions::MacroProxy>()
+                    .is_some()
+        })
     }
 
     /// What a macro takes, in its order; nothing for a macro that does not exist.
@@ -90,8 +115,16 @@ impl Templates {
 
     /// Names of all macros, for suggestions.
     pub fn macro_names(&self) -> Vec<String> {
-        let is_macro = |value: &Value| value.downcast_object_ref::<functions::MacroProxy>().is_some();
-        self.plain.globals().filter(|(_, value)| is_macro(value)).map(|(name, _)| name.to_string()).collect()
+        let is_macro = |value: &Value| {
+            value
+                .downcast_object_ref::<functions::MacroProxy>()
+                .is_some()
+        };
+        self.plain
+            .globals()
+            .filter(|(_, value)| is_macro(value))
+            .map(|(name, _)| name.to_string())
+            .collect()
     }
 
     /// Renders a template. Names that the scope does not know are diagnostics; rendering goes on where it can.
@@ -112,17 +145,23 @@ impl Templates {
 
     /// The file of a name that the template engine uses: a macro file, or the template that is rendered.
     fn file(&self, path: &str, rendered: &SqlFile) -> SqlFile {
-        self.texts.get(path).filter(|_| path != &*rendered.path).unwrap_or(rendered).clone()
+        self.texts
+            .get(path)
+            .filter(|_| path != &*rendered.path)
+            .unwrap_or(rendered)
+            .clone()
     }
 
     fn runtime_error(&self, error: &Error, file: &SqlFile, scope: &Scope) -> Diagnostic {
         let file = self.file(error.name().unwrap_or_default(), file);
         let diagnostic = runtime_error(error, &file, scope);
         match (error.kind(), unknown_name(error)) {
-            (ErrorKind::UnknownFunction, Some(name)) => match nearest(name, self.macro_names().iter().map(String::as_str)) {
-                Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
-                None => diagnostic,
-            },
+            (ErrorKind::UnknownFunction, Some(name)) => {
+                match nearest(name, self.macro_names().iter().map(String::as_str)) {
+                    Some(near) => diagnostic.hint(format!("did you mean `{near}`?")),
+                    None => diagnostic,
+                }
+            }
             _ => diagnostic,
         }
     }
@@ -143,7 +182,10 @@ impl Templates {
     pub fn render_text(&self, text: &str, scope: &Arc<Scope>) -> Result<String, String> {
         let context = scope.context();
         let outcome = self.plain.render_str(text, context);
-        let file = SqlFile { path: "".into(), text: text.into() };
+        let file = SqlFile {
+            path: "".into(),
+            text: text.into(),
+        };
         let problems = scope.take_problems(|_| file.clone());
         match (outcome, problems.into_iter().next()) {
             (_, Some(problem)) => Err(problem.message),
@@ -155,7 +197,10 @@ impl Templates {
 
 impl std::fmt::Debug for Templates {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Templates").field("macros", &self.macro_names()).finish()
+        formatter
+            .debug_struct("Templates")
+            .field("macros", &self.macro_names())
+            .finish()
     }
 }
 
@@ -169,7 +214,12 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-fn render_with(environment: &Environment<'static>, file: &SqlFile, text: &str, scope: &Arc<Scope>) -> Result<String, Error> {
+fn render_with(
+    environment: &Environment<'static>,
+    file: &SqlFile,
+    text: &str,
+    scope: &Arc<Scope>,
+) -> Result<String, Error> {
     environment.render_named_str(&file.path, text, scope.context())
 }
 
@@ -211,7 +261,10 @@ fn unknown_name(error: &Error) -> Option<&str> {
 fn runtime_error(error: &Error, file: &SqlFile, scope: &Scope) -> Diagnostic {
     let span = place(error, file);
     if let Some(raised) = scope.take_raised() {
-        return Diagnostic { span: Some(span), ..raised };
+        return Diagnostic {
+            span: Some(span),
+            ..raised
+        };
     }
     if error.kind() == ErrorKind::SyntaxError {
         return syntax_error(error, file);
@@ -219,8 +272,12 @@ fn runtime_error(error: &Error, file: &SqlFile, scope: &Scope) -> Diagnostic {
     let code = Code::E0402;
     let diagnostic = Diagnostic::error(code, message_of(error)).at(span);
     match error.kind() {
-        ErrorKind::UnknownFunction => diagnostic.hint("macros live in `macros/`; `ref`, `source`, `var`, `config` and others are built in"),
-        ErrorKind::UndefinedError => diagnostic.hint("set it with `{% set ... %}`, or quote it if it is meant as text"),
+        ErrorKind::UnknownFunction => diagnostic.hint(
+            "macros live in `macros/`; `ref`, `source`, `var`, `config` and others are built in",
+        ),
+        ErrorKind::UndefinedError => {
+            diagnostic.hint("set it with `{% set ... %}`, or quote it if it is meant as text")
+        }
         _ => diagnostic,
     }
 }
@@ -229,13 +286,26 @@ fn message_of(error: &Error) -> String {
     let kind = error.kind().to_string();
     let detail = error.detail().unwrap_or(&kind);
     match error.kind() {
-        ErrorKind::UnknownFunction => unknown_name(error).map_or(detail.to_string(), |name| format!("there is no macro or function `{name}`")),
+        ErrorKind::UnknownFunction => unknown_name(error).map_or(detail.to_string(), |name| {
+            format!("there is no macro or function `{name}`")
+        }),
         ErrorKind::UnknownFilter | ErrorKind::UnknownTest => {
-            let what = if error.kind() == ErrorKind::UnknownFilter { "filter" } else { "test" };
-            let name = detail.strip_prefix(what).and_then(|rest| rest.strip_suffix(" is unknown")).map(str::trim);
-            name.map_or(detail.to_string(), |name| format!("templates have no {what} `{name}`"))
+            let what = if error.kind() == ErrorKind::UnknownFilter {
+                "filter"
+            } else {
+                "test"
+            };
+            let name = detail
+                .strip_prefix(what)
+                .and_then(|rest| rest.strip_suffix(" is unknown"))
+                .map(str::trim);
+            name.map_or(detail.to_string(), |name| {
+                format!("templates have no {what} `{name}`")
+            })
         }
-        ErrorKind::UndefinedError if error.detail().is_none() => "a value that is not defined is printed".to_string(),
+        ErrorKind::UndefinedError if error.detail().is_none() => {
+            "a value that is not defined is printed".to_string()
+        }
         _ => detail.to_string(),
     }
 }
@@ -244,7 +314,11 @@ fn message_of(error: &Error) -> String {
 fn place(error: &Error, file: &SqlFile) -> Span {
     let name = error.name().unwrap_or(&file.path);
     match (error.range(), error.line()) {
-        (Some(range), _) if name == &*file.path && markers::without_custom_tags(&file.text) == *file.text => Span::of_bytes(file.path.clone(), &file.text, range.start, range.end),
+        (Some(range), _)
+            if name == &*file.path && markers::without_custom_tags(&file.text) == *file.text =>
+        {
+            Span::of_bytes(file.path.clone(), &file.text, range.start, range.end)
+        }
         (_, Some(line)) => Span::new(name, line as u32, 1, 0),
         _ => Span::file(name),
     }

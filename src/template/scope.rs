@@ -13,7 +13,11 @@ pub trait Relations: Send + Sync + std::fmt::Debug {
     fn reference(&self, name: &str) -> Result<String, Diagnostic>;
     fn source(&self, source: &str, table: &str) -> Result<String, Diagnostic>;
     /// SQL that the compiler writes from metrics and experiments, such as `metric_aggregates`.
-    fn domain(&self, function: &str, arguments: &BTreeMap<String, String>) -> Result<String, Diagnostic>;
+    fn domain(
+        &self,
+        function: &str,
+        arguments: &BTreeMap<String, String>,
+    ) -> Result<String, Diagnostic>;
 }
 
 /// What is the same for all templates of one command.
@@ -64,7 +68,11 @@ struct Heard {
 }
 
 impl Scope {
-    pub fn new(surroundings: Arc<Surroundings>, relations: Arc<dyn Relations>, this: impl Into<String>) -> Self {
+    pub fn new(
+        surroundings: Arc<Surroundings>,
+        relations: Arc<dyn Relations>,
+        this: impl Into<String>,
+    ) -> Self {
         Self {
             surroundings,
             relations,
@@ -108,7 +116,9 @@ impl Scope {
 
     /// Notes something wrong that does not stop the rendering; `needle` is the text in `file` whose place is meant.
     pub(super) fn add_problem(&self, file: &str, needle: &str, problem: Diagnostic) {
-        self.heard().problems.push((file.to_string(), needle.to_string(), problem));
+        self.heard()
+            .problems
+            .push((file.to_string(), needle.to_string(), problem));
     }
 
     pub(super) fn raise(&self, problem: Diagnostic) {
@@ -125,13 +135,18 @@ impl Scope {
             .into_iter()
             .map(|(path, needle, problem)| {
                 let span = quoted_place(&file(&path), &needle);
-                Diagnostic { span: problem.span.clone().or(Some(span)), ..problem }
+                Diagnostic {
+                    span: problem.span.clone().or(Some(span)),
+                    ..problem
+                }
             })
             .collect()
     }
 
     fn heard(&self) -> std::sync::MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.heard
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(super) fn context(self: &Arc<Self>) -> Value {
@@ -168,14 +183,24 @@ impl minijinja::value::Object for ScopeValue {}
 
 /// The scope of the rendering that `state` belongs to.
 pub(super) fn of(state: &minijinja::State<'_, '_>) -> Result<Arc<Scope>, minijinja::Error> {
-    let value = state.lookup("__scope").and_then(|value| value.downcast_object::<ScopeValue>());
+    let value = state
+        .lookup("__scope")
+        .and_then(|value| value.downcast_object::<ScopeValue>());
     value.map(|value| value.0.clone()).ok_or_else(|| {
-        minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, "this function works only while a model is rendered")
+        minijinja::Error::new(
+            minijinja::ErrorKind::InvalidOperation,
+            "this function works only while a model is rendered",
+        )
     })
 }
 
 /// A raised error that stops the rendering.
-pub(super) fn stop(scope: &Scope, code: Code, message: String, hint: Option<String>) -> minijinja::Error {
+pub(super) fn stop(
+    scope: &Scope,
+    code: Code,
+    message: String,
+    hint: Option<String>,
+) -> minijinja::Error {
     let mut diagnostic = Diagnostic::error(code, message.clone());
     diagnostic.hint = hint;
     scope.raise(diagnostic);

@@ -26,7 +26,10 @@ pub struct SourceMap {
 
 impl SourceMap {
     pub(super) fn new(file: SqlFile, pieces: Vec<Piece>) -> Self {
-        Self { file: Some(file), pieces }
+        Self {
+            file: Some(file),
+            pieces,
+        }
     }
 
     /// The place in the user's file of the rendered bytes `start..end`. Text that an expression made is at the tag that
@@ -34,7 +37,9 @@ impl SourceMap {
     pub fn span(&self, start: usize, end: usize, word: &str) -> Option<Span> {
         let file = self.file.as_ref()?;
         let at = self.pieces.partition_point(|piece| piece.output <= start);
-        let Some(piece) = at.checked_sub(1).map(|at| &self.pieces[at]) else { return Some(by_word(file, word)) };
+        let Some(piece) = at.checked_sub(1).map(|at| &self.pieces[at]) else {
+            return Some(by_word(file, word));
+        };
         let inside = start - piece.output;
         if inside < piece.length {
             let from = piece.start + inside;
@@ -43,8 +48,15 @@ impl SourceMap {
         }
         let tag = piece.start + piece.length;
         let tag = tag + piece.text[tag..].len() - piece.text[tag..].trim_start().len();
-        let close = piece.text[tag..].find(['}', '\n']).map_or(piece.text.len(), |at| tag + at + 2);
-        Some(Span::of_bytes(piece.file.clone(), &piece.text, tag, close.min(piece.text.len())))
+        let close = piece.text[tag..]
+            .find(['}', '\n'])
+            .map_or(piece.text.len(), |at| tag + at + 2);
+        Some(Span::of_bytes(
+            piece.file.clone(),
+            &piece.text,
+            tag,
+            close.min(piece.text.len()),
+        ))
     }
 
     /// The whole template, for findings that are about all of it.

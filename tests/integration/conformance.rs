@@ -37,14 +37,19 @@ pub struct Suite {
 
 impl Suite {
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), passed: 0, failures: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            passed: 0,
+            failures: Vec::new(),
+        }
     }
 
     pub fn check<T: PartialEq + std::fmt::Debug>(&mut self, case: &str, actual: T, expected: T) {
         if actual == expected {
             self.passed += 1;
         } else {
-            self.failures.push(format!("{case}: got {actual:?}, expected {expected:?}"));
+            self.failures
+                .push(format!("{case}: got {actual:?}, expected {expected:?}"));
         }
     }
 
@@ -53,13 +58,17 @@ impl Suite {
         if same(actual, expected) {
             self.passed += 1;
         } else {
-            self.failures.push(format!("{case}: got {actual}, expected {expected}"));
+            self.failures
+                .push(format!("{case}: got {actual}, expected {expected}"));
         }
     }
 
     pub fn finish(self) {
         let total = self.passed + self.failures.len();
-        println!("conformance {}: {} / {total} passed", self.name, self.passed);
+        println!(
+            "conformance {}: {} / {total} passed",
+            self.name, self.passed
+        );
         assert!(
             self.failures.is_empty(),
             "{} failed:\n{}",
@@ -75,7 +84,10 @@ pub fn same(left: &Value, right: &Value) -> bool {
         (Value::Number(left), Value::Number(right)) => left.as_f64() == right.as_f64(),
         (Value::Array(left), Value::Array(right)) => {
             left.len() == right.len()
-                && left.iter().zip(right).all(|(left, right)| same(left, right))
+                && left
+                    .iter()
+                    .zip(right)
+                    .all(|(left, right)| same(left, right))
         }
         (Value::Object(left), Value::Object(right)) => {
             left.len() == right.len()

@@ -32,7 +32,11 @@ fn buckets_are_those_of_every_vendor() {
         let (flag, unit) = (text(case, "flag"), text(case, "unit"));
         for (column, actual) in buckets(case, flag, unit) {
             if let Some(expected) = case.get(column) {
-                suite.check(&format!("{column} of {flag:?}, {unit:?}"), actual, shown(expected));
+                suite.check(
+                    &format!("{column} of {flag:?}, {unit:?}"),
+                    actual,
+                    shown(expected),
+                );
             }
         }
     }
@@ -61,15 +65,23 @@ fn text<'a>(case: &'a Value, column: &str) -> &'a str {
 
 /// Numbers beyond 53 bits are texts in the vectors; floats compare by value.
 fn shown(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn hashes(input: &str) -> Vec<(&'static str, String)> {
     let (low, high) = hash::murmur3_128(input, 0);
     let wide = ((u128::from(high) << 64) | u128::from(low)) as i128;
     vec![
-        ("murmur3_x86_32_seed0", hash::murmur3_32(&[input], 0).to_string()),
-        ("murmur3_x86_32_seed86028157", hash::murmur3_32(&[input], 86_028_157).to_string()),
+        (
+            "murmur3_x86_32_seed0",
+            hash::murmur3_32(&[input], 0).to_string(),
+        ),
+        (
+            "murmur3_x86_32_seed86028157",
+            hash::murmur3_32(&[input], 86_028_157).to_string(),
+        ),
         // mmh3 prints a signed number of 32 characters, the sign among them.
         (
             "murmur3_x64_128_seed0_hex",
@@ -99,32 +111,66 @@ fn hashed(draw: Draw) -> String {
 fn buckets(case: &Value, flag: &str, unit: &str) -> Vec<(&'static str, String)> {
     let index = |algorithm: Algorithm, salt: &str| algorithm.bucket(salt, unit).index.to_string();
     let cut = |algorithm: Algorithm, of: u32| algorithm.bucket_of(flag, unit, of).index.to_string();
-    let eppo_salt =
-        text(case, "eppo_salt").strip_suffix('-').expect("the salt column ends in the separator");
+    let eppo_salt = text(case, "eppo_salt")
+        .strip_suffix('-')
+        .expect("the salt column ends in the separator");
     let launch_darkly_salt = format!("{flag}.{}", text(case, "launchdarkly_salt"));
     let planout_salt = format!("{flag}.{}", text(case, "planout_salt"));
     let launch_darkly = hash::sha1_60(&[&launch_darkly_salt, ".", unit]);
     vec![
-        ("flagd_v2_hash", hashed(Algorithm::MurmurFlagd2.draw(flag, unit))),
+        (
+            "flagd_v2_hash",
+            hashed(Algorithm::MurmurFlagd2.draw(flag, unit)),
+        ),
         ("flagd_v2_bucket_of_100", cut(Algorithm::MurmurFlagd2, 100)),
-        ("flagd_v2_bucket_of_100000", cut(Algorithm::MurmurFlagd2, 100_000)),
-        ("flagd_v3_hash", hashed(Algorithm::MurmurFlagd3.draw(flag, unit))),
+        (
+            "flagd_v2_bucket_of_100000",
+            cut(Algorithm::MurmurFlagd2, 100_000),
+        ),
+        (
+            "flagd_v3_hash",
+            hashed(Algorithm::MurmurFlagd3.draw(flag, unit)),
+        ),
         (
             "unleash_rollout_1_100",
             (Algorithm::MurmurUnleash.bucket(flag, unit).index + 1).to_string(),
         ),
-        ("unleash_variant_1_1000", (bucketing::unleash_variant(flag, unit, 1_000) + 1).to_string()),
-        ("growthbook_v1", fraction(Algorithm::FnvGrowthbook1.bucket(flag, unit).fraction())),
-        ("growthbook_v2", fraction(Algorithm::FnvGrowthbook2.bucket(flag, unit).fraction())),
-        ("growthbook_namespace", fraction(bucketing::growthbook_namespace(flag, unit).fraction())),
+        (
+            "unleash_variant_1_1000",
+            (bucketing::unleash_variant(flag, unit, 1_000) + 1).to_string(),
+        ),
+        (
+            "growthbook_v1",
+            fraction(Algorithm::FnvGrowthbook1.bucket(flag, unit).fraction()),
+        ),
+        (
+            "growthbook_v2",
+            fraction(Algorithm::FnvGrowthbook2.bucket(flag, unit).fraction()),
+        ),
+        (
+            "growthbook_namespace",
+            fraction(bucketing::growthbook_namespace(flag, unit).fraction()),
+        ),
         ("eppo_shard_10000", index(Algorithm::Md5Mod10000, eppo_salt)),
-        ("statsig_10000_rule_r1", index(Algorithm::Sha256Statsig, &format!("{flag}.r1"))),
+        (
+            "statsig_10000_rule_r1",
+            index(Algorithm::Sha256Statsig, &format!("{flag}.r1")),
+        ),
         ("launchdarkly_sha1_15hex_int", launch_darkly.to_string()),
-        ("launchdarkly_bucket_f32", fraction(bucketing::launch_darkly(launch_darkly).into())),
+        (
+            "launchdarkly_bucket_f32",
+            fraction(bucketing::launch_darkly(launch_darkly).into()),
+        ),
         ("goff_100000", index(Algorithm::FnvGoff, flag)),
         ("flipt_variant_1000", index(Algorithm::Crc32Flipt, flag)),
-        ("flipt_boolean_100", bucketing::flipt_boolean(flag, unit).index.to_string()),
-        ("planout_sha1_15hex_int", hash::sha1_60(&[&planout_salt, ".", unit]).to_string()),
+        (
+            "flipt_boolean_100",
+            bucketing::flipt_boolean(flag, unit).index.to_string(),
+        ),
+        (
+            "planout_sha1_15hex_int",
+            hash::sha1_60(&[&planout_salt, ".", unit]).to_string(),
+        ),
     ]
 }
 

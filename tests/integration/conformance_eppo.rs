@@ -16,8 +16,13 @@ fn universal_flag_configuration() {
         let text = |name: &str| case[name].as_str().unwrap();
         let attributes = case["subjectAttributes"].as_object().unwrap();
         let now = "2026-11-22T00:00:00Z".parse().unwrap();
-        let result =
-            ufc.evaluate(text("flag"), text("variationType"), text("subjectKey"), attributes, now);
+        let result = ufc.evaluate(
+            text("flag"),
+            text("variationType"),
+            text("subjectKey"),
+            attributes,
+            now,
+        );
         let actual = json!({
             "assignment": result.value.unwrap_or_else(|| case["default"].clone()),
             "variationKey": result.variation,

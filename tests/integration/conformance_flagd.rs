@@ -18,10 +18,18 @@ fn provider_test_bed() {
 
 #[test]
 fn generated_cases_agree_with_both_versions() {
-    let Some(file) = load("diff_flagd.json") else { return };
-    let flags =
-        FlagdFlags::read(if file["flags"]["flags"].is_object() { &file["flags"] } else { &file });
-    for (name, version) in [("v2", FractionalVersion::Two), ("v3", FractionalVersion::Three)] {
+    let Some(file) = load("diff_flagd.json") else {
+        return;
+    };
+    let flags = FlagdFlags::read(if file["flags"]["flags"].is_object() {
+        &file["flags"]
+    } else {
+        &file
+    });
+    for (name, version) in [
+        ("v2", FractionalVersion::Two),
+        ("v3", FractionalVersion::Three),
+    ] {
         let mut suite = Suite::new(&format!("diff_flagd {name}"));
         for case in file["cases"].as_array().unwrap() {
             let result = evaluate(&flags, case, version);
@@ -35,7 +43,9 @@ fn generated_cases_agree_with_both_versions() {
 
 /// A case without a version of `fractional` must pass with both.
 fn test_bed(cases: &str, flags: &str) {
-    let (Some(file), Some(flags)) = (load(cases), load(flags)) else { return };
+    let (Some(file), Some(flags)) = (load(cases), load(flags)) else {
+        return;
+    };
     let flags = FlagdFlags::read(&flags);
     let mut suite = Suite::new(cases.trim_end_matches(".json"));
     for case in file["cases"].as_array().unwrap() {
@@ -83,5 +93,10 @@ fn shown(result: &Resolution, expected: &Value) -> Value {
         "metadata" => json!(result.metadata),
         other => panic!("the case has a field that nobody reads: {other}"),
     };
-    expected.as_object().unwrap().keys().map(|name| (name.clone(), field(name))).collect()
+    expected
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(|name| (name.clone(), field(name)))
+        .collect()
 }

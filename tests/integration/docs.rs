@@ -17,5 +17,8 @@ fn every_code_is_documented() {
         std::fs::write(path, &page).expect("the page is written");
     }
     let written = std::fs::read_to_string(path).unwrap_or_default();
-    assert_eq!(written, page, "docs/diagnostics.md is not up to date: run `UPDATE_DOCS=1 cargo test docs`");
+    assert_eq!(
+        written, page,
+        "docs/diagnostics.md is not up to date: run `UPDATE_DOCS=1 cargo test docs`"
+    );
 }

@@ -7,23 +7,25 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
-use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::physical_optimizer::ensure_requirements::EnsureRequirements;
+use datafusion::physical_plan::collect;
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::streaming::PartitionStream;
-use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion::logical_expr::LogicalPlan;
 use equipoise::sql::canonical::{self, Catalog, Table};
 use equipoise::sql::lineage::Origin;
 
@@ -43,7 +45,10 @@ fn drift_fuzz_equal_fingerprints_give_equal_results() {
 }
 
 fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
 }
 
 struct Fuzz {
@@ -68,7 +73,10 @@ impl Fuzz {
     fn new(seed: u64) -> Fuzz {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let shown = Arc::new(AtomicUsize::new(0));
-        let databases: Vec<Database> = SIZES.into_iter().map(|rows| database(&mut random, rows)).collect();
+        let databases: Vec<Database> = SIZES
+            .into_iter()
+            .map(|rows| database(&mut random, rows))
+            .collect();
         let context = session(databases, &shown);
         Fuzz {
             random,
@@ -128,8 +136,15 @@ impl Fuzz {
         self.compared += 1;
         self.refined += u64::from(expected.iter().any(|rows| rows.lines().count() > 1));
         if expected != found {
-            let place = expected.iter().zip(&found).position(|(one, other)| one != other).expect("they differ");
-            self.unsound.push(format!("{first}\n{sql}\ndatabase {place}:\n{}\n{}", expected[place], found[place]));
+            let place = expected
+                .iter()
+                .zip(&found)
+                .position(|(one, other)| one != other)
+                .expect("they differ");
+            self.unsound.push(format!(
+                "{first}\n{sql}\ndatabase {place}:\n{}\n{}",
+                expected[place], found[place]
+            ));
         }
         self.seen.insert(hash, (first, Some(expected)));
     }
@@ -146,12 +161,21 @@ impl Fuzz {
     /// The sorted rows of every database, planned once; `None` when the engine refuses the query.
     fn run(&self, sql: &str) -> Option<Vec<String>> {
         crate::runtime().block_on(async {
-            let plan = self.context.sql(sql).await.ok()?.create_physical_plan().await.ok()?;
+            let plan = self
+                .context
+                .sql(sql)
+                .await
+                .ok()?
+                .create_physical_plan()
+                .await
+                .ok()?;
             let mut results = vec![];
             for index in 0..SIZES.len() {
                 self.shown.store(index, Ordering::SeqCst);
                 let fresh = reset_plan_states(plan.clone()).ok()?;
-                results.push(sorted_rows(&collect(fresh, self.context.task_ctx()).await.ok()?));
+                results.push(sorted_rows(
+                    &collect(fresh, self.context.task_ctx()).await.ok()?,
+                ));
             }
             Some(results)
         })
@@ -160,7 +184,14 @@ impl Fuzz {
     fn report(&self) -> String {
         format!(
             "fuzz: {} mutations, {} did not bind, {} pairs of equal fingerprints run ({} with several rows), {} refused by the engine, {} unsound; fingerprints took {:?}, runs {:?}",
-            self.mutations, self.unbound, self.compared, self.refined, self.failed, self.unsound.len(), self.planning, self.running
+            self.mutations,
+            self.unbound,
+            self.compared,
+            self.refined,
+            self.failed,
+            self.unsound.len(),
+            self.planning,
+            self.running
         )
     }
 }
@@ -169,12 +200,18 @@ fn sorted_rows(batches: &[RecordBatch]) -> String {
     let mut lines = vec![];
     for batch in batches {
         let options = FormatOptions::default().with_null("NULL");
-        let columns: Vec<ArrayFormatter> =
-            batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options).expect("a format")).collect();
+        let columns: Vec<ArrayFormatter> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column.as_ref(), &options).expect("a format"))
+            .collect();
         let mut order: Vec<usize> = (0..columns.len()).collect();
         order.sort_by_key(|index| batch.schema().field(*index).name().clone());
         for row in 0..batch.num_rows() {
-            let cells: Vec<String> = order.iter().map(|index| rounded(&columns[*index].value(row).to_string())).collect();
+            let cells: Vec<String> = order
+                .iter()
+                .map(|index| rounded(&columns[*index].value(row).to_string()))
+                .collect();
             lines.push(cells.join("|"));
         }
     }
@@ -203,10 +240,20 @@ fn session(databases: Vec<Database>, shown: &Arc<AtomicUsize>) -> SessionContext
         .build();
     let context = SessionContext::new_with_state(state);
     for (index, (name, batch)) in databases[0].iter().enumerate() {
-        let batches = databases.iter().map(|database| database[index].1.clone()).collect();
-        let partition = Switched { schema: batch.schema(), batches, shown: shown.clone() };
-        let table = StreamingTable::try_new(batch.schema(), vec![Arc::new(partition)]).expect("one schema");
-        context.register_table(*name, Arc::new(table)).expect("a fresh name");
+        let batches = databases
+            .iter()
+            .map(|database| database[index].1.clone())
+            .collect();
+        let partition = Switched {
+            schema: batch.schema(),
+            batches,
+            shown: shown.clone(),
+        };
+        let table =
+            StreamingTable::try_new(batch.schema(), vec![Arc::new(partition)]).expect("one schema");
+        context
+            .register_table(*name, Arc::new(table))
+            .expect("a fresh name");
     }
     context
 }
@@ -242,11 +289,18 @@ fn catalog() -> Catalog {
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     let table = |not_null: &[&str], unique: &[&str]| Table {
         not_null: names(not_null).into_iter().collect(),
-        unique: unique.iter().map(|column| vec![column.to_string()]).collect(),
+        unique: unique
+            .iter()
+            .map(|column| vec![column.to_string()])
+            .collect(),
         ..Table::default()
     };
-    catalog.tables.insert("t".into(), table(&["id", "c", "q"], &["id"]));
-    catalog.tables.insert("u".into(), table(&["id"], &["id", "k"]));
+    catalog
+        .tables
+        .insert("t".into(), table(&["id", "c", "q"], &["id"]));
+    catalog
+        .tables
+        .insert("u".into(), table(&["id"], &["id", "k"]));
     catalog.tables.insert("w".into(), table(&[], &[]));
     catalog
 }
@@ -259,31 +313,68 @@ fn database(random: &mut Random, rows: usize) -> Database {
         *key = None;
     }
     let mut ints = |null_in: u64| -> Vec<Option<i64>> {
-        (0..rows).map(|_| if null_in > 0 && random.below(null_in) == 0 { None } else { Some(random.below(4) as i64 - 1) }).collect()
+        (0..rows)
+            .map(|_| {
+                if null_in > 0 && random.below(null_in) == 0 {
+                    None
+                } else {
+                    Some(random.below(4) as i64 - 1)
+                }
+            })
+            .collect()
     };
     let (a, b, c, v, wk, wv) = (ints(3), ints(4), ints(0), ints(3), ints(4), ints(3));
-    let mut texts = || -> Vec<Option<&str>> { (0..rows).map(|_| random.pick(&[None, Some(""), Some("x"), Some("X"), Some("y")])).collect() };
+    let mut texts = || -> Vec<Option<&str>> {
+        (0..rows)
+            .map(|_| random.pick(&[None, Some(""), Some("x"), Some("X"), Some("y")]))
+            .collect()
+    };
     let (s, us, ws) = (texts(), texts(), texts());
     let mut truths = |null_in: u64| -> Vec<Option<bool>> {
-        (0..rows).map(|_| if null_in > 0 && random.below(null_in) == 0 { None } else { Some(random.below(2) == 0) }).collect()
+        (0..rows)
+            .map(|_| {
+                if null_in > 0 && random.below(null_in) == 0 {
+                    None
+                } else {
+                    Some(random.below(2) == 0)
+                }
+            })
+            .collect()
     };
     let (p, q) = (truths(3), truths(0));
-    let f: Vec<Option<f64>> = (0..rows).map(|_| random.pick(&[None, Some(0.0), Some(-0.0), Some(0.5), Some(-1.25)])).collect();
+    let f: Vec<Option<f64>> = (0..rows)
+        .map(|_| random.pick(&[None, Some(0.0), Some(-0.0), Some(0.5), Some(-1.25)]))
+        .collect();
     let int = |values: Vec<Option<i64>>| Arc::new(Int64Array::from(values)) as ArrayRef;
     let text = |values: Vec<Option<&str>>| Arc::new(StringArray::from(values)) as ArrayRef;
     let truth = |values: Vec<Option<bool>>| Arc::new(BooleanArray::from(values)) as ArrayRef;
     let float = Arc::new(Float64Array::from(f)) as ArrayRef;
     let t = vec![
-        ("id", int(ids.clone())), ("a", int(a)), ("b", int(b)), ("c", int(c)), ("s", text(s)), ("p", truth(p)), ("q", truth(q)), ("f", float),
+        ("id", int(ids.clone())),
+        ("a", int(a)),
+        ("b", int(b)),
+        ("c", int(c)),
+        ("s", text(s)),
+        ("p", truth(p)),
+        ("q", truth(q)),
+        ("f", float),
     ];
-    let u = vec![("id", int(ids)), ("k", int(keys)), ("v", int(v)), ("s", text(us))];
+    let u = vec![
+        ("id", int(ids)),
+        ("k", int(keys)),
+        ("v", int(v)),
+        ("s", text(us)),
+    ];
     let w = vec![("k", int(wk)), ("v", int(wv)), ("s", text(ws))];
     vec![("t", batch(t)), ("u", batch(u)), ("w", batch(w))]
 }
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     let kind = |array: &ArrayRef| -> DataType { array.data_type().clone() };
-    let fields: Vec<Field> = columns.iter().map(|(name, array)| Field::new(*name, kind(array), true)).collect();
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, array)| Field::new(*name, kind(array), true))
+        .collect();
     let arrays = columns.into_iter().map(|(_, array)| array).collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("a batch")
 }
@@ -308,11 +399,19 @@ impl Bench {
                 let mut changed = plain.clone();
                 changed[place].1 = rotated(rows, index);
                 databases.push(changed);
-                columns.push(Origin { relation: table.to_string(), column: field.name().clone() });
+                columns.push(Origin {
+                    relation: table.to_string(),
+                    column: field.name().clone(),
+                });
             }
         }
         let shown = Arc::new(AtomicUsize::new(0));
-        Bench { random, context: session(databases, &shown), shown, columns }
+        Bench {
+            random,
+            context: session(databases, &shown),
+            shown,
+            columns,
+        }
     }
 
     pub fn query(&mut self) -> String {
@@ -320,26 +419,51 @@ impl Bench {
     }
 
     pub fn plan(&self, sql: &str) -> Option<LogicalPlan> {
-        crate::runtime().block_on(self.context.state().create_logical_plan(sql)).ok()
+        crate::runtime()
+            .block_on(self.context.state().create_logical_plan(sql))
+            .ok()
     }
 
     /// For each perturbed column the outputs whose bag of values changed.
     pub fn perturbed(&self, sql: &str) -> Option<Vec<(Origin, Vec<String>)>> {
         crate::runtime().block_on(async {
-            let plan = self.context.sql(sql).await.ok()?.create_physical_plan().await.ok()?;
+            let plan = self
+                .context
+                .sql(sql)
+                .await
+                .ok()?
+                .create_physical_plan()
+                .await
+                .ok()?;
             let mut results = vec![];
             for index in 0..=self.columns.len() {
                 self.shown.store(index, Ordering::SeqCst);
                 let fresh = reset_plan_states(plan.clone()).ok()?;
-                results.push(by_column(&collect(fresh, self.context.task_ctx()).await.ok()?));
+                results.push(by_column(
+                    &collect(fresh, self.context.task_ctx()).await.ok()?,
+                ));
             }
             let plain = results.remove(0);
-            let names: Vec<String> = plan.schema().fields().iter().map(|field| field.name().clone()).collect();
+            let names: Vec<String> = plan
+                .schema()
+                .fields()
+                .iter()
+                .map(|field| field.name().clone())
+                .collect();
             let changed = |result: &Vec<Vec<String>>| {
                 let differs = |index: &usize| result.get(*index) != plain.get(*index);
-                (0..names.len()).filter(differs).map(|index| names[index].clone()).collect()
+                (0..names.len())
+                    .filter(differs)
+                    .map(|index| names[index].clone())
+                    .collect()
             };
-            Some(self.columns.iter().cloned().zip(results.iter().map(changed)).collect())
+            Some(
+                self.columns
+                    .iter()
+                    .cloned()
+                    .zip(results.iter().map(changed))
+                    .collect(),
+            )
         })
     }
 }
@@ -352,7 +476,8 @@ fn by_column(batches: &[RecordBatch]) -> Vec<Vec<String>> {
             columns.resize(columns.len().max(index + 1), vec![]);
             let options = FormatOptions::default().with_null("NULL");
             let format = ArrayFormatter::try_new(column.as_ref(), &options).expect("a format");
-            columns[index].extend((0..batch.num_rows()).map(|row| rounded(&format.value(row).to_string())));
+            columns[index]
+                .extend((0..batch.num_rows()).map(|row| rounded(&format.value(row).to_string())));
         }
     }
     columns.iter_mut().for_each(|column| column.sort());
@@ -421,7 +546,13 @@ enum Number {
     Null,
     Operator(&'static str, Box<Number>, Box<Number>),
     Case(Box<Truth>, Box<Number>, Option<Box<Number>>),
-    Case2(Box<Truth>, Box<Number>, Box<Truth>, Box<Number>, Option<Box<Number>>),
+    Case2(
+        Box<Truth>,
+        Box<Number>,
+        Box<Truth>,
+        Box<Number>,
+        Option<Box<Number>>,
+    ),
     Coalesce(Box<Number>, Box<Number>),
     Nullif(Box<Number>, Box<Number>),
     Cast(Box<Number>),
@@ -437,10 +568,28 @@ impl Truth {
         }
         let inner = |random: &mut Random| Box::new(Truth::random(random, depth - 1));
         match random.below(11) {
-            0..=2 => Truth::And((0..2 + random.below(2)).map(|_| Truth::random(random, depth - 1)).collect()),
-            3..=5 => Truth::Or((0..2 + random.below(2)).map(|_| Truth::random(random, depth - 1)).collect()),
+            0..=2 => Truth::And(
+                (0..2 + random.below(2))
+                    .map(|_| Truth::random(random, depth - 1))
+                    .collect(),
+            ),
+            3..=5 => Truth::Or(
+                (0..2 + random.below(2))
+                    .map(|_| Truth::random(random, depth - 1))
+                    .collect(),
+            ),
             6 => Truth::Not(inner(random)),
-            7 => Truth::IsTrue(inner(random), random.pick(&["IS TRUE", "IS NOT TRUE", "IS FALSE", "IS NOT FALSE", "IS NULL", "IS NOT NULL"])),
+            7 => Truth::IsTrue(
+                inner(random),
+                random.pick(&[
+                    "IS TRUE",
+                    "IS NOT TRUE",
+                    "IS FALSE",
+                    "IS NOT FALSE",
+                    "IS NULL",
+                    "IS NOT NULL",
+                ]),
+            ),
             8 => {
                 let otherwise = random.chance(2).then(|| inner(random));
                 Truth::Case(inner(random), inner(random), otherwise)
@@ -452,49 +601,126 @@ impl Truth {
 
     fn leaf(random: &mut Random) -> Truth {
         match random.below(16) {
-            0..=4 => Truth::Compare(random.pick(&OPERATORS), Number::random(random, 1), Number::random(random, 1)),
-            5 => Truth::Text(random.pick(&["t.s", "u.s"]), random.pick(&["=", "<>", "<", "LIKE", "NOT LIKE"]), random.pick(&["'x'", "'y'", "''", "'%x'", "NULL"])),
-            6 | 7 => Truth::In(Number::column(random), (0..1 + random.below(3)).map(|_| random.below(4) as i64 - 1).collect(), random.chance(2)),
-            8 => Truth::Between(Number::column(random), random.below(3) as i64 - 1, random.below(3) as i64, random.chance(3)),
+            0..=4 => Truth::Compare(
+                random.pick(&OPERATORS),
+                Number::random(random, 1),
+                Number::random(random, 1),
+            ),
+            5 => Truth::Text(
+                random.pick(&["t.s", "u.s"]),
+                random.pick(&["=", "<>", "<", "LIKE", "NOT LIKE"]),
+                random.pick(&["'x'", "'y'", "''", "'%x'", "NULL"]),
+            ),
+            6 | 7 => Truth::In(
+                Number::column(random),
+                (0..1 + random.below(3))
+                    .map(|_| random.below(4) as i64 - 1)
+                    .collect(),
+                random.chance(2),
+            ),
+            8 => Truth::Between(
+                Number::column(random),
+                random.below(3) as i64 - 1,
+                random.below(3) as i64,
+                random.chance(3),
+            ),
             9 => Truth::IsNull(Number::random(random, 1), random.chance(2)),
             10 => Truth::Column(random.pick(&["t.p", "t.q"])),
             11 => Truth::Constant(random.pick(&["TRUE", "FALSE", "CAST(NULL AS BOOLEAN)"])),
-            12 => Truth::Distinct(Number::column(random), Number::random(random, 0), random.chance(2)),
-            13 => Truth::Compare("=", Number::Column("t.a"), Number::Constant(random.below(3) as i64)),
+            12 => Truth::Distinct(
+                Number::column(random),
+                Number::random(random, 0),
+                random.chance(2),
+            ),
+            13 => Truth::Compare(
+                "=",
+                Number::Column("t.a"),
+                Number::Constant(random.below(3) as i64),
+            ),
             14 => {
-                let inner = random.pick(&["w.k = t.a", "w.k = t.id", "w.k = t.c AND w.v > 0", "w.v = t.b", "w.k IS NULL", "w.k = t.a OR w.v = 1"]);
+                let inner = random.pick(&[
+                    "w.k = t.a",
+                    "w.k = t.id",
+                    "w.k = t.c AND w.v > 0",
+                    "w.v = t.b",
+                    "w.k IS NULL",
+                    "w.k = t.a OR w.v = 1",
+                ]);
                 Truth::Exists(Box::new(Truth::Constant(inner)), random.chance(2))
             }
-            _ => Truth::InQuery(Number::column(random), random.pick(&["SELECT k FROM w", "SELECT id FROM u", "SELECT v FROM u WHERE v IS NOT NULL", "SELECT DISTINCT k FROM w WHERE v > 0", "SELECT k FROM w GROUP BY k"]), random.chance(2)),
+            _ => Truth::InQuery(
+                Number::column(random),
+                random.pick(&[
+                    "SELECT k FROM w",
+                    "SELECT id FROM u",
+                    "SELECT v FROM u WHERE v IS NOT NULL",
+                    "SELECT DISTINCT k FROM w WHERE v > 0",
+                    "SELECT k FROM w GROUP BY k",
+                ]),
+                random.chance(2),
+            ),
         }
     }
 
     fn sql(&self) -> String {
-        let list = |items: &[Truth], word: &str| items.iter().map(|item| format!("({})", item.sql())).collect::<Vec<_>>().join(word);
+        let list = |items: &[Truth], word: &str| {
+            items
+                .iter()
+                .map(|item| format!("({})", item.sql()))
+                .collect::<Vec<_>>()
+                .join(word)
+        };
         let not = |negated: &bool| if *negated { "NOT " } else { "" };
         match self {
             Truth::And(items) => list(items, " AND "),
             Truth::Or(items) => list(items, " OR "),
             Truth::Not(inner) => format!("NOT ({})", inner.sql()),
-            Truth::Compare(operator, left, right) => format!("{} {operator} {}", left.sql(), right.sql()),
+            Truth::Compare(operator, left, right) => {
+                format!("{} {operator} {}", left.sql(), right.sql())
+            }
             Truth::Text(column, operator, literal) => format!("{column} {operator} {literal}"),
             Truth::In(subject, items, negated) => {
                 let items: Vec<String> = items.iter().map(ToString::to_string).collect();
-                format!("{} {}IN ({})", subject.sql(), not(negated), items.join(", "))
+                format!(
+                    "{} {}IN ({})",
+                    subject.sql(),
+                    not(negated),
+                    items.join(", ")
+                )
             }
-            Truth::Between(subject, low, high, negated) => format!("{} {}BETWEEN {low} AND {high}", subject.sql(), not(negated)),
+            Truth::Between(subject, low, high, negated) => {
+                format!("{} {}BETWEEN {low} AND {high}", subject.sql(), not(negated))
+            }
             Truth::IsNull(subject, negated) => format!("{} IS {}NULL", subject.sql(), not(negated)),
             Truth::IsTrue(inner, test) => format!("({}) {test}", inner.sql()),
             Truth::Column(name) | Truth::Constant(name) => name.to_string(),
-            Truth::Distinct(left, right, negated) => format!("{} IS {}DISTINCT FROM {}", left.sql(), not(negated), right.sql()),
+            Truth::Distinct(left, right, negated) => format!(
+                "{} IS {}DISTINCT FROM {}",
+                left.sql(),
+                not(negated),
+                right.sql()
+            ),
             Truth::Case(when, then, otherwise) => {
-                let otherwise = otherwise.as_ref().map(|inner| format!(" ELSE {}", inner.sql())).unwrap_or_default();
-                format!("CASE WHEN {} THEN {}{otherwise} END", when.sql(), then.sql())
+                let otherwise = otherwise
+                    .as_ref()
+                    .map(|inner| format!(" ELSE {}", inner.sql()))
+                    .unwrap_or_default();
+                format!(
+                    "CASE WHEN {} THEN {}{otherwise} END",
+                    when.sql(),
+                    then.sql()
+                )
             }
             Truth::Coalesce(inner, value) => format!("COALESCE(({}), {value})", inner.sql()),
             Truth::Equals(inner, value) => format!("({}) = {value}", inner.sql()),
-            Truth::Exists(inner, negated) => format!("{}EXISTS (SELECT 1 FROM w WHERE {})", not(negated), inner.sql()),
-            Truth::InQuery(subject, query, negated) => format!("{} {}IN ({query})", subject.sql(), not(negated)),
+            Truth::Exists(inner, negated) => format!(
+                "{}EXISTS (SELECT 1 FROM w WHERE {})",
+                not(negated),
+                inner.sql()
+            ),
+            Truth::InQuery(subject, query, negated) => {
+                format!("{} {}IN ({query})", subject.sql(), not(negated))
+            }
         }
     }
 
@@ -505,12 +731,27 @@ impl Truth {
                 let index = random.below(items.len() as u64) as usize;
                 items[index].mutate(random);
             }
-            Truth::Not(inner) | Truth::IsTrue(inner, _) | Truth::Coalesce(inner, _) | Truth::Equals(inner, _) if deeper => inner.mutate(random),
+            Truth::Not(inner)
+            | Truth::IsTrue(inner, _)
+            | Truth::Coalesce(inner, _)
+            | Truth::Equals(inner, _)
+                if deeper =>
+            {
+                inner.mutate(random)
+            }
             Truth::Case(when, then, _) if deeper => {
-                if random.chance(2) { when.mutate(random) } else { then.mutate(random) }
+                if random.chance(2) {
+                    when.mutate(random)
+                } else {
+                    then.mutate(random)
+                }
             }
             Truth::Compare(_, left, right) | Truth::Distinct(left, right, _) if deeper => {
-                if random.chance(2) { left.mutate(random) } else { right.mutate(random) }
+                if random.chance(2) {
+                    left.mutate(random)
+                } else {
+                    right.mutate(random)
+                }
             }
             _ => self.rewrite(random),
         }
@@ -520,24 +761,63 @@ impl Truth {
     fn rewrite(&mut self, random: &mut Random) {
         let own = self.clone();
         *self = match (own, random.below(12)) {
-            (Truth::And(mut items), 0..=2) => { items.reverse(); Truth::And(items) }
-            (Truth::Or(mut items), 0..=2) => { items.rotate_left(1); Truth::Or(items) }
-            (Truth::And(items), 3..=5) => Truth::Not(Box::new(Truth::Or(items.into_iter().map(|item| Truth::Not(Box::new(item))).collect()))),
-            (Truth::Or(items), 3..=5) => Truth::Not(Box::new(Truth::And(items.into_iter().map(|item| Truth::Not(Box::new(item))).collect()))),
-            (Truth::And(mut items), 6) => { items.push(items[0].clone()); Truth::And(items) }
+            (Truth::And(mut items), 0..=2) => {
+                items.reverse();
+                Truth::And(items)
+            }
+            (Truth::Or(mut items), 0..=2) => {
+                items.rotate_left(1);
+                Truth::Or(items)
+            }
+            (Truth::And(items), 3..=5) => Truth::Not(Box::new(Truth::Or(
+                items
+                    .into_iter()
+                    .map(|item| Truth::Not(Box::new(item)))
+                    .collect(),
+            ))),
+            (Truth::Or(items), 3..=5) => Truth::Not(Box::new(Truth::And(
+                items
+                    .into_iter()
+                    .map(|item| Truth::Not(Box::new(item)))
+                    .collect(),
+            ))),
+            (Truth::And(mut items), 6) => {
+                items.push(items[0].clone());
+                Truth::And(items)
+            }
             (Truth::And(items), 7) => Truth::Or(items),
             (Truth::Or(items), 7) => Truth::And(items),
-            (Truth::Or(mut items), 6) => { let both = Truth::And(vec![items[0].clone(), Truth::leaf(random)]); items.push(both); Truth::Or(items) }
+            (Truth::Or(mut items), 6) => {
+                let both = Truth::And(vec![items[0].clone(), Truth::leaf(random)]);
+                items.push(both);
+                Truth::Or(items)
+            }
             (Truth::Not(inner), 0..=3) => match *inner {
-                Truth::And(items) => Truth::Or(items.into_iter().map(|item| Truth::Not(Box::new(item))).collect()),
-                Truth::Or(items) => Truth::And(items.into_iter().map(|item| Truth::Not(Box::new(item))).collect()),
-                Truth::Compare(operator, left, right) => Truth::Compare(opposite(operator), left, right),
+                Truth::And(items) => Truth::Or(
+                    items
+                        .into_iter()
+                        .map(|item| Truth::Not(Box::new(item)))
+                        .collect(),
+                ),
+                Truth::Or(items) => Truth::And(
+                    items
+                        .into_iter()
+                        .map(|item| Truth::Not(Box::new(item)))
+                        .collect(),
+                ),
+                Truth::Compare(operator, left, right) => {
+                    Truth::Compare(opposite(operator), left, right)
+                }
                 Truth::In(subject, items, negated) => Truth::In(subject, items, !negated),
-                Truth::Between(subject, low, high, negated) => Truth::Between(subject, low, high, !negated),
+                Truth::Between(subject, low, high, negated) => {
+                    Truth::Between(subject, low, high, !negated)
+                }
                 Truth::Not(inner) => *inner,
                 other => Truth::Not(Box::new(other)),
             },
-            (Truth::Compare(operator, left, right), 0..=3) => Truth::Compare(flipped(operator), right, left),
+            (Truth::Compare(operator, left, right), 0..=3) => {
+                Truth::Compare(flipped(operator), right, left)
+            }
             (Truth::Compare(operator, left, Number::Constant(value)), 4..=6) => match operator {
                 "<" => Truth::Compare("<=", left, Number::Constant(value - 1)),
                 "<=" => Truth::Compare("<", left, Number::Constant(value + 1)),
@@ -546,36 +826,78 @@ impl Truth {
                 "=" => Truth::In(left, vec![value, value], false),
                 _ => Truth::In(left, vec![value], true),
             },
-            (Truth::Compare(operator, left, right), 7) => Truth::Or(vec![Truth::Compare(operator, left.clone(), right), Truth::IsNull(left, false)]),
-            (Truth::Compare(operator, left, right), 8) => Truth::And(vec![Truth::Compare(operator, left.clone(), right), Truth::IsNull(left, true)]),
+            (Truth::Compare(operator, left, right), 7) => Truth::Or(vec![
+                Truth::Compare(operator, left.clone(), right),
+                Truth::IsNull(left, false),
+            ]),
+            (Truth::Compare(operator, left, right), 8) => Truth::And(vec![
+                Truth::Compare(operator, left.clone(), right),
+                Truth::IsNull(left, true),
+            ]),
             (Truth::Compare("=", left, right), 9) => Truth::Distinct(left, right, true),
             (Truth::Compare("<>", left, right), 9) => Truth::Distinct(left, right, false),
-            (Truth::Distinct(left, right, true), 0..=3) => Truth::Or(vec![Truth::Compare("=", left.clone(), right.clone()), Truth::And(vec![Truth::IsNull(left, false), Truth::IsNull(right, false)])]),
+            (Truth::Distinct(left, right, true), 0..=3) => Truth::Or(vec![
+                Truth::Compare("=", left.clone(), right.clone()),
+                Truth::And(vec![
+                    Truth::IsNull(left, false),
+                    Truth::IsNull(right, false),
+                ]),
+            ]),
             (Truth::Distinct(left, right, negated), 4..=6) => Truth::Distinct(right, left, negated),
             (Truth::In(subject, items, negated), 0..=3) => {
-                let each = |value| Truth::Compare(if negated { "<>" } else { "=" }, subject.clone(), Number::Constant(value));
+                let each = |value| {
+                    Truth::Compare(
+                        if negated { "<>" } else { "=" },
+                        subject.clone(),
+                        Number::Constant(value),
+                    )
+                };
                 let parts = items.into_iter().map(each).collect();
-                if negated { Truth::And(parts) } else { Truth::Or(parts) }
+                if negated {
+                    Truth::And(parts)
+                } else {
+                    Truth::Or(parts)
+                }
             }
-            (Truth::In(subject, mut items, negated), 4..=6) => { items.reverse(); items.push(items[0]); Truth::In(subject, items, negated) }
+            (Truth::In(subject, mut items, negated), 4..=6) => {
+                items.reverse();
+                items.push(items[0]);
+                Truth::In(subject, items, negated)
+            }
             (Truth::Between(subject, low, high, false), 0..=5) => Truth::And(vec![
                 Truth::Compare("<=", subject.clone(), Number::Constant(high)),
                 Truth::Compare(">", subject, Number::Constant(low - 1)),
             ]),
             (Truth::IsNull(subject, negated), 0..=3) => match subject {
                 Number::Operator(_, left, right) => {
-                    let parts = vec![Truth::IsNull(*left, negated), Truth::IsNull(*right, negated)];
-                    if negated { Truth::And(parts) } else { Truth::Or(parts) }
+                    let parts = vec![
+                        Truth::IsNull(*left, negated),
+                        Truth::IsNull(*right, negated),
+                    ];
+                    if negated {
+                        Truth::And(parts)
+                    } else {
+                        Truth::Or(parts)
+                    }
                 }
                 subject => Truth::Not(Box::new(Truth::IsNull(subject, !negated))),
             },
             (Truth::IsTrue(inner, "IS TRUE"), 0..=4) => Truth::Coalesce(inner, false),
-            (Truth::IsTrue(inner, "IS NOT TRUE"), 0..=3) => Truth::Or(vec![Truth::Not(inner.clone()), Truth::IsTrue(inner, "IS NULL")]),
-            (Truth::Coalesce(inner, false), 0..=4) => Truth::Case(inner, Box::new(Truth::Constant("TRUE")), Some(Box::new(Truth::Constant("FALSE")))),
+            (Truth::IsTrue(inner, "IS NOT TRUE"), 0..=3) => Truth::Or(vec![
+                Truth::Not(inner.clone()),
+                Truth::IsTrue(inner, "IS NULL"),
+            ]),
+            (Truth::Coalesce(inner, false), 0..=4) => Truth::Case(
+                inner,
+                Box::new(Truth::Constant("TRUE")),
+                Some(Box::new(Truth::Constant("FALSE"))),
+            ),
             (Truth::Coalesce(inner, true), 0..=4) => Truth::IsTrue(inner, "IS NOT FALSE"),
             (Truth::Equals(inner, true), 0..=5) => *inner,
             (Truth::Equals(inner, false), 0..=5) => Truth::Not(inner),
-            (Truth::Case(when, then, Some(otherwise)), 0..=2) => Truth::Case(Box::new(Truth::Not(when)), otherwise, Some(then)),
+            (Truth::Case(when, then, Some(otherwise)), 0..=2) => {
+                Truth::Case(Box::new(Truth::Not(when)), otherwise, Some(then))
+            }
             (Truth::Case(when, then, None), 0..=2) => Truth::And(vec![*when, *then]),
             (Truth::InQuery(subject, query, negated), 0..=5) => {
                 let inner = match query {
@@ -589,8 +911,19 @@ impl Truth {
                 };
                 Truth::Exists(Box::new(Truth::Constant(equal)), negated)
             }
-            (Truth::InQuery(subject, "SELECT k FROM w", negated), _) => Truth::InQuery(subject, random.pick(&["SELECT DISTINCT k FROM w", "SELECT k FROM w WHERE k IS NOT NULL", "SELECT k FROM w GROUP BY k"]), negated),
-            (Truth::Exists(_, negated), 0) => Truth::Exists(Box::new(Truth::Constant(random.pick(&["w.k = t.a", "w.k = t.id"]))), negated),
+            (Truth::InQuery(subject, "SELECT k FROM w", negated), _) => Truth::InQuery(
+                subject,
+                random.pick(&[
+                    "SELECT DISTINCT k FROM w",
+                    "SELECT k FROM w WHERE k IS NOT NULL",
+                    "SELECT k FROM w GROUP BY k",
+                ]),
+                negated,
+            ),
+            (Truth::Exists(_, negated), 0) => Truth::Exists(
+                Box::new(Truth::Constant(random.pick(&["w.k = t.a", "w.k = t.id"]))),
+                negated,
+            ),
             (own, 9) => Truth::And(vec![own, Truth::Constant("TRUE")]),
             (own, 10) => Truth::Not(Box::new(Truth::Not(Box::new(own)))),
             (_, 11) => Truth::random(random, 1),
@@ -600,11 +933,25 @@ impl Truth {
 }
 
 fn flipped(operator: &str) -> &'static str {
-    match operator { "<" => ">", "<=" => ">=", ">" => "<", ">=" => "<=", "=" => "=", _ => "<>" }
+    match operator {
+        "<" => ">",
+        "<=" => ">=",
+        ">" => "<",
+        ">=" => "<=",
+        "=" => "=",
+        _ => "<>",
+    }
 }
 
 fn opposite(operator: &str) -> &'static str {
-    match operator { "<" => ">=", "<=" => ">", ">" => "<=", ">=" => "<", "=" => "<>", _ => "=" }
+    match operator {
+        "<" => ">=",
+        "<=" => ">",
+        ">" => "<=",
+        ">=" => "<",
+        "=" => "<>",
+        _ => "=",
+    }
 }
 
 impl Number {
@@ -624,7 +971,10 @@ impl Number {
                 Number::Case(Box::new(Truth::random(random, 1)), inner(random), otherwise)
             }
             5 => Number::Case2(
-                Box::new(Truth::random(random, 1)), inner(random), Box::new(Truth::random(random, 1)), inner(random),
+                Box::new(Truth::random(random, 1)),
+                inner(random),
+                Box::new(Truth::random(random, 1)),
+                inner(random),
                 random.chance(2).then(|| inner(random)),
             ),
             6 => Number::Coalesce(inner(random), inner(random)),
@@ -638,16 +988,35 @@ impl Number {
     }
 
     fn sql(&self) -> String {
-        let otherwise = |inner: &Option<Box<Number>>| inner.as_ref().map(|inner| format!(" ELSE {}", inner.sql())).unwrap_or_default();
+        let otherwise = |inner: &Option<Box<Number>>| {
+            inner
+                .as_ref()
+                .map(|inner| format!(" ELSE {}", inner.sql()))
+                .unwrap_or_default()
+        };
         match self {
             Number::Column(name) => name.to_string(),
             Number::Constant(value) if *value < 0 => format!("({value})"),
             Number::Constant(value) => value.to_string(),
             Number::Null => "CAST(NULL AS BIGINT)".into(),
-            Number::Operator(operator, left, right) => format!("({} {operator} {})", left.sql(), right.sql()),
-            Number::Case(when, then, last) => format!("CASE WHEN {} THEN {}{} END", when.sql(), then.sql(), otherwise(last)),
+            Number::Operator(operator, left, right) => {
+                format!("({} {operator} {})", left.sql(), right.sql())
+            }
+            Number::Case(when, then, last) => format!(
+                "CASE WHEN {} THEN {}{} END",
+                when.sql(),
+                then.sql(),
+                otherwise(last)
+            ),
             Number::Case2(one, first, two, second, last) => {
-                format!("CASE WHEN {} THEN {} WHEN {} THEN {}{} END", one.sql(), first.sql(), two.sql(), second.sql(), otherwise(last))
+                format!(
+                    "CASE WHEN {} THEN {} WHEN {} THEN {}{} END",
+                    one.sql(),
+                    first.sql(),
+                    two.sql(),
+                    second.sql(),
+                    otherwise(last)
+                )
             }
             Number::Coalesce(left, right) => format!("COALESCE({}, {})", left.sql(), right.sql()),
             Number::Nullif(left, right) => format!("NULLIF({}, {})", left.sql(), right.sql()),
@@ -658,11 +1027,23 @@ impl Number {
     fn mutate(&mut self, random: &mut Random) {
         let deeper = random.chance(2);
         match self {
-            Number::Operator(_, left, right) | Number::Coalesce(left, right) | Number::Nullif(left, right) if deeper => {
-                if random.chance(2) { left.mutate(random) } else { right.mutate(random) }
+            Number::Operator(_, left, right)
+            | Number::Coalesce(left, right)
+            | Number::Nullif(left, right)
+                if deeper =>
+            {
+                if random.chance(2) {
+                    left.mutate(random)
+                } else {
+                    right.mutate(random)
+                }
             }
             Number::Case(when, then, _) | Number::Case2(when, then, ..) if deeper => {
-                if random.chance(2) { when.mutate(random) } else { then.mutate(random) }
+                if random.chance(2) {
+                    when.mutate(random)
+                } else {
+                    then.mutate(random)
+                }
             }
             _ => self.rewrite(random),
         }
@@ -671,26 +1052,66 @@ impl Number {
     fn rewrite(&mut self, random: &mut Random) {
         let own = self.clone();
         *self = match (own, random.below(8)) {
-            (Number::Operator(operator @ ("+" | "*"), left, right), 0..=2) => Number::Operator(operator, right, left),
-            (Number::Operator("-", left, right), 0..=2) => Number::Operator("+", left, Box::new(Number::Operator("*", Box::new(Number::Constant(-1)), right))),
+            (Number::Operator(operator @ ("+" | "*"), left, right), 0..=2) => {
+                Number::Operator(operator, right, left)
+            }
+            (Number::Operator("-", left, right), 0..=2) => Number::Operator(
+                "+",
+                left,
+                Box::new(Number::Operator("*", Box::new(Number::Constant(-1)), right)),
+            ),
             (Number::Operator("-", left, right), 3) => Number::Operator("-", right, left),
             (Number::Operator("*", left, right), 3) => match *left {
                 Number::Operator(operator, one, other) if operator != "*" => Number::Operator(
-                    operator, Box::new(Number::Operator("*", one, right.clone())), Box::new(Number::Operator("*", other, right)),
+                    operator,
+                    Box::new(Number::Operator("*", one, right.clone())),
+                    Box::new(Number::Operator("*", other, right)),
                 ),
                 left => Number::Operator("*", right, Box::new(left)),
             },
-            (Number::Coalesce(left, right), 0..=2) => Number::Case(Box::new(Truth::IsNull((*left).clone(), true)), left, Some(right)),
-            (Number::Coalesce(left, right), 3) => Number::Case(Box::new(Truth::IsNull((*left).clone(), false)), right, Some(left)),
-            (Number::Nullif(left, right), 0..=2) => Number::Case(Box::new(Truth::Compare("=", (*left).clone(), *right)), Box::new(Number::Null), Some(left)),
-            (Number::Nullif(left, right), 3) => Number::Case(Box::new(Truth::Compare("<>", (*left).clone(), *right)), left, None),
-            (Number::Case(when, then, Some(last)), 0..=2) => Number::Case(Box::new(Truth::Not(when)), last, Some(then)),
-            (Number::Case(when, then, Some(last)), 3) => Number::Case(Box::new(Truth::IsTrue(when, "IS NOT TRUE")), last, Some(then)),
-            (Number::Case(when, then, None), 0..=2) => Number::Case(when, then, Some(Box::new(Number::Null))),
-            (Number::Case2(one, first, two, second, last), 0..=2) => Number::Case2(two, second, one, first, last),
-            (Number::Case2(one, first, two, second, last), 3) => Number::Case(one, first, Some(Box::new(Number::Case(two, second, last)))),
+            (Number::Coalesce(left, right), 0..=2) => Number::Case(
+                Box::new(Truth::IsNull((*left).clone(), true)),
+                left,
+                Some(right),
+            ),
+            (Number::Coalesce(left, right), 3) => Number::Case(
+                Box::new(Truth::IsNull((*left).clone(), false)),
+                right,
+                Some(left),
+            ),
+            (Number::Nullif(left, right), 0..=2) => Number::Case(
+                Box::new(Truth::Compare("=", (*left).clone(), *right)),
+                Box::new(Number::Null),
+                Some(left),
+            ),
+            (Number::Nullif(left, right), 3) => Number::Case(
+                Box::new(Truth::Compare("<>", (*left).clone(), *right)),
+                left,
+                None,
+            ),
+            (Number::Case(when, then, Some(last)), 0..=2) => {
+                Number::Case(Box::new(Truth::Not(when)), last, Some(then))
+            }
+            (Number::Case(when, then, Some(last)), 3) => Number::Case(
+                Box::new(Truth::IsTrue(when, "IS NOT TRUE")),
+                last,
+                Some(then),
+            ),
+            (Number::Case(when, then, None), 0..=2) => {
+                Number::Case(when, then, Some(Box::new(Number::Null)))
+            }
+            (Number::Case2(one, first, two, second, last), 0..=2) => {
+                Number::Case2(two, second, one, first, last)
+            }
+            (Number::Case2(one, first, two, second, last), 3) => {
+                Number::Case(one, first, Some(Box::new(Number::Case(two, second, last))))
+            }
             (Number::Cast(inner), 0..=4) => *inner,
-            (Number::Constant(value), 0..=3) => Number::Operator("+", Box::new(Number::Constant(value - 2)), Box::new(Number::Constant(2))),
+            (Number::Constant(value), 0..=3) => Number::Operator(
+                "+",
+                Box::new(Number::Constant(value - 2)),
+                Box::new(Number::Constant(2)),
+            ),
             (own, 4) => Number::Operator("+", Box::new(own), Box::new(Number::Constant(0))),
             (own, 5) => Number::Cast(Box::new(own)),
             (own, 6) => Number::Operator("*", Box::new(Number::Constant(1)), Box::new(own)),
@@ -710,23 +1131,46 @@ struct Call {
 impl Call {
     fn random(random: &mut Random) -> Call {
         let function = random.pick(&["SUM", "SUM", "COUNT", "COUNT", "MIN", "MAX", "AVG"]);
-        let argument = if function == "COUNT" && random.chance(2) { None } else { Some(Number::random(random, 2)) };
+        let argument = if function == "COUNT" && random.chance(2) {
+            None
+        } else {
+            Some(Number::random(random, 2))
+        };
         let is_distinct = argument.is_some() && random.chance(6);
         let filter = random.chance(4).then(|| Truth::random(random, 1));
-        Call { function, is_distinct, argument, filter }
+        Call {
+            function,
+            is_distinct,
+            argument,
+            filter,
+        }
     }
 
     fn sql(&self) -> String {
         let argument = self.argument.as_ref().map_or("*".into(), Number::sql);
-        let filter = self.filter.as_ref().map(|filter| format!(" FILTER (WHERE {})", filter.sql())).unwrap_or_default();
-        format!("{}({}{argument}){filter}", self.function, if self.is_distinct { "DISTINCT " } else { "" })
+        let filter = self
+            .filter
+            .as_ref()
+            .map(|filter| format!(" FILTER (WHERE {})", filter.sql()))
+            .unwrap_or_default();
+        format!(
+            "{}({}{argument}){filter}",
+            self.function,
+            if self.is_distinct { "DISTINCT " } else { "" }
+        )
     }
 
     fn mutate(&mut self, random: &mut Random) {
         match random.below(10) {
-            0..=2 => self.filter.get_or_insert(Truth::Constant("TRUE")).mutate(random),
+            0..=2 => self
+                .filter
+                .get_or_insert(Truth::Constant("TRUE"))
+                .mutate(random),
             3 => {
-                let (Some(filter), Some(argument)) = (self.filter.take(), self.argument.take()) else { return };
+                let (Some(filter), Some(argument)) = (self.filter.take(), self.argument.take())
+                else {
+                    return;
+                };
                 self.argument = Some(Number::Case(Box::new(filter), Box::new(argument), None));
             }
             4 => match self.argument.take() {
@@ -740,7 +1184,11 @@ impl Call {
                 ("COUNT", None, None) => self.argument = Some(Number::Constant(1)),
                 ("COUNT", None, Some(filter)) => {
                     self.function = "SUM";
-                    self.argument = Some(Number::Case(Box::new(filter), Box::new(Number::Constant(1)), Some(Box::new(Number::Constant(0)))));
+                    self.argument = Some(Number::Case(
+                        Box::new(filter),
+                        Box::new(Number::Constant(1)),
+                        Some(Box::new(Number::Constant(0))),
+                    ));
                 }
                 ("COUNT", Some(Number::Constant(_)), filter) => self.filter = filter,
                 (_, argument, filter) => (self.argument, self.filter) = (argument, filter),
@@ -776,20 +1224,42 @@ impl Query {
         Query {
             join: random.below(8),
             on: Query::on(random),
-            filter: if random.chance(4) { Truth::random(random, 3) } else { Truth::random(random, 1) },
+            filter: if random.chance(4) {
+                Truth::random(random, 3)
+            } else {
+                Truth::random(random, 1)
+            },
             late_filter: None,
             shape: random.below(8),
-            keys: (0..1 + random.below(2)).map(|_| Number::column(random)).collect(),
-            calls: (0..1 + random.below(2)).map(|_| Call::random(random)).collect(),
-            having: random.chance(4).then(|| Truth::Compare(random.pick(&OPERATORS), Number::Column("h.a0"), Number::Constant(random.below(3) as i64))),
+            keys: (0..1 + random.below(2))
+                .map(|_| Number::column(random))
+                .collect(),
+            calls: (0..1 + random.below(2))
+                .map(|_| Call::random(random))
+                .collect(),
+            having: random.chance(4).then(|| {
+                Truth::Compare(
+                    random.pick(&OPERATORS),
+                    Number::Column("h.a0"),
+                    Number::Constant(random.below(3) as i64),
+                )
+            }),
             nesting: random.below(3),
             spelling: 0,
         }
     }
 
     fn on(random: &mut Random) -> Truth {
-        let equal = Truth::Compare("=", Number::Column(random.pick(&["t.id", "t.a", "t.c"])), Number::Column(random.pick(&["u.id", "u.k", "u.v"])));
-        if random.chance(3) { Truth::And(vec![equal, Truth::leaf(random)]) } else { equal }
+        let equal = Truth::Compare(
+            "=",
+            Number::Column(random.pick(&["t.id", "t.a", "t.c"])),
+            Number::Column(random.pick(&["u.id", "u.k", "u.v"])),
+        );
+        if random.chance(3) {
+            Truth::And(vec![equal, Truth::leaf(random)])
+        } else {
+            equal
+        }
     }
 
     fn mutate(&mut self, random: &mut Random) {
@@ -804,7 +1274,10 @@ impl Query {
             14 => self.shape = random.below(8),
             15 => self.nesting = random.below(3),
             16 | 17 => self.spelling = random.below(4),
-            18 => std::mem::swap(&mut self.filter, self.late_filter.get_or_insert(Truth::Constant("TRUE"))),
+            18 => std::mem::swap(
+                &mut self.filter,
+                self.late_filter.get_or_insert(Truth::Constant("TRUE")),
+            ),
             _ => {
                 let index = random.below(self.keys.len() as u64) as usize;
                 self.keys[index].mutate(random);
@@ -816,7 +1289,11 @@ impl Query {
     fn source(&self) -> String {
         let (on, filter) = (self.on.sql(), self.filter.sql());
         let late = self.late_filter.as_ref().map_or("TRUE".into(), Truth::sql);
-        let narrowed = if self.nesting == 1 { "(SELECT v, s, k, id FROM u)" } else { "u" };
+        let narrowed = if self.nesting == 1 {
+            "(SELECT v, s, k, id FROM u)"
+        } else {
+            "u"
+        };
         let deduplicated = "(SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY v, s) AS rn FROM w) x WHERE rn = 1)";
         let wanted = format!("({filter}) AND ({late})");
         match self.join {
@@ -824,7 +1301,9 @@ impl Query {
             1 => format!("FROM {narrowed} AS u CROSS JOIN t WHERE ({on}) AND {wanted}"),
             2 => format!("FROM t LEFT JOIN {narrowed} AS u ON {on} WHERE {wanted}"),
             3 => format!("FROM {narrowed} AS u RIGHT JOIN t ON {on} WHERE {wanted}"),
-            4 => format!("FROM t LEFT JOIN u ON {on} LEFT JOIN {deduplicated} AS w2 ON w2.k = t.a WHERE {wanted}"),
+            4 => format!(
+                "FROM t LEFT JOIN u ON {on} LEFT JOIN {deduplicated} AS w2 ON w2.k = t.a WHERE {wanted}"
+            ),
             5 => format!("FROM t JOIN u ON {on} JOIN t AS t2 ON t2.id = t.id WHERE {wanted}"),
             6 => format!("FROM t FULL JOIN u ON {} = {} WHERE {wanted}", "t.a", "u.k"),
             _ => format!("FROM t LEFT JOIN u ON {on} JOIN w AS w3 ON w3.k = t.c WHERE {wanted}"),
@@ -832,11 +1311,30 @@ impl Query {
     }
 
     fn sql(&self) -> String {
-        let keys: Vec<String> = self.keys.iter().enumerate().map(|(index, key)| format!("{} AS k{index}", key.sql())).collect();
-        let calls: Vec<String> = self.calls.iter().enumerate().map(|(index, call)| format!("{} AS a{index}", call.sql())).collect();
+        let keys: Vec<String> = self
+            .keys
+            .iter()
+            .enumerate()
+            .map(|(index, key)| format!("{} AS k{index}", key.sql()))
+            .collect();
+        let calls: Vec<String> = self
+            .calls
+            .iter()
+            .enumerate()
+            .map(|(index, call)| format!("{} AS a{index}", call.sql()))
+            .collect();
         let places: Vec<String> = (1..=keys.len()).map(|place| place.to_string()).collect();
-        let (source, keys, calls, places) = (self.source(), keys.join(", "), calls.join(", "), places.join(", "));
-        let having = self.having.as_ref().map(|having| format!(" WHERE {}", having.sql())).unwrap_or_default();
+        let (source, keys, calls, places) = (
+            self.source(),
+            keys.join(", "),
+            calls.join(", "),
+            places.join(", "),
+        );
+        let having = self
+            .having
+            .as_ref()
+            .map(|having| format!(" WHERE {}", having.sql()))
+            .unwrap_or_default();
         let grouped = format!("SELECT {keys}, {calls} {source} GROUP BY {places}");
         match (self.shape, self.spelling % 2) {
             (0 | 1, 0) => format!("SELECT * FROM ({grouped}) AS h{having}"),
@@ -845,13 +1343,43 @@ impl Query {
             (3, 0) => format!("SELECT DISTINCT {keys} {source}"),
             (3, _) => format!("SELECT {keys} {source} GROUP BY {places}"),
             (4, 0) => format!("SELECT {keys} {source}"),
-            (4, _) => format!("SELECT * FROM (SELECT {keys}, t.s AS extra {source}) AS h").replace('*', &(0..self.keys.len()).map(|index| format!("k{index}")).collect::<Vec<_>>().join(", ")),
-            (5, 0) => format!("SELECT k0, SUM(n) AS n FROM (SELECT {keys}, t.c AS n {source} UNION ALL SELECT {keys}, t.b * 2 AS n {source}) AS h GROUP BY k0"),
-            (5, _) => format!("SELECT k0, SUM(n) AS n FROM (SELECT {keys}, t.b + t.b AS n {source} UNION ALL SELECT {keys}, t.c AS n {source}) AS h GROUP BY k0"),
-            (6, 0) => format!("SELECT k0, SUM(n) AS n, MAX(m) AS m FROM (SELECT {keys}, t.s, COUNT(*) AS n, MAX(t.b) AS m {source} GROUP BY {places}, t.s) AS h GROUP BY k0"),
-            (6, _) => format!("SELECT k0, COUNT(*) AS n, MAX(b) AS m FROM (SELECT {keys}, t.b {source}) AS h GROUP BY k0"),
-            (_, 0) => format!("SELECT k0, n FROM (SELECT {keys}, SUM(t.c) OVER (PARTITION BY {}) AS n {source}) AS h{}", self.keys[0].sql(), if self.spelling > 1 { " WHERE k0 > 0" } else { "" }),
-            (_, _) => format!("SELECT k0, n FROM (SELECT {keys}, SUM(t.c) OVER (PARTITION BY {} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS n {source}{}) AS h", self.keys[0].sql(), if self.spelling > 1 { format!(" AND {} >= 1", self.keys[0].sql()) } else { String::new() }),
+            (4, _) => format!("SELECT * FROM (SELECT {keys}, t.s AS extra {source}) AS h").replace(
+                '*',
+                &(0..self.keys.len())
+                    .map(|index| format!("k{index}"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            ),
+            (5, 0) => format!(
+                "SELECT k0, SUM(n) AS n FROM (SELECT {keys}, t.c AS n {source} UNION ALL SELECT {keys}, t.b * 2 AS n {source}) AS h GROUP BY k0"
+            ),
+            (5, _) => format!(
+                "SELECT k0, SUM(n) AS n FROM (SELECT {keys}, t.b + t.b AS n {source} UNION ALL SELECT {keys}, t.c AS n {source}) AS h GROUP BY k0"
+            ),
+            (6, 0) => format!(
+                "SELECT k0, SUM(n) AS n, MAX(m) AS m FROM (SELECT {keys}, t.s, COUNT(*) AS n, MAX(t.b) AS m {source} GROUP BY {places}, t.s) AS h GROUP BY k0"
+            ),
+            (6, _) => format!(
+                "SELECT k0, COUNT(*) AS n, MAX(b) AS m FROM (SELECT {keys}, t.b {source}) AS h GROUP BY k0"
+            ),
+            (_, 0) => format!(
+                "SELECT k0, n FROM (SELECT {keys}, SUM(t.c) OVER (PARTITION BY {}) AS n {source}) AS h{}",
+                self.keys[0].sql(),
+                if self.spelling > 1 {
+                    " WHERE k0 > 0"
+                } else {
+                    ""
+                }
+            ),
+            (_, _) => format!(
+                "SELECT k0, n FROM (SELECT {keys}, SUM(t.c) OVER (PARTITION BY {} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS n {source}{}) AS h",
+                self.keys[0].sql(),
+                if self.spelling > 1 {
+                    format!(" AND {} >= 1", self.keys[0].sql())
+                } else {
+                    String::new()
+                }
+            ),
         }
     }
 }

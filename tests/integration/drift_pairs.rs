@@ -9,7 +9,8 @@ use super::drift_project::Project;
 
 #[test]
 fn drift_pairs_are_all_told_apart() {
-    let path = std::env::var("EQUIPOISE_DRIFT_PAIRS").unwrap_or_else(|_| "../shared/drift/pairs.json".into());
+    let path = std::env::var("EQUIPOISE_DRIFT_PAIRS")
+        .unwrap_or_else(|_| "../shared/drift/pairs.json".into());
     let Ok(text) = std::fs::read_to_string(&path) else {
         println!("skipped: no pairs at {path}");
         return;
@@ -36,15 +37,27 @@ struct Verdicts {
 impl Verdicts {
     fn judge(&mut self, base: &Project, pair: &Value) {
         let id = pair["id"].as_str().expect("an id").to_string();
-        let (before, after) = (base.overlaid(&pair["base"]), base.overlaid(&pair["changed"]));
+        let (before, after) = (
+            base.overlaid(&pair["base"]),
+            base.overlaid(&pair["changed"]),
+        );
         let drift = drift(&before, &after);
-        let (class, expected) = (tool_class(drift.class), pair["change_class"].as_str().expect("a class"));
+        let (class, expected) = (
+            tool_class(drift.class),
+            pair["change_class"].as_str().expect("a class"),
+        );
         if class != expected {
-            self.wrong_class.push(format!("{id} is {expected}, said {} ({class})", drift.class));
+            self.wrong_class.push(format!(
+                "{id} is {expected}, said {} ({class})",
+                drift.class
+            ));
         }
         if std::env::var("EQUIPOISE_DRIFT_SHOW").is_ok() {
             println!("{id} {}", drift.class);
-            drift.changes.iter().for_each(|change| println!("    {}: {}", change.class, change.words));
+            drift
+                .changes
+                .iter()
+                .for_each(|change| println!("    {}: {}", change.class, change.words));
         }
         // A change of people moves no number: `same` may be reported, but not as breaking.
         let is_same = match pair["label"].as_str() {
@@ -73,16 +86,37 @@ impl Verdicts {
 
 impl std::fmt::Display for Verdicts {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(out, "drift pairs: {} changes caught, {} refactors passed", self.caught, self.passed)?;
-        writeln!(out, "missed changes {}: {:?}", self.missed.len(), self.missed)?;
-        writeln!(out, "false alarms {}: {:?}", self.false_alarms.len(), self.false_alarms)?;
-        write!(out, "wrong class {}: {:?}", self.wrong_class.len(), self.wrong_class)
+        writeln!(
+            out,
+            "drift pairs: {} changes caught, {} refactors passed",
+            self.caught, self.passed
+        )?;
+        writeln!(
+            out,
+            "missed changes {}: {:?}",
+            self.missed.len(),
+            self.missed
+        )?;
+        writeln!(
+            out,
+            "false alarms {}: {:?}",
+            self.false_alarms.len(),
+            self.false_alarms
+        )?;
+        write!(
+            out,
+            "wrong class {}: {:?}",
+            self.wrong_class.len(),
+            self.wrong_class
+        )
     }
 }
 
 fn drift(before: &Project, after: &Project) -> Drift {
     let catalog = after.catalog();
-    compare(&before.meaning(), &after.meaning(), &|constraint| catalog.declares(constraint))
+    compare(&before.meaning(), &after.meaning(), &|constraint| {
+        catalog.declares(constraint)
+    })
 }
 
 /// The classes of the pairs: none of meaning moves, no major version is needed, or one is.
@@ -103,7 +137,13 @@ fn drift_names_the_assumption_that_was_lost() {
          LEFT JOIN raw_exposures x ON x.user_id = o.user_id"}}));
     let drift = drift(&joined, &joined.without("raw_exposures.user_id UNIQUE"));
     assert_eq!(drift.class, Class::AssumptionLost);
-    assert!(drift.changes[0].words.contains("raw_exposures.user_id UNIQUE"), "{}", drift.changes[0].words);
+    assert!(
+        drift.changes[0]
+            .words
+            .contains("raw_exposures.user_id UNIQUE"),
+        "{}",
+        drift.changes[0].words
+    );
 }
 
 #[test]
@@ -111,29 +151,55 @@ fn drift_says_in_words_what_changed_and_where() {
     let Some(base) = base_project() else { return };
     let changed = base.overlaid(&serde_json::json!({"models": {
         "stg_users": "SELECT user_id, signup_at, country, plan FROM raw_users"}}));
-    let words: Vec<String> = drift(&base, &changed).changes.into_iter().map(|change| change.words).collect();
-    assert_eq!(words, [
-        "filter removed two models up, in stg_users: `not is_internal`; rows that do not meet it are counted again"
-    ]);
+    let words: Vec<String> = drift(&base, &changed)
+        .changes
+        .into_iter()
+        .map(|change| change.words)
+        .collect();
+    assert_eq!(
+        words,
+        [
+            "filter removed two models up, in stg_users: `not is_internal`; rows that do not meet it are counted again"
+        ]
+    );
 }
 
 #[test]
 fn drift_lock_reads_what_it_writes() {
     let Some(base) = base_project() else { return };
     let mut lock = Lock::default();
-    lock.metrics.insert("revenue \"net\"".into(), Locked::new(Meaning { name: "revenue \"net\"".into(), ..base.meaning() }, "first\nlock"));
+    lock.metrics.insert(
+        "revenue \"net\"".into(),
+        Locked::new(
+            Meaning {
+                name: "revenue \"net\"".into(),
+                ..base.meaning()
+            },
+            "first\nlock",
+        ),
+    );
     let text = lock.to_string();
     let read = Lock::parse(&text).expect("its own text");
     assert_eq!(read.to_string(), text);
     let meaning = &read.metrics["revenue \"net\""].meaning;
     let catalog = base.catalog();
-    assert_eq!(compare(meaning, &base.meaning(), &|constraint| catalog.declares(constraint)).class, Class::None);
-    let error = Lock::parse(&format!("{text}{}", &text[text.find("\n[").expect("a block")..])).expect_err("two blocks");
+    assert_eq!(
+        compare(meaning, &base.meaning(), &|constraint| catalog
+            .declares(constraint))
+        .class,
+        Class::None
+    );
+    let error = Lock::parse(&format!(
+        "{text}{}",
+        &text[text.find("\n[").expect("a block")..]
+    ))
+    .expect_err("two blocks");
     assert!(error.message.contains("two blocks"), "{error}");
 }
 
 fn base_project() -> Option<Project> {
-    let path = std::env::var("EQUIPOISE_DRIFT_PAIRS").unwrap_or_else(|_| "../shared/drift/pairs.json".into());
+    let path = std::env::var("EQUIPOISE_DRIFT_PAIRS")
+        .unwrap_or_else(|_| "../shared/drift/pairs.json".into());
     let Ok(text) = std::fs::read_to_string(&path) else {
         println!("skipped: no pairs at {path}");
         return None;

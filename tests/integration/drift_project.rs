@@ -36,7 +36,11 @@ impl Project {
         let base = &file["base_project"];
         let mut project = Project::default();
         for (table, columns) in base["tables"].as_object().expect("tables") {
-            let columns = columns.as_object().expect("columns").iter().map(|(name, declared)| column(name, declared));
+            let columns = columns
+                .as_object()
+                .expect("columns")
+                .iter()
+                .map(|(name, declared)| column(name, declared));
             project.tables.insert(table.clone(), columns.collect());
         }
         project.overlaid(base)
@@ -63,10 +67,15 @@ impl Project {
     /// The project without one declared constraint, such as `raw_users.user_id UNIQUE`.
     pub fn without(&self, constraint: &str) -> Project {
         let mut project = self.clone();
-        let (place, kind) = constraint.split_once(' ').expect("a constraint names a column and a kind");
+        let (place, kind) = constraint
+            .split_once(' ')
+            .expect("a constraint names a column and a kind");
         let (table, name) = place.split_once('.').expect("a column has a table");
         let columns = project.tables.get_mut(table).expect("a known table");
-        let column = columns.iter_mut().find(|column| column.name == name).expect("a known column");
+        let column = columns
+            .iter_mut()
+            .find(|column| column.name == name)
+            .expect("a known column");
         match kind {
             "UNIQUE" => column.is_unique = false,
             "NOT NULL" => column.is_not_null = false,
@@ -78,13 +87,34 @@ impl Project {
     pub fn catalog(&self) -> Catalog {
         let mut catalog = Catalog::default();
         for (name, columns) in &self.tables {
-            let not_null = columns.iter().filter(|column| column.is_not_null).map(|column| column.name.clone()).collect();
-            let unique = columns.iter().filter(|column| column.is_unique).map(|column| vec![column.name.clone()]).collect();
-            catalog.tables.insert(name.clone(), Table { not_null, unique, ..Table::default() });
+            let not_null = columns
+                .iter()
+                .filter(|column| column.is_not_null)
+                .map(|column| column.name.clone())
+                .collect();
+            let unique = columns
+                .iter()
+                .filter(|column| column.is_unique)
+                .map(|column| vec![column.name.clone()])
+                .collect();
+            catalog.tables.insert(
+                name.clone(),
+                Table {
+                    not_null,
+                    unique,
+                    ..Table::default()
+                },
+            );
         }
         for (name, text) in &self.seeds {
             let seed = Seed::parse(text).expect("a CSV");
-            catalog.tables.insert(name.clone(), Table { seed: Some(seed), ..Table::default() });
+            catalog.tables.insert(
+                name.clone(),
+                Table {
+                    seed: Some(seed),
+                    ..Table::default()
+                },
+            );
         }
         catalog
     }
@@ -92,40 +122,78 @@ impl Project {
     pub fn schema(&self, table: &str) -> SchemaRef {
         let columns = &self.tables[table];
         Arc::new(Schema::new(
-            columns.iter().map(|column| Field::new(&column.name, column.data_type.clone(), true)).collect::<Vec<_>>(),
+            columns
+                .iter()
+                .map(|column| Field::new(&column.name, column.data_type.clone(), true))
+                .collect::<Vec<_>>(),
         ))
     }
 
     pub fn seed_schema(&self, seed: &str) -> SchemaRef {
         let seed = Seed::parse(&self.seeds[seed]).expect("a CSV");
-        let is_number = |index: usize| seed.rows.iter().all(|row| row[index].as_ref().is_none_or(|cell| cell.parse::<i64>().is_ok()));
-        let kind = |index| if is_number(index) { DataType::Int64 } else { DataType::Utf8 };
-        let fields = seed.columns.iter().enumerate().map(|(index, name)| Field::new(name, kind(index), true));
+        let is_number = |index: usize| {
+            seed.rows.iter().all(|row| {
+                row[index]
+                    .as_ref()
+                    .is_none_or(|cell| cell.parse::<i64>().is_ok())
+            })
+        };
+        let kind = |index| {
+            if is_number(index) {
+                DataType::Int64
+            } else {
+                DataType::Utf8
+            }
+        };
+        let fields = seed
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(index, name)| Field::new(name, kind(index), true));
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 
     pub fn rendered(&self, sql: &str) -> String {
         let mut environment = minijinja::Environment::new();
         let vars = self.vars.clone();
-        environment.add_function("var", move |name: String| vars.get(&name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_string)));
+        environment.add_function("var", move |name: String| {
+            vars.get(&name).map(|value| {
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_string)
+            })
+        });
         environment.add_function("ref", |name: String| name);
         let macros: String = self.macros.values().cloned().collect();
-        environment.render_str(&format!("{macros}{sql}"), ()).expect("a template that renders")
+        environment
+            .render_str(&format!("{macros}{sql}"), ())
+            .expect("a template that renders")
     }
 
     /// The metric's query: its own SQL, or the SQL of its spec.
     pub fn metric_sql(&self) -> String {
-        let Some(spec) = &self.spec else { return self.metric.clone() };
+        let Some(spec) = &self.spec else {
+            return self.metric.clone();
+        };
         let text = |field: &str| spec[field].as_str().unwrap_or_default();
         let unit = format!("{}_id", text("entity"));
-        let filter = if text("filter").is_empty() { String::new() } else { format!(" WHERE {}", text("filter")) };
+        let filter = if text("filter").is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", text("filter"))
+        };
         let value = format!("{}({})", text("agg"), text("value"));
-        format!("SELECT {unit} AS unit, {value} AS value FROM {}{filter} GROUP BY {unit}", text("fact"))
+        format!(
+            "SELECT {unit} AS unit, {value} AS value FROM {}{filter} GROUP BY {unit}",
+            text("fact")
+        )
     }
 
     /// Every query the metric reads, bound once each against empty tables of its parents' schemas.
     pub fn queries(&self) -> Queries {
-        crate::runtime().block_on(self.bind()).expect("a project that binds")
+        crate::runtime()
+            .block_on(self.bind())
+            .expect("a project that binds")
     }
 
     async fn bind(&self) -> datafusion::error::Result<Queries> {
@@ -134,7 +202,10 @@ impl Project {
             context.register_table(name.as_str(), Arc::new(EmptyTable::new(self.schema(name))))?;
         }
         for name in self.seeds.keys() {
-            context.register_table(name.as_str(), Arc::new(EmptyTable::new(self.seed_schema(name))))?;
+            context.register_table(
+                name.as_str(),
+                Arc::new(EmptyTable::new(self.seed_schema(name))),
+            )?;
         }
         let mut models = BTreeMap::new();
         let metric = Box::pin(self.bind_query(&context, &self.metric_sql(), &mut models)).await?;
@@ -148,14 +219,18 @@ impl Project {
         models: &mut BTreeMap<String, Query>,
     ) -> datafusion::error::Result<Query> {
         let state = context.state();
-        let statement = state.sql_to_statement(&self.rendered(sql), &datafusion::config::Dialect::Generic)?;
+        let statement =
+            state.sql_to_statement(&self.rendered(sql), &datafusion::config::Dialect::Generic)?;
         let mut parents = vec![];
         for reference in state.resolve_table_references(&statement)? {
             let name = reference.table().to_string();
             if let Some(sql) = self.models.get(&name) {
                 if !models.contains_key(&name) {
                     let query = Box::pin(self.bind_query(context, sql, models)).await?;
-                    context.register_table(name.as_str(), Arc::new(EmptyTable::new(query.schema.clone())))?;
+                    context.register_table(
+                        name.as_str(),
+                        Arc::new(EmptyTable::new(query.schema.clone())),
+                    )?;
                     models.insert(name.clone(), query);
                 }
                 parents.push(name);
@@ -167,7 +242,9 @@ impl Project {
             lineage: lineage::trace(&plan)?,
             schema: Arc::new(plan.schema().as_arrow().clone()),
             local: canonical::bind(&state, plan.clone(), &|_| None)?,
-            inlined: canonical::bind(&state, plan, &|name| models.get(name).map(|query| query.inlined.relation.clone()))?,
+            inlined: canonical::bind(&state, plan, &|name| {
+                models.get(name).map(|query| query.inlined.relation.clone())
+            })?,
             parents,
         })
     }
@@ -178,17 +255,37 @@ impl Project {
         let used = queries.used_columns();
         let facts = |model: &str, distance: usize, query: &Query| {
             let local = canonical::canonicalise(&query.local, &catalog);
-            let reads = |column: &str| model.is_empty() || used.contains(&Origin { relation: model.into(), column: column.into() });
-            model_facts(model, distance, &local, &canonical::canonicalise(&query.inlined, &catalog), &reads)
+            let reads = |column: &str| {
+                model.is_empty()
+                    || used.contains(&Origin {
+                        relation: model.into(),
+                        column: column.into(),
+                    })
+            };
+            model_facts(
+                model,
+                distance,
+                &local,
+                &canonical::canonicalise(&query.inlined, &catalog),
+                &reads,
+            )
         };
         let mut models = vec![facts("", 0, &queries.metric)];
         for (name, distance) in queries.distances() {
             models.push(facts(&name, distance, &queries.models[&name]));
         }
-        let plan = Plan::of(&[canonical::canonicalise(&queries.metric.inlined, &catalog)], models);
+        let plan = Plan::of(
+            &[canonical::canonicalise(&queries.metric.inlined, &catalog)],
+            models,
+        );
         let mut fields = self.spec.as_ref().map(flatten).unwrap_or_default();
         fields.retain(|field, _| !matches!(field.as_str(), "fact" | "value" | "agg" | "filter"));
-        Meaning { name: "metric".into(), version: "1.0.0".into(), fields, plan }
+        Meaning {
+            name: "metric".into(),
+            version: "1.0.0".into(),
+            fields,
+            plan,
+        }
     }
 }
 
@@ -221,7 +318,10 @@ impl Queries {
                 break;
             }
             found.extend(level.iter().map(|name| (name.clone(), distance)));
-            level = level.iter().flat_map(|name| self.models[name].parents.clone()).collect();
+            level = level
+                .iter()
+                .flat_map(|name| self.models[name].parents.clone())
+                .collect();
         }
         found
     }
@@ -234,8 +334,14 @@ impl Queries {
             graph.add(name, &query.lineage);
         }
         let outputs = self.metric.lineage.outputs.iter();
-        let starts = outputs.map(|output| Origin { relation: "@metric".into(), column: output.name.clone() });
-        starts.flat_map(|start| graph.upstream(&start)).map(|edge| edge.column).collect()
+        let starts = outputs.map(|output| Origin {
+            relation: "@metric".into(),
+            column: output.name.clone(),
+        });
+        starts
+            .flat_map(|start| graph.upstream(&start))
+            .map(|edge| edge.column)
+            .collect()
     }
 }
 

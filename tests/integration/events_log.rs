@@ -201,8 +201,9 @@ fn a_cut_log_opens_and_goes_on() {
         .map(|(at, payload)| HEADER_LENGTH + at + segment::FRAME_LENGTH + payload.len())
         .collect();
     let every = std::env::var_os("EQUIPOISE_EVERY_OFFSET").is_some();
-    let near_an_end =
-        |cut: usize| cut.is_multiple_of(47) && ends.range(cut.saturating_sub(1)..=cut + 1).next().is_some();
+    let near_an_end = |cut: usize| {
+        cut.is_multiple_of(47) && ends.range(cut.saturating_sub(1)..=cut + 1).next().is_some()
+    };
     for cut in (bytes.len() - 64 * 1024..bytes.len())
         .filter(|cut| every || cut.is_multiple_of(701) || near_an_end(*cut))
     {

@@ -79,24 +79,50 @@ fn every_unit_is_held_out_outside_the_slot_or_allocated_in_the_declared_shares()
             &set,
             json!({"targetingKey": format!("user-{user}"), "country": "DE", "plan": "pro", "app_version": "3.10.1"}),
         );
-        let answer =
-            evaluate(&set, "one_click_pay_button", &context, at("2026-11-20T00:00:00Z")).unwrap();
+        let answer = evaluate(
+            &set,
+            "one_click_pay_button",
+            &context,
+            at("2026-11-20T00:00:00Z"),
+        )
+        .unwrap();
         *counts
-            .entry(format!("{} {}", answer.reason.code(), answer.variant.unwrap().key))
+            .entry(format!(
+                "{} {}",
+                answer.reason.code(),
+                answer.variant.unwrap().key
+            ))
             .or_default() += 1;
     }
     let share = |name: &str| counts[name] as f64 / 20_000.0;
-    assert!((share("held_out control") - 0.02).abs() < 0.005, "{counts:?}");
-    assert!((share("outside_slot control") - 0.49).abs() < 0.01, "{counts:?}");
-    assert!((share("allocated control") - 0.245).abs() < 0.01, "{counts:?}");
-    assert!((share("allocated blue") - 0.1225).abs() < 0.01, "{counts:?}");
+    assert!(
+        (share("held_out control") - 0.02).abs() < 0.005,
+        "{counts:?}"
+    );
+    assert!(
+        (share("outside_slot control") - 0.49).abs() < 0.01,
+        "{counts:?}"
+    );
+    assert!(
+        (share("allocated control") - 0.245).abs() < 0.01,
+        "{counts:?}"
+    );
+    assert!(
+        (share("allocated blue") - 0.1225).abs() < 0.01,
+        "{counts:?}"
+    );
     assert_eq!(counts.values().sum::<usize>(), 20_000);
 }
 
 #[test]
 fn a_ramp_moves_nobody_from_stage_to_stage() {
     let set = sound(CHECKOUT);
-    let stages = ["2026-11-02T00:00:00Z", "2026-11-05T00:00:00Z", "2026-11-12T00:00:00Z"].map(at);
+    let stages = [
+        "2026-11-02T00:00:00Z",
+        "2026-11-05T00:00:00Z",
+        "2026-11-12T00:00:00Z",
+    ]
+    .map(at);
     for user in 0..5_000 {
         let context = context(
             &set,
@@ -104,7 +130,10 @@ fn a_ramp_moves_nobody_from_stage_to_stage() {
         );
         let variants = stages.map(|now| assigned(&set, &context, now));
         for pair in variants.windows(2) {
-            assert!(pair[0].is_none() || pair[0] == pair[1], "user {user} moved: {variants:?}");
+            assert!(
+                pair[0].is_none() || pair[0] == pair[1],
+                "user {user} moved: {variants:?}"
+            );
         }
     }
 }
@@ -124,12 +153,18 @@ fn rules_come_in_order_and_each_says_why() {
         reason(json!({"targetingKey": "u", "is_employee": true})),
         Ok((Reason::ForcedRule, "green".into()))
     );
-    assert_eq!(reason(json!({"is_employee": true})), Ok((Reason::ForcedRule, "green".into())));
+    assert_eq!(
+        reason(json!({"is_employee": true})),
+        Ok((Reason::ForcedRule, "green".into()))
+    );
     assert_eq!(
         reason(json!({"targetingKey": "tester-1"})),
         Ok((Reason::ForcedUnit, "blue".into()))
     );
-    assert_eq!(reason(json!({"targetingKey": "u", "country": "US"})), control(Reason::Default));
+    assert_eq!(
+        reason(json!({"targetingKey": "u", "country": "US"})),
+        control(Reason::Default)
+    );
     assert_eq!(
         reason(json!({"targetingKey": "u", "country": "DE", "plan": null, "app_version": "9.0.0"})),
         control(Reason::Default)
@@ -141,7 +176,10 @@ fn rules_come_in_order_and_each_says_why() {
         control(Reason::Default)
     );
     let missing = reason(json!({"country": "DE", "plan": "x", "app_version": "3.2.0"}));
-    assert_eq!(missing, Err("TargetingKeyMissing { unit: \"user_id\" }".into()));
+    assert_eq!(
+        missing,
+        Err("TargetingKeyMissing { unit: \"user_id\" }".into())
+    );
 }
 
 #[test]
@@ -154,12 +192,17 @@ fn an_assignment_carries_what_re_derives_it() {
             json!({"targetingKey": unit, "country": "DE", "plan": "p", "app_version": "3.2"}),
         )
     };
-    let context =
-        (0..100).map(eligible).find(|context| assigned(&set, context, now).is_some()).unwrap();
+    let context = (0..100)
+        .map(eligible)
+        .find(|context| assigned(&set, context, now).is_some())
+        .unwrap();
     let answer = evaluate(&set, "one_click_pay_button", &context, now).unwrap();
     let assignment = answer.assignment.unwrap();
-    let (algorithm, salt, bucket) =
-        (assignment.algorithm.unwrap(), assignment.salt.unwrap(), assignment.bucket.unwrap());
+    let (algorithm, salt, bucket) = (
+        assignment.algorithm.unwrap(),
+        assignment.salt.unwrap(),
+        assignment.bucket.unwrap(),
+    );
     assert_eq!(
         (assignment.unit_type, salt, assignment.allocation),
         ("user", "one_click_pay.1", Some("a3"))
@@ -184,7 +227,10 @@ fn the_explained_evaluation_is_the_served_one() {
     let explained =
         evaluate_traced(&set, "one_click_pay_button", &context, now, &mut steps).unwrap();
     let served = evaluate(&set, "one_click_pay_button", &context, now).unwrap();
-    assert_eq!((explained.reason, explained.variant), (served.reason, served.variant));
+    assert_eq!(
+        (explained.reason, explained.variant),
+        (served.reason, served.variant)
+    );
     let lines: Vec<String> = steps
         .iter()
         .map(|step| format!("{} {}: {}", step.name, step.subject, step.outcome))
@@ -200,8 +246,11 @@ fn the_explained_evaluation_is_the_served_one() {
         ]
     );
     let predicate = steps[3].predicate.as_ref().unwrap();
-    let parts: Vec<String> =
-        predicate.parts.iter().map(|part| format!("{} is {}", part.sql, part.result)).collect();
+    let parts: Vec<String> = predicate
+        .parts
+        .iter()
+        .map(|part| format!("{} is {}", part.sql, part.result))
+        .collect();
     assert_eq!(
         parts,
         [
@@ -225,7 +274,10 @@ experiments:
       - {id: two, valid_from: 2026-02-01, extends: one, rebucket: allow(swap), split: {b: [[0, 10000]]}}
       - {id: three, valid_from: 2026-03-01, extends: two, split: {b: [[0, 10000]]}}
 ";
-    let pin = |allocation: &str| Pin { variant: "a".into(), allocation: allocation.into() };
+    let pin = |allocation: &str| Pin {
+        variant: "a".into(),
+        allocation: allocation.into(),
+    };
     let pins =
         |allocation: &str| Pins([("e".into(), [("u".into(), pin(allocation))].into())].into());
     let served = |pins: Pins| {
@@ -253,12 +305,21 @@ experiments:
         .allocations
         .iter()
         .map(|step| {
-            format!("{} {} {:?}", step.id, step.valid_from.date_naive(), step.split.counts(2))
+            format!(
+                "{} {} {:?}",
+                step.id,
+                step.valid_from.date_naive(),
+                step.split.counts(2)
+            )
         })
         .collect();
     assert_eq!(
         steps,
-        ["a.1 2026-01-01 [250, 250]", "a.2 2026-01-04 [1250, 1250]", "a.3 2026-01-07 [5000, 5000]"]
+        [
+            "a.1 2026-01-01 [250, 250]",
+            "a.2 2026-01-04 [1250, 1250]",
+            "a.3 2026-01-07 [5000, 5000]"
+        ]
     );
 }
 
@@ -272,7 +333,10 @@ flags:
     );
     let value = |unit: &str| {
         let context = context(&set, json!({ "targetingKey": unit }));
-        evaluate(&set, "f", &context, at("2026-01-01T00:00:00Z")).unwrap().value().cloned()
+        evaluate(&set, "f", &context, at("2026-01-01T00:00:00Z"))
+            .unwrap()
+            .value()
+            .cloned()
     };
     assert_eq!((value("u"), value("v")), (Some(json!(1)), None));
 }
@@ -333,8 +397,16 @@ fn what_is_not_sound_is_said() {
             "when: country = 'DE' OR country = 'FR',",
             "E0606 the rule `exp` of `one_click_pay_button` can never match: `staff` before it",
         ),
-        ("variant: \"on\"}", "variant: \"off\"}", "E0606 `checkout_v2` never gives `off`"),
-        ("when: is_employee,", "when: is_employe,", "E0408 unknown attribute `is_employe`"),
+        (
+            "variant: \"on\"}",
+            "variant: \"off\"}",
+            "E0606 `checkout_v2` never gives `off`",
+        ),
+        (
+            "when: is_employee,",
+            "when: is_employe,",
+            "E0408 unknown attribute `is_employe`",
+        ),
         (
             "when: is_employee,",
             "when: now() > signup_at,",
@@ -345,7 +417,11 @@ fn what_is_not_sound_is_said() {
             "when: app_version > '3.2.0',",
             "E0408 a semver cannot be compared with a string",
         ),
-        ("serve: green", "serve: gren", "E0207 `one_click_pay_button` has no variant `gren`"),
+        (
+            "serve: green",
+            "serve: gren",
+            "E0207 `one_click_pay_button` has no variant `gren`",
+        ),
         (
             "algorithm: md5-mod10000/1",
             "algorithm: md5-mod10000",
@@ -361,8 +437,16 @@ fn what_is_not_sound_is_said() {
             "is_employee: flag",
             "E0106 unknown type `flag` of attribute `is_employee`",
         ),
-        ("green: \"green\"}", "green: 3}", "E0104 the value of `green` is no string: 3"),
-        ("layer: checkout_page\n", "layer: checkout\n", "E0207 unknown layer `checkout`"),
+        (
+            "green: \"green\"}",
+            "green: 3}",
+            "E0104 the value of `green` is no string: 3",
+        ),
+        (
+            "layer: checkout_page\n",
+            "layer: checkout\n",
+            "E0207 unknown layer `checkout`",
+        ),
     ];
     for (from, to, expected) in edits {
         assert!(CHECKOUT.contains(from), "{from}");
@@ -372,9 +456,15 @@ fn what_is_not_sound_is_said() {
             .iter()
             .map(|diagnostic| format!("{} {}", diagnostic.code, diagnostic.message))
             .collect();
-        assert!(said.iter().any(|said| said.starts_with(expected)), "{from} -> {to}: {said:#?}");
         assert!(
-            checked.diagnostics.iter().all(|diagnostic| diagnostic.span.is_some()),
+            said.iter().any(|said| said.starts_with(expected)),
+            "{from} -> {to}: {said:#?}"
+        );
+        assert!(
+            checked
+                .diagnostics
+                .iter()
+                .all(|diagnostic| diagnostic.span.is_some()),
             "{said:#?}"
         );
     }
@@ -386,9 +476,18 @@ fn a_merged_allocation_is_never_edited() {
     let lock = Lock::parse(&Lock::of(&set).to_string()).expect("a lock reads back");
     let said = |yaml: &str| -> Vec<String> {
         let spec = serde_saphyr::from_str(yaml).expect("the example is YAML of the right shape");
-        let checked =
-            flags::resolve_locked(&[FlagSource { file: "flags/checkout.yml".into(), spec }], &lock);
-        checked.diagnostics.iter().map(|diagnostic| diagnostic.message.clone()).collect()
+        let checked = flags::resolve_locked(
+            &[FlagSource {
+                file: "flags/checkout.yml".into(),
+                spec,
+            }],
+            &lock,
+        );
+        checked
+            .diagnostics
+            .iter()
+            .map(|diagnostic| diagnostic.message.clone())
+            .collect()
     };
     assert!(said(CHECKOUT).is_empty());
     let respelled = CHECKOUT.replace("control: [[0, 500]],", "control: [[0, 200], [200, 500]],");
@@ -399,7 +498,10 @@ fn a_merged_allocation_is_never_edited() {
     });
     assert_eq!(said(&resalted), edited);
     let later = CHECKOUT.replace("2026-11-11T08:00:00Z", "2026-11-11T09:00:00+01:00");
-    assert!(said(&later).is_empty(), "the same instant in another zone is no edit");
+    assert!(
+        said(&later).is_empty(),
+        "the same instant in another zone is no edit"
+    );
     let renamed = CHECKOUT.replace("- id: a3", "- id: a4");
     assert_eq!(
         said(&renamed),
@@ -412,7 +514,10 @@ fn a_diff_counts_units_over_all_buckets() {
     let before = sound(CHECKOUT);
     let said = |from: &str, to: &str| -> Vec<String> {
         let after = sound(&CHECKOUT.replacen(from, to, 1));
-        flags::changes::changes(&before, &after).iter().map(ToString::to_string).collect()
+        flags::changes::changes(&before, &after)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     };
     assert_eq!(said("version: 1", "version: 1"), [""; 0]);
     assert_eq!(
@@ -437,7 +542,10 @@ fn assigned(set: &FlagSet, context: &flags::Context, now: DateTime<Utc>) -> Opti
 
 fn resolve(yaml: &str) -> Checked<FlagSet> {
     let spec = serde_saphyr::from_str(yaml).expect("the example is YAML of the right shape");
-    flags::resolve(&[FlagSource { file: "flags/checkout.yml".into(), spec }])
+    flags::resolve(&[FlagSource {
+        file: "flags/checkout.yml".into(),
+        spec,
+    }])
 }
 
 fn sound(yaml: &str) -> FlagSet {

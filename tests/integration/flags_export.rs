@@ -25,7 +25,11 @@ fn ufc_answers_as_we_do() {
     let ufc = Ufc::read(&exported.document);
     for now in instants() {
         compare(&set, now, &exported, |flag, context| {
-            let kind = if flag == "number" { "INTEGER" } else { "STRING" };
+            let kind = if flag == "number" {
+                "INTEGER"
+            } else {
+                "STRING"
+            };
             let subject = context["targetingKey"].as_str().unwrap();
             ufc.evaluate(flag, kind, subject, context.as_object().unwrap(), now)
                 .value
@@ -62,7 +66,11 @@ fn flagd_answers_as_we_do() {
         compare(&set, now, &exported, |flag, context| {
             let request = Request {
                 flag,
-                kind: if flag == "number" { ValueType::Integer } else { ValueType::Text },
+                kind: if flag == "number" {
+                    ValueType::Integer
+                } else {
+                    ValueType::Text
+                },
                 default: &Value::Null,
                 context: context.as_object().unwrap(),
                 timestamp: now.timestamp(),
@@ -161,12 +169,19 @@ flags:
     default_variant: "off"
     rules: [{id: r, when: "REFUSED", serve: "on"}]
 "#;
-    sound(&yaml.replace("ALGORITHM", algorithm).replace("REFUSED", refused))
+    sound(
+        &yaml
+            .replace("ALGORITHM", algorithm)
+            .replace("REFUSED", refused),
+    )
 }
 
 fn sound(yaml: &str) -> FlagSet {
     let spec = serde_saphyr::from_str(yaml).expect("YAML of the right shape");
-    let checked = resolve(&[FlagSource { file: "flags.yml".into(), spec }]);
+    let checked = resolve(&[FlagSource {
+        file: "flags.yml".into(),
+        spec,
+    }]);
     assert!(checked.diagnostics.is_empty(), "{:#?}", checked.diagnostics);
     checked.value
 }
@@ -178,17 +193,31 @@ fn contexts() -> Vec<Value> {
         .map(|index| {
             let mut context = json!({ "targetingKey": format!("unit-{index}") });
             let attributes = [
-                ("country", pick(&[json!("DE"), json!("FR"), json!("US")], index)),
+                (
+                    "country",
+                    pick(&[json!("DE"), json!("FR"), json!("US")], index),
+                ),
                 (
                     "plan",
-                    pick(&[json!("pro"), json!("free"), json!("plus"), json!("staff")], index / 4),
+                    pick(
+                        &[json!("pro"), json!("free"), json!("plus"), json!("staff")],
+                        index / 4,
+                    ),
                 ),
-                ("age", pick(&[json!(17), json!(20), json!(40), json!(0)], index / 7)),
+                (
+                    "age",
+                    pick(&[json!(17), json!(20), json!(40), json!(0)], index / 7),
+                ),
                 ("member", pick(&[json!(true), json!(false)], index / 3)),
                 (
                     "version",
                     pick(
-                        &[json!("2.0.0"), json!("3.0.0"), json!("10.1.0"), json!("2.0.0-rc.1")],
+                        &[
+                            json!("2.0.0"),
+                            json!("3.0.0"),
+                            json!("10.1.0"),
+                            json!("2.0.0-rc.1"),
+                        ],
                         index / 5,
                     ),
                 ),
@@ -239,7 +268,11 @@ fn compare(
 /// Our value; null where the value in the code counts.
 fn ours(set: &FlagSet, flag: &str, context: &Value, now: DateTime<Utc>) -> Value {
     let context = set.schema.context(context.as_object().unwrap()).unwrap();
-    evaluate(set, flag, &context, now).unwrap().value().cloned().unwrap_or_default()
+    evaluate(set, flag, &context, now)
+        .unwrap()
+        .value()
+        .cloned()
+        .unwrap_or_default()
 }
 
 fn with_unit(context: &Value) -> Value {
@@ -249,18 +282,33 @@ fn with_unit(context: &Value) -> Value {
 }
 
 fn left_out(exported: &Exported) -> Vec<&str> {
-    exported.report.iter().map(|left| left.flag.as_str()).collect()
+    exported
+        .report
+        .iter()
+        .map(|left| left.flag.as_str())
+        .collect()
 }
 
 /// What an SDK is asked, and our answers, as of now: all changes of the flags lie in the past.
 fn questions(set: &FlagSet, exported: &Exported) -> Value {
     let now = at("2026-01-01T00:00:00Z");
     let document = &exported.document;
-    let flags = document["flags"].as_object().or(document["features"].as_object()).unwrap();
+    let flags = document["flags"]
+        .as_object()
+        .or(document["features"].as_object())
+        .unwrap();
     let contexts: Vec<Value> = contexts().iter().map(with_unit).collect();
     let answers: BTreeMap<&String, Vec<Value>> = flags
         .keys()
-        .map(|flag| (flag, contexts.iter().map(|context| ours(set, flag, context, now)).collect()))
+        .map(|flag| {
+            (
+                flag,
+                contexts
+                    .iter()
+                    .map(|context| ours(set, flag, context, now))
+                    .collect(),
+            )
+        })
         .collect();
     json!({"document": document, "contexts": contexts, "answers": answers})
 }
@@ -306,9 +354,16 @@ fn ask(command: &mut Command, set: &FlagSet, exported: &Exported, name: &str) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("questions.json");
     std::fs::write(&path, questions(set, exported).to_string()).expect("the folder can be written");
-    let output = command.env("QUESTIONS", &path).output().expect("the program was found");
+    let output = command
+        .env("QUESTIONS", &path)
+        .output()
+        .expect("the program was found");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{name}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let verdict = text.lines().last().unwrap_or_default();
     assert!(verdict.ends_with(" answers, 0 differ"), "{name}: {text}");
     println!("{name}: {verdict}");

@@ -29,22 +29,32 @@ fn eppo_flags_are_carried_over() {
             .flags()
             .get(text("flag"))
             .map_or("", |flag| flag["variationType"].as_str().unwrap());
-        let theirs = ufc.evaluate(text("flag"), kind, text("subjectKey"), attributes, now()).value;
-        comparison.check(text("flag"), text("subjectKey"), &case["subjectAttributes"], theirs);
+        let theirs = ufc
+            .evaluate(text("flag"), kind, text("subjectKey"), attributes, now())
+            .value;
+        comparison.check(
+            text("flag"),
+            text("subjectKey"),
+            &case["subjectAttributes"],
+            theirs,
+        );
     }
     comparison.finish(15, 100);
 }
 
 #[test]
 fn growthbook_features_are_carried_over() {
-    let Some(file) = load("diff_growthbook.json") else { return };
+    let Some(file) = load("diff_growthbook.json") else {
+        return;
+    };
     let payload = Payload::read(&file);
     let mut comparison = Comparison::new("GrowthBook", &from_growthbook(&file));
     for case in file["cases"].as_array().unwrap().iter().step_by(5) {
         let attributes = case["attributes"].as_object().unwrap();
         for feature in payload.features.keys() {
-            let theirs =
-                Evaluator::new(&payload, User::new(attributes.clone())).feature(feature).value;
+            let theirs = Evaluator::new(&payload, User::new(attributes.clone()))
+                .feature(feature)
+                .value;
             comparison.check(
                 feature,
                 "",
@@ -58,12 +68,20 @@ fn growthbook_features_are_carried_over() {
 
 #[test]
 fn flagd_flags_are_carried_over_in_both_versions() {
-    let Some(file) = load("diff_flagd.json") else { return };
+    let Some(file) = load("diff_flagd.json") else {
+        return;
+    };
     for version in [FractionalVersion::Two, FractionalVersion::Three] {
         let flagd = FlagdFlags::read(&file);
         let mut comparison =
             Comparison::new(&format!("flagd {version:?}"), &from_flagd(&file, version));
-        for (index, case) in file["cases"].as_array().unwrap().iter().step_by(5).enumerate() {
+        for (index, case) in file["cases"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .step_by(5)
+            .enumerate()
+        {
             let context = &without_one(&case["context"], index);
             for (flag, definition) in flagd.flags() {
                 let kind = ValueType::parse(flag.rsplit('-').next().unwrap()).unwrap();
@@ -99,10 +117,17 @@ fn unleash_features_are_carried_over() {
     for (spec, body) in states.as_object().unwrap() {
         let state = UnleashState::read(body);
         let mut comparison = Comparison::new(&format!("Unleash {spec}"), &from_unleash(body));
-        for case in
-            cases["cases"].as_array().unwrap().iter().filter(|case| case["spec"] == json!(spec))
+        for case in cases["cases"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|case| case["spec"] == json!(spec))
         {
-            let request = UnleashRequest { context: &case["context"], draw: 0.5, now: now() };
+            let request = UnleashRequest {
+                context: &case["context"],
+                draw: 0.5,
+                now: now(),
+            };
             let has_own_clock = case["context"].get("currentTime").is_some();
             let name = case["toggleName"].as_str().unwrap();
             if !has_own_clock {
@@ -115,10 +140,16 @@ fn unleash_features_are_carried_over() {
                 );
             }
         }
-        total = (total.0 + comparison.carried(), total.1 + comparison.compared);
+        total = (
+            total.0 + comparison.carried(),
+            total.1 + comparison.compared,
+        );
         comparison.finish(0, 0);
     }
-    println!("import of Unleash: {} features carried over, {} answers compared", total.0, total.1);
+    println!(
+        "import of Unleash: {} features carried over, {} answers compared",
+        total.0, total.1
+    );
     assert!(total.0 > 60 && total.1 > 60, "{total:?}");
 }
 
@@ -127,7 +158,10 @@ fn a_manifest_is_carried_over() {
     let manifest = json!({"flags": {"greeting": {"flagType": "string", "defaultValue": "hello", "description": "What we say"}}});
     let set = sound(&from_openfeature_manifest(&manifest));
     let context = set.schema.empty_context();
-    assert_eq!(evaluate(&set, "greeting", &context, now()).unwrap().value(), Some(&json!("hello")));
+    assert_eq!(
+        evaluate(&set, "greeting", &context, now()).unwrap().value(),
+        Some(&json!("hello"))
+    );
 }
 
 #[test]
@@ -139,8 +173,11 @@ fn what_is_not_carried_over_is_said() {
         "values": {"defaultValue": 1, "rules": [{"force": "a"}]},
     }});
     let imported = from_growthbook(&features);
-    let said: Vec<String> =
-        imported.report.iter().map(|remark| format!("{}: {}", remark.flag, remark.text)).collect();
+    let said: Vec<String> = imported
+        .report
+        .iter()
+        .map(|remark| format!("{}: {}", remark.flag, remark.text))
+        .collect();
     assert_eq!(
         said,
         [
@@ -167,7 +204,9 @@ impl Comparison {
         let left_out = imported.report.iter().filter(|remark| remark.is_left_out);
         Self {
             name: name.to_owned(),
-            left_out: left_out.map(|remark| format!("{}: {}", remark.flag, remark.text)).collect(),
+            left_out: left_out
+                .map(|remark| format!("{}: {}", remark.flag, remark.text))
+                .collect(),
             set: sound(imported),
             compared: 0,
             of_other_type: 0,
@@ -200,13 +239,21 @@ impl Comparison {
             Err(error) => panic!("{error:?}"),
         };
         if ours != theirs {
-            self.differences
-                .push(format!("{flag} for {attributes}: ours {ours:?}, theirs {theirs:?}"));
+            self.differences.push(format!(
+                "{flag} for {attributes}: ours {ours:?}, theirs {theirs:?}"
+            ));
         }
     }
 
     fn finish(self, least_flags: usize, least_compared: usize) {
-        let Self { name, compared, of_other_type, differences, left_out, .. } = &self;
+        let Self {
+            name,
+            compared,
+            of_other_type,
+            differences,
+            left_out,
+            ..
+        } = &self;
         let carried = self.carried();
         println!(
             "import of {name}: {carried} flags carried over, {} left out, {compared} answers compared, {of_other_type} contexts of other types",
@@ -218,14 +265,20 @@ impl Comparison {
             differences.len(),
             differences[..differences.len().min(5)].join("\n")
         );
-        assert!(carried >= least_flags && *compared >= least_compared, "{name}: {left_out:#?}");
+        assert!(
+            carried >= least_flags && *compared >= least_compared,
+            "{name}: {left_out:#?}"
+        );
     }
 }
 
 fn sound(imported: &Imported) -> FlagSet {
     let yaml = imported.to_yaml();
     let spec = serde_saphyr::from_str(&yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
-    let checked = resolve(&[FlagSource { file: "imported.yml".into(), spec }]);
+    let checked = resolve(&[FlagSource {
+        file: "imported.yml".into(),
+        spec,
+    }]);
     assert!(checked.diagnostics.is_empty(), "{:#?}", checked.diagnostics);
     checked.value
 }
@@ -233,8 +286,9 @@ fn sound(imported: &Imported) -> FlagSet {
 /// Unleash's properties beside the other fields.
 fn flat(context: &Value) -> Value {
     let mut flat = context.clone();
-    if let Some(Value::Object(properties)) =
-        flat.as_object_mut().and_then(|fields| fields.remove("properties"))
+    if let Some(Value::Object(properties)) = flat
+        .as_object_mut()
+        .and_then(|fields| fields.remove("properties"))
     {
         flat.as_object_mut().unwrap().extend(properties);
     }
@@ -245,10 +299,15 @@ fn flat(context: &Value) -> Value {
 fn numbers(context: &Value, set: &FlagSet) -> Value {
     use equipoise::flags::context::Type;
     let mut context = context.clone();
-    for attribute in
-        set.schema.attributes().iter().filter(|attribute| attribute.kind == Type::Float)
+    for attribute in set
+        .schema
+        .attributes()
+        .iter()
+        .filter(|attribute| attribute.kind == Type::Float)
     {
-        let number = context[&*attribute.name].as_str().and_then(|text| text.parse::<f64>().ok());
+        let number = context[&*attribute.name]
+            .as_str()
+            .and_then(|text| text.parse::<f64>().ok());
         if let Some(number) = number {
             context[&*attribute.name] = json!(number);
         }

@@ -69,13 +69,22 @@ async fn every_algorithm_of_the_registry_is_a_function() {
             "select bucket('{algorithm}', 'salt', unit) as bucket, unit from (values ('a'), ('é'), ('')) as t (unit)"
         );
         for batch in context.sql(&sql).await.unwrap().collect().await.unwrap() {
-            let buckets = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().clone();
+            let buckets = batch
+                .column(0)
+                .as_any()
+                .downcast_ref::<Int64Array>()
+                .unwrap()
+                .clone();
             let units = datafusion::arrow::compute::cast(
                 batch.column(1),
                 &datafusion::arrow::datatypes::DataType::Utf8,
             )
             .unwrap();
-            let units = units.as_any().downcast_ref::<StringArray>().unwrap().clone();
+            let units = units
+                .as_any()
+                .downcast_ref::<StringArray>()
+                .unwrap()
+                .clone();
             for row in 0..batch.num_rows() {
                 assert_eq!(
                     buckets.value(row),
@@ -84,9 +93,19 @@ async fn every_algorithm_of_the_registry_is_a_function() {
             }
         }
     }
-    let error =
-        context.sql("select bucket('md5', 's', 'u')").await.unwrap().collect().await.unwrap_err();
-    assert!(error.to_string().contains("unknown bucketing algorithm `md5`"), "{error}");
+    let error = context
+        .sql("select bucket('md5', 's', 'u')")
+        .await
+        .unwrap()
+        .collect()
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("unknown bucketing algorithm `md5`"),
+        "{error}"
+    );
 }
 
 /// The server's three-valued logic is DataFusion's: every predicate over every row, null included.
@@ -224,13 +243,20 @@ fn history() -> (Schema, RecordBatch) {
         )
     };
     let micros = |row: usize| {
-        [1_767_225_600_000_000_i64, 1_767_312_000_000_000, 1_767_400_000_123_456]
-            .get(pick(3, row, 3))
-            .copied()
+        [
+            1_767_225_600_000_000_i64,
+            1_767_312_000_000_000,
+            1_767_400_000_123_456,
+        ]
+        .get(pick(3, row, 3))
+        .copied()
     };
     let batch = RecordBatch::try_from_iter([
         ("country", texts(1, &["DE", "FR", "de", "Ägypten", ""])),
-        ("plan", texts(3, &["pro", " pro", "free", "100%", "enterprise"])),
+        (
+            "plan",
+            texts(3, &["pro", " pro", "free", "100%", "enterprise"]),
+        ),
         (
             "age",
             Arc::new(
@@ -243,7 +269,11 @@ fn history() -> (Schema, RecordBatch) {
             "score",
             Arc::new(
                 (0..100)
-                    .map(|row| [0.5, 0.3, -0.0, 0.30000000000000004].get(pick(2, row, 4)).copied())
+                    .map(|row| {
+                        [0.5, 0.3, -0.0, 0.30000000000000004]
+                            .get(pick(2, row, 4))
+                            .copied()
+                    })
                     .collect::<Float64Array>(),
             ) as ArrayRef,
         ),
@@ -255,7 +285,10 @@ fn history() -> (Schema, RecordBatch) {
                     .collect::<BooleanArray>(),
             ) as ArrayRef,
         ),
-        ("raw_version", texts(2, &["3.2.0", "3.2.0-rc.1", "3.10.0", "none", "v4"])),
+        (
+            "raw_version",
+            texts(2, &["3.2.0", "3.2.0-rc.1", "3.10.0", "none", "v4"]),
+        ),
         (
             "signup_at",
             Arc::new((0..100).map(micros).collect::<TimestampMicrosecondArray>()) as ArrayRef,
@@ -268,8 +301,12 @@ fn history() -> (Schema, RecordBatch) {
 fn context_of(schema: &Schema, batch: &RecordBatch, row: usize) -> equipoise::flags::Context {
     let mut context = schema.empty_context();
     let text = |name: &str| {
-        let column =
-            batch.column_by_name(name).unwrap().as_any().downcast_ref::<StringArray>().unwrap();
+        let column = batch
+            .column_by_name(name)
+            .unwrap()
+            .as_any()
+            .downcast_ref::<StringArray>()
+            .unwrap();
         column.is_valid(row).then(|| column.value(row).to_owned())
     };
     let mut set = |name: &str, value: Option<Value>| {
@@ -282,9 +319,16 @@ fn context_of(schema: &Schema, batch: &RecordBatch, row: usize) -> equipoise::fl
     set("version", key.map(|key| Value::Text(key.into())));
     macro_rules! column {
         ($name:literal, $array:ty, $value:path) => {
-            let column =
-                batch.column_by_name($name).unwrap().as_any().downcast_ref::<$array>().unwrap();
-            set($name, column.is_valid(row).then(|| $value(column.value(row))));
+            let column = batch
+                .column_by_name($name)
+                .unwrap()
+                .as_any()
+                .downcast_ref::<$array>()
+                .unwrap();
+            set(
+                $name,
+                column.is_valid(row).then(|| $value(column.value(row))),
+            );
         };
     }
     column!("age", Int64Array, Value::Integer);
@@ -312,14 +356,21 @@ experiments:
     for phase in 0..5 {
         let start: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().expect("an instant");
         let from = (start + Duration::days(40 * phase)).to_rfc3339();
-        let rebucket = if phase > 0 { ", rebucket: allow(next phase)" } else { "" };
+        let rebucket = if phase > 0 {
+            ", rebucket: allow(next phase)"
+        } else {
+            ""
+        };
         yaml += &format!(
             "      - {{id: p{phase}, valid_from: '{from}', salt: e.{phase}, weights: {{control: 3, blue: 2, green: 1}}, \
              ramp: [1, 10.5, 50, 100], every: 10d{rebucket}}}\n"
         );
     }
     let spec = serde_saphyr::from_str(&yaml).expect("YAML of the right shape");
-    let checked = resolve(&[FlagSource { file: "flags.yml".into(), spec }]);
+    let checked = resolve(&[FlagSource {
+        file: "flags.yml".into(),
+        spec,
+    }]);
     assert!(checked.diagnostics.is_empty(), "{:#?}", checked.diagnostics);
     checked.value
 }
@@ -343,13 +394,20 @@ fn served_pairs(set: &FlagSet, count: usize) -> RecordBatch {
         let mut context = set.schema.empty_context();
         context.set(kind.slot, Value::Text(unit.as_str().into()));
         let answer = evaluate(set, "f", &context, now).expect("the unit is known");
-        served.push(answer.assignment.and_then(|assignment| assignment.variant.map(str::to_owned)));
+        served.push(
+            answer
+                .assignment
+                .and_then(|assignment| assignment.variant.map(str::to_owned)),
+        );
         units.push(unit);
         instants.push(now.timestamp_micros());
     }
     RecordBatch::try_from_iter([
         ("unit", Arc::new(StringArray::from(units)) as ArrayRef),
-        ("assigned_at", Arc::new(TimestampMicrosecondArray::from(instants)) as ArrayRef),
+        (
+            "assigned_at",
+            Arc::new(TimestampMicrosecondArray::from(instants)) as ArrayRef,
+        ),
         ("served", Arc::new(StringArray::from(served)) as ArrayRef),
     ])
     .expect("the columns have one length")
@@ -360,7 +418,9 @@ fn session(set: &FlagSet, pairs: RecordBatch) -> SessionContext {
     functions::register(&context);
     context.register_batch("pairs", pairs).unwrap();
     for dimension in dimensions(set) {
-        context.register_batch(dimension.name, table(&dimension)).unwrap();
+        context
+            .register_batch(dimension.name, table(&dimension))
+            .unwrap();
     }
     context
 }
@@ -370,8 +430,11 @@ fn table(dimension: &Dimension) -> RecordBatch {
     let columns = dimension.columns.iter().enumerate().map(|(index, name)| {
         let cells = || dimension.rows.iter().map(move |row| &row[index]);
         let array: ArrayRef = if name.starts_with("valid_") {
-            let micros =
-                |text: &str| text.parse::<DateTime<Utc>>().expect("an instant").timestamp_micros();
+            let micros = |text: &str| {
+                text.parse::<DateTime<Utc>>()
+                    .expect("an instant")
+                    .timestamp_micros()
+            };
             Arc::new(
                 cells()
                     .map(|cell| cell.as_str().map(micros))
@@ -380,7 +443,11 @@ fn table(dimension: &Dimension) -> RecordBatch {
         } else if cells().any(Json::is_number) {
             Arc::new(cells().map(Json::as_i64).collect::<Int64Array>())
         } else {
-            Arc::new(cells().map(|cell| cell.as_str().map(str::to_owned)).collect::<StringArray>())
+            Arc::new(
+                cells()
+                    .map(|cell| cell.as_str().map(str::to_owned))
+                    .collect::<StringArray>(),
+            )
         };
         (*name, array, true)
     });
@@ -398,7 +465,12 @@ fn digits() -> String {
 async fn counts(context: &SessionContext, sql: &str) -> (i64, i64) {
     let batches = context.sql(sql).await.unwrap().collect().await.unwrap();
     let number = |column: usize| {
-        batches[0].column(column).as_any().downcast_ref::<Int64Array>().unwrap().value(0)
+        batches[0]
+            .column(column)
+            .as_any()
+            .downcast_ref::<Int64Array>()
+            .unwrap()
+            .value(0)
     };
     (number(0), number(1))
 }
@@ -430,11 +502,19 @@ async fn duckdb_counts(context: &SessionContext, sql: &str) -> Option<(i64, i64)
     script += &format!(
         "row = duckdb.sql(\"\"\"{sql}\"\"\").fetchall()[0]\nprint(int(row[0]), int(row[1]))\n"
     );
-    let output =
-        Command::new(&python).args(["-c", &script]).output().expect("Python ran a moment ago");
+    let output = Command::new(&python)
+        .args(["-c", &script])
+        .output()
+        .expect("Python ran a moment ago");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let numbers: Vec<i64> =
-        text.split_whitespace().map(|number| number.parse().expect("a count")).collect();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let numbers: Vec<i64> = text
+        .split_whitespace()
+        .map(|number| number.parse().expect("a count"))
+        .collect();
     Some((numbers[0], numbers[1]))
 }

@@ -423,7 +423,10 @@ fn assert_equal_states(
             .map(|(place, _)| place.clone())
             .collect::<Vec<_>>()
     };
-    assert!(places(found) == places(expected), "the two have units in different cells");
+    assert!(
+        places(found) == places(expected),
+        "the two have units in different cells"
+    );
     let mut units = 0;
     for (place, state) in found {
         let oracle = &expected[place];
@@ -491,7 +494,13 @@ fn explain_shows_the_operator_and_what_it_read() {
         .unwrap()
         .to_string();
     assert!(text.contains("MetricStatesExec: experiments=2"), "{text}");
-    for metric in ["units=", "events=", "cell_bytes=", "read_time=", "accumulate_time="] {
+    for metric in [
+        "units=",
+        "events=",
+        "cell_bytes=",
+        "read_time=",
+        "accumulate_time=",
+    ] {
         assert!(text.contains(metric), "{metric} is missing in {text}");
     }
 }

@@ -9,10 +9,19 @@ use std::sync::LazyLock;
 static SHOP: LazyLock<(tempfile::TempDir, Output)> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for part in ["models", "macros", "metrics", "experiments", "flags", "seeds", "tests/data"] {
+    for part in [
+        "models",
+        "macros",
+        "metrics",
+        "experiments",
+        "flags",
+        "seeds",
+        "tests/data",
+    ] {
         copy(&root.join(part), &folder.path().join(part));
     }
-    std::fs::copy(root.join("project.yml"), folder.path().join("project.yml")).expect("the project file is copied");
+    std::fs::copy(root.join("project.yml"), folder.path().join("project.yml"))
+        .expect("the project file is copied");
     let output = equipoise(folder.path(), &["build"]);
     (folder, output)
 });
@@ -30,44 +39,75 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn equipoise(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_equipoise")).args(arguments).arg("--project-dir").arg(folder).output().expect("the binary runs")
+    Command::new(env!("CARGO_BIN_EXE_equipoise"))
+        .args(arguments)
+        .arg("--project-dir")
+        .arg(folder)
+        .output()
+        .expect("the binary runs")
 }
 
 fn rows(query: &str) -> Vec<serde_json::Value> {
     let (folder, _) = &*SHOP;
     let output = equipoise(folder.path(), &["sql", query, "--output", "json"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line is JSON"))
+        .collect()
 }
 
 fn truth() -> serde_json::Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds/shop/truth.json");
-    serde_json::from_str(&std::fs::read_to_string(path).expect("the truth is bundled")).expect("the truth is JSON")
+    serde_json::from_str(&std::fs::read_to_string(path).expect("the truth is bundled"))
+        .expect("the truth is JSON")
 }
 
 #[test]
 fn every_decision_of_the_shop_is_right() {
     let (_, output) = &*SHOP;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let decided: BTreeMap<String, serde_json::Value> = rows("select experiment_key, decision, reasons from experiment_decisions")
-        .into_iter()
-        .map(|row| (row["experiment_key"].as_str().expect("a key").to_string(), row))
-        .collect();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let decided: BTreeMap<String, serde_json::Value> =
+        rows("select experiment_key, decision, reasons from experiment_decisions")
+            .into_iter()
+            .map(|row| {
+                (
+                    row["experiment_key"].as_str().expect("a key").to_string(),
+                    row,
+                )
+            })
+            .collect();
     let truth = truth();
     let experiments = truth["experiments"].as_array().expect("a list");
     assert_eq!(decided.len(), experiments.len());
     for experiment in experiments {
         let row = &decided[experiment["key"].as_str().expect("a key")];
-        let accepted: Vec<&serde_json::Value> =
-            std::iter::once(&experiment["decision"]).chain(experiment["also_right"].as_array().into_iter().flatten()).collect();
-        assert!(accepted.contains(&&row["decision"]), "{row} but {}: {}", experiment["decision"], experiment["reason"]);
+        let accepted: Vec<&serde_json::Value> = std::iter::once(&experiment["decision"])
+            .chain(experiment["also_right"].as_array().into_iter().flatten())
+            .collect();
+        assert!(
+            accepted.contains(&&row["decision"]),
+            "{row} but {}: {}",
+            experiment["decision"],
+            experiment["reason"]
+        );
     }
 }
 
 #[test]
 fn invalid_experiments_name_their_fault() {
     let reasons = |key: &str| {
-        let found = rows(&format!("select array_to_string(reasons, '; ') as reasons from experiment_decisions where experiment_key = '{key}'"));
+        let found = rows(&format!(
+            "select array_to_string(reasons, '; ') as reasons from experiment_decisions where experiment_key = '{key}'"
+        ));
         found[0]["reasons"].as_str().expect("reasons").to_string()
     };
     assert!(reasons("free_shipping_hint").contains("bucketing fault"));
@@ -77,7 +117,9 @@ fn invalid_experiments_name_their_fault() {
 
 #[test]
 fn true_effects_lie_in_their_intervals_about_as_often_as_they_should() {
-    let measured = rows("select experiment_key, metric_name, lift_low, lift_high from experiment_results where segment_dimension = 'all'");
+    let measured = rows(
+        "select experiment_key, metric_name, lift_low, lift_high from experiment_results where segment_dimension = 'all'",
+    );
     let mut total = 0;
     let mut covered = 0;
     for experiment in truth()["experiments"].as_array().expect("a list") {
@@ -86,9 +128,16 @@ fn true_effects_lie_in_their_intervals_about_as_often_as_they_should() {
             continue;
         }
         for effect in experiment["effects"].as_array().expect("a list") {
-            let Some(relative) = effect["relative_effect"].as_f64() else { continue };
-            for row in measured.iter().filter(|row| row["experiment_key"] == experiment["key"] && row["metric_name"] == effect["metric"]) {
-                let (Some(low), Some(high)) = (row["lift_low"].as_f64(), row["lift_high"].as_f64()) else { continue };
+            let Some(relative) = effect["relative_effect"].as_f64() else {
+                continue;
+            };
+            for row in measured.iter().filter(|row| {
+                row["experiment_key"] == experiment["key"] && row["metric_name"] == effect["metric"]
+            }) {
+                let (Some(low), Some(high)) = (row["lift_low"].as_f64(), row["lift_high"].as_f64())
+                else {
+                    continue;
+                };
                 total += 1;
                 covered += usize::from(low <= relative && relative <= high);
             }
@@ -96,7 +145,10 @@ fn true_effects_lie_in_their_intervals_about_as_often_as_they_should() {
     }
     // Of n independent 95 % intervals, four or more misses in twenty would be a one-in-sixty event.
     assert!(total >= 12, "{total} intervals");
-    assert!(total - covered <= 3, "{covered} of {total} intervals hold the true effect");
+    assert!(
+        total - covered <= 3,
+        "{covered} of {total} intervals hold the true effect"
+    );
 }
 
 #[test]
@@ -104,7 +156,10 @@ fn a_second_build_has_nothing_to_do() {
     let (folder, _) = &*SHOP;
     let output = equipoise(folder.path(), &["build"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && said.contains("0 built") && said.contains("nothing to do"), "{said}");
+    assert!(
+        output.status.success() && said.contains("0 built") && said.contains("nothing to do"),
+        "{said}"
+    );
 }
 
 #[test]

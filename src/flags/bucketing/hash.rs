@@ -51,7 +51,10 @@ pub fn fnv1a_32_utf16(parts: &[&str]) -> u32 {
     if parts.iter().all(|part| part.is_ascii()) {
         return fnv1a_32(parts);
     }
-    fnv(parts.iter().flat_map(|part| part.encode_utf16()).map(u32::from))
+    fnv(parts
+        .iter()
+        .flat_map(|part| part.encode_utf16())
+        .map(u32::from))
 }
 
 /// FNV-1a of the decimal digits of a number, without writing them to the heap.
@@ -143,9 +146,15 @@ fn digest<D: Digest>(parts: &[&str]) -> md5::digest::Output<D> {
 }
 
 fn first_eight(digest: &[u8]) -> u64 {
-    u64::from_be_bytes(digest[..8].try_into().expect("every digest here has at least 16 bytes"))
+    u64::from_be_bytes(
+        digest[..8]
+            .try_into()
+            .expect("every digest here has at least 16 bytes"),
+    )
 }
 
 fn fnv(units: impl Iterator<Item = u32>) -> u32 {
-    units.fold(FNV_OFFSET, |hash, unit| (hash ^ unit).wrapping_mul(FNV_PRIME))
+    units.fold(FNV_OFFSET, |hash, unit| {
+        (hash ^ unit).wrapping_mul(FNV_PRIME)
+    })
 }

@@ -73,8 +73,18 @@ const REGISTRY: [Entry; 11] = [
     entry(Algorithm::MurmurFlagd2, "murmur3-flagd/2", 10_000, ANY),
     entry(Algorithm::MurmurFlagd3, "murmur3-flagd/3", 10_000, ANY),
     entry(Algorithm::MurmurUnleash, "murmur3-unleash/1", 100, ANY),
-    entry(Algorithm::Sha256Statsig, "sha256-statsig/1", 10_000, &[10_000, 1_000]),
-    entry(Algorithm::Sha1LaunchDarkly, "sha1-launchdarkly/1", 100_000, &[100_000]),
+    entry(
+        Algorithm::Sha256Statsig,
+        "sha256-statsig/1",
+        10_000,
+        &[10_000, 1_000],
+    ),
+    entry(
+        Algorithm::Sha1LaunchDarkly,
+        "sha1-launchdarkly/1",
+        100_000,
+        &[100_000],
+    ),
     entry(Algorithm::FnvGoff, "fnv1a-goff/1", 100_000, ANY),
     entry(Algorithm::Crc32Flipt, "crc32-flipt/1", 1_000, &[1_000]),
     entry(Algorithm::Sha1Planout, "sha1-planout/1", 10_000, ANY),
@@ -86,13 +96,21 @@ const fn entry(
     buckets: u32,
     cuts: &'static [u32],
 ) -> Entry {
-    Entry { algorithm, id, buckets, cuts }
+    Entry {
+        algorithm,
+        id,
+        buckets,
+        cuts,
+    }
 }
 
 impl Algorithm {
     /// The algorithm with this identifier, for example `md5-mod10000/1`.
     pub fn parse(id: &str) -> Option<Self> {
-        REGISTRY.iter().find(|entry| entry.id == id).map(|entry| entry.algorithm)
+        REGISTRY
+            .iter()
+            .find(|entry| entry.id == id)
+            .map(|entry| entry.algorithm)
     }
 
     /// Every algorithm, in the order of the registry.
@@ -123,7 +141,10 @@ impl Algorithm {
 
     /// The bucket of a unit among `of` buckets; callers check [`Algorithm::can_cut`] once, when they read `of`.
     pub fn bucket_of(self, salt: &str, unit: &str, of: u32) -> Bucket {
-        Bucket { index: self.draw(salt, unit).cut(of), of }
+        Bucket {
+            index: self.draw(salt, unit).cut(of),
+            of,
+        }
     }
 
     /// The hash of a unit under a salt, before it is cut. Inputs as read in each system's source:
@@ -223,11 +244,17 @@ pub fn unleash_variant(group: &str, unit: &str, total_weight: u32) -> u32 {
 
 /// Flipt's boolean rollouts put the unit first and have 100 buckets.
 pub fn flipt_boolean(flag: &str, unit: &str) -> Bucket {
-    Bucket { index: Draw::Modulo(hash::crc32(&[unit, flag]).into()).cut(100), of: 100 }
+    Bucket {
+        index: Draw::Modulo(hash::crc32(&[unit, flag]).into()).cut(100),
+        of: 100,
+    }
 }
 
 /// GrowthBook's namespaces use hash version 1 with two underscores between unit and name.
 pub fn growthbook_namespace(name: &str, unit: &str) -> Bucket {
     let hash = hash::fnv1a_32_utf16(&[unit, "__", name]);
-    Bucket { index: Draw::Modulo(hash.into()).cut(1_000), of: 1_000 }
+    Bucket {
+        index: Draw::Modulo(hash.into()).cut(1_000),
+        of: 1_000,
+    }
 }

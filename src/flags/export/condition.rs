@@ -29,8 +29,15 @@ pub enum Check {
     Compare(Comparison, Value),
     In(Vec<Value>),
     NotIn(Vec<Value>),
-    Affix { place: Affix, text: Box<str>, is_negated: bool },
-    Matches { regex: String, is_negated: bool },
+    Affix {
+        place: Affix,
+        text: Box<str>,
+        is_negated: bool,
+    },
+    Matches {
+        regex: String,
+        is_negated: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +49,9 @@ pub enum Affix {
 
 /// Where a rule's predicate is true; no predicate is true everywhere.
 pub fn of_rule(when: Option<&Predicate>) -> Result<Condition, Refusal> {
-    when.map_or(Ok(Condition::always()), |when| condition(when.expression(), true))
+    when.map_or(Ok(Condition::always()), |when| {
+        condition(when.expression(), true)
+    })
 }
 
 impl Condition {
@@ -86,12 +95,18 @@ impl Condition {
     /// True exactly where this is not.
     fn complement(&self) -> Result<Self, Refusal> {
         Ok(match self {
-            Self::All(parts) => {
-                Self::Any(parts.iter().map(Self::complement).collect::<Result<_, _>>()?)
-            }
-            Self::Any(parts) => {
-                Self::All(parts.iter().map(Self::complement).collect::<Result<_, _>>()?)
-            }
+            Self::All(parts) => Self::Any(
+                parts
+                    .iter()
+                    .map(Self::complement)
+                    .collect::<Result<_, _>>()?,
+            ),
+            Self::Any(parts) => Self::All(
+                parts
+                    .iter()
+                    .map(Self::complement)
+                    .collect::<Result<_, _>>()?,
+            ),
             Self::Test(test) => match &test.check {
                 Check::IsNull => Self::Test(test.with(Check::IsNotNull)),
                 Check::IsNotNull => Self::Test(test.with(Check::IsNull)),
@@ -116,7 +131,10 @@ fn within_limit(ways: usize) -> Result<(), Refusal> {
 
 impl Test {
     fn with(&self, check: Check) -> Self {
-        Self { check, ..self.clone() }
+        Self {
+            check,
+            ..self.clone()
+        }
     }
 }
 
@@ -129,10 +147,19 @@ impl Check {
             Self::Compare(operator, value) => Self::Compare(operator.opposite(), value),
             Self::In(values) => Self::NotIn(values),
             Self::NotIn(values) => Self::In(values),
-            Self::Affix { place, text, is_negated } => {
-                Self::Affix { place, text, is_negated: !is_negated }
-            }
-            Self::Matches { regex, is_negated } => Self::Matches { regex, is_negated: !is_negated },
+            Self::Affix {
+                place,
+                text,
+                is_negated,
+            } => Self::Affix {
+                place,
+                text,
+                is_negated: !is_negated,
+            },
+            Self::Matches { regex, is_negated } => Self::Matches {
+                regex,
+                is_negated: !is_negated,
+            },
         }
     }
 }
@@ -140,10 +167,16 @@ impl Check {
 fn condition(expression: &Expression, wanted: bool) -> Result<Condition, Refusal> {
     match expression {
         Expression::And(parts) | Expression::Or(parts) => {
-            let parts =
-                parts.iter().map(|part| condition(part, wanted)).collect::<Result<_, _>>()?;
+            let parts = parts
+                .iter()
+                .map(|part| condition(part, wanted))
+                .collect::<Result<_, _>>()?;
             let needs_all = matches!(expression, Expression::And(_)) == wanted;
-            Ok(if needs_all { Condition::All(parts) } else { Condition::Any(parts) })
+            Ok(if needs_all {
+                Condition::All(parts)
+            } else {
+                Condition::Any(parts)
+            })
         }
         Expression::Not(part) => condition(part, !wanted),
         Expression::Constant { value, .. } => Ok(if *value == Value::Boolean(wanted) {
@@ -151,9 +184,17 @@ fn condition(expression: &Expression, wanted: bool) -> Result<Condition, Refusal
         } else {
             Condition::never()
         }),
-        Expression::IsTruth { operand, truth: Some(truth), is_negated } => {
+        Expression::IsTruth {
+            operand,
+            truth: Some(truth),
+            is_negated,
+        } => {
             let holds = condition(operand, *truth)?;
-            if *is_negated == wanted { holds.complement() } else { Ok(holds) }
+            if *is_negated == wanted {
+                holds.complement()
+            } else {
+                Ok(holds)
+            }
         }
         other => test(other, wanted),
     }
@@ -174,32 +215,64 @@ fn test(expression: &Expression, wanted: bool) -> Result<Condition, Refusal> {
                 },
             )
         }
-        Expression::Compare { operator, left, right } => comparison(*operator, left, right, wanted),
-        Expression::In { operand, list, is_negated } => {
+        Expression::Compare {
+            operator,
+            left,
+            right,
+        } => comparison(*operator, left, right, wanted),
+        Expression::In {
+            operand,
+            list,
+            is_negated,
+        } => {
             let values: Option<Vec<Value>> = list.iter().map(constant).collect();
             values.and_then(|values| membership(operand, values, *is_negated != wanted))
         }
-        Expression::InTexts { operand, texts, has_null, is_negated } => {
+        Expression::InTexts {
+            operand,
+            texts,
+            has_null,
+            is_negated,
+        } => {
             let mut values: Vec<Value> = texts.iter().cloned().map(Value::Text).collect();
             values.extend(has_null.then_some(Value::Null));
             membership(operand, values, *is_negated != wanted)
         }
-        Expression::IsNull { operand, is_negated } => {
-            attribute(operand, if *is_negated == wanted { Check::IsNotNull } else { Check::IsNull })
-        }
-        Expression::Like { operand, pattern, is_negated } if pattern.without_case.is_none() => {
-            attribute(
-                operand,
-                Check::Matches {
-                    regex: like_regex(&pattern.tokens),
-                    is_negated: *is_negated == wanted,
-                },
-            )
-        }
-        Expression::Regex { operand, pattern, .. } => {
-            attribute(operand, Check::Matches { regex: pattern.to_string(), is_negated: !wanted })
-        }
-        Expression::Call { function, arguments } => affix(*function, arguments, wanted),
+        Expression::IsNull {
+            operand,
+            is_negated,
+        } => attribute(
+            operand,
+            if *is_negated == wanted {
+                Check::IsNotNull
+            } else {
+                Check::IsNull
+            },
+        ),
+        Expression::Like {
+            operand,
+            pattern,
+            is_negated,
+        } if pattern.without_case.is_none() => attribute(
+            operand,
+            Check::Matches {
+                regex: like_regex(&pattern.tokens),
+                is_negated: *is_negated == wanted,
+            },
+        ),
+        Expression::Regex {
+            operand, pattern, ..
+        } => attribute(
+            operand,
+            Check::Matches {
+                regex: pattern.to_string(),
+                is_negated: !wanted,
+            },
+        ),
+        Expression::Call {
+            function,
+            arguments,
+        } => affix(*function, arguments, wanted),
         _ => None,
     };
     found.ok_or_else(refusal)
@@ -207,9 +280,12 @@ fn test(expression: &Expression, wanted: bool) -> Result<Condition, Refusal> {
 
 fn attribute(expression: &Expression, check: Check) -> Option<Condition> {
     match expression {
-        Expression::Attribute { slot, name, kind } => {
-            Some(Condition::Test(Test { slot: *slot, name: name.clone(), kind: *kind, check }))
-        }
+        Expression::Attribute { slot, name, kind } => Some(Condition::Test(Test {
+            slot: *slot,
+            name: name.clone(),
+            kind: *kind,
+            check,
+        })),
         _ => None,
     }
 }
@@ -236,17 +312,37 @@ fn comparison(
     if value.is_null() {
         return Some(Condition::never());
     }
-    attribute(subject, Check::Compare(if wanted { operator } else { operator.opposite() }, value))
+    attribute(
+        subject,
+        Check::Compare(
+            if wanted {
+                operator
+            } else {
+                operator.opposite()
+            },
+            value,
+        ),
+    )
 }
 
 /// `NOT IN` with a null in the list holds nowhere.
 fn membership(operand: &Expression, values: Vec<Value>, is_in: bool) -> Option<Condition> {
     let has_null = values.iter().any(Value::is_null);
-    let values: Vec<Value> = values.into_iter().filter(|value| !value.is_null()).collect();
+    let values: Vec<Value> = values
+        .into_iter()
+        .filter(|value| !value.is_null())
+        .collect();
     if has_null && !is_in {
         return Some(Condition::never());
     }
-    attribute(operand, if is_in { Check::In(values) } else { Check::NotIn(values) })
+    attribute(
+        operand,
+        if is_in {
+            Check::In(values)
+        } else {
+            Check::NotIn(values)
+        },
+    )
 }
 
 fn affix(function: Function, arguments: &[Expression], wanted: bool) -> Option<Condition> {
@@ -257,9 +353,14 @@ fn affix(function: Function, arguments: &[Expression], wanted: bool) -> Option<C
         _ => return None,
     };
     match (arguments.first()?, constant(arguments.get(1)?)?) {
-        (subject, Value::Text(text)) => {
-            attribute(subject, Check::Affix { place, text, is_negated: !wanted })
-        }
+        (subject, Value::Text(text)) => attribute(
+            subject,
+            Check::Affix {
+                place,
+                text,
+                is_negated: !wanted,
+            },
+        ),
         _ => None,
     }
 }

@@ -40,10 +40,16 @@ impl Exporter<'_> {
         if let Some(default) = self.flag.default_variant() {
             json["defaultVariant"] = json!(default.key);
         }
-        let branches = if self.flag.is_enabled { self.branches()? } else { Vec::new() };
+        let branches = if self.flag.is_enabled {
+            self.branches()?
+        } else {
+            Vec::new()
+        };
         if !branches.is_empty() {
-            let mut chain: Vec<Json> =
-                branches.into_iter().flat_map(|(condition, result)| [condition, result]).collect();
+            let mut chain: Vec<Json> = branches
+                .into_iter()
+                .flat_map(|(condition, result)| [condition, result])
+                .collect();
             chain.push(Json::Null);
             json["targeting"] = json!({ "if": chain });
         }
@@ -57,7 +63,10 @@ impl Exporter<'_> {
             let is_forced: Vec<Json> = (0..self.set.schema.kinds().len())
                 .map(|kind| json!({"in": [self.unit(kind), units]}))
                 .collect();
-            branches.push((json!({ "or": is_forced }), json!(self.flag.variants[variant].key)));
+            branches.push((
+                json!({ "or": is_forced }),
+                json!(self.flag.variants[variant].key),
+            ));
         }
         for rule in &self.flag.rules {
             self.rule(rule, &mut branches)?;
@@ -73,11 +82,17 @@ impl Exporter<'_> {
             return Ok(());
         }
         for piece in pieces(self.set, rule) {
-            let gates = piece.gates.iter().map(|gate| self.gate(gate, piece.unit).map(Some));
+            let gates = piece
+                .gates
+                .iter()
+                .map(|gate| self.gate(gate, piece.unit).map(Some));
             let mut tests = vec![within(piece.period)?, Some(condition.clone())];
             if let (true, Some(holdout)) = (rule.falls_through, &piece.holdout) {
                 let held_out = self.gate(holdout, piece.unit)?;
-                branches.push((both([tests.clone(), vec![Some(held_out)]].concat()), Json::Null));
+                branches.push((
+                    both([tests.clone(), vec![Some(held_out)]].concat()),
+                    Json::Null,
+                ));
             }
             tests.extend(gates.collect::<Result<Vec<_>, _>>()?);
             if rule.falls_through {
@@ -85,23 +100,33 @@ impl Exporter<'_> {
                     algorithm: piece.algorithm,
                     salt: piece.salt,
                     buckets: piece.buckets,
-                    ranges: piece.ranges.iter().map(|range| (range.start, range.end)).collect(),
+                    ranges: piece
+                        .ranges
+                        .iter()
+                        .map(|range| (range.start, range.end))
+                        .collect(),
                 };
                 tests.push(Some(self.gate(&all, piece.unit)?));
             }
             branches.push((both(tests), self.split(&piece)?));
         }
         if !rule.falls_through {
-            branches.push((both(vec![within(rule.active)?, Some(condition)]), Json::Null));
+            branches.push((
+                both(vec![within(rule.active)?, Some(condition)]),
+                Json::Null,
+            ));
         }
         Ok(())
     }
 
     fn split(&self, piece: &Piece<'_>) -> Result<Json, Refusal> {
-        let named = piece
-            .ranges
-            .iter()
-            .map(|range| (range.start, range.end, json!(self.flag.variants[range.target].key)));
+        let named = piece.ranges.iter().map(|range| {
+            (
+                range.start,
+                range.end,
+                json!(self.flag.variants[range.target].key),
+            )
+        });
         self.fractional(
             piece.algorithm,
             piece.salt,
@@ -114,7 +139,9 @@ impl Exporter<'_> {
     fn gate(&self, gate: &Gate<'_>, unit: usize) -> Result<Json, Refusal> {
         let mut ranges = gate.ranges.clone();
         ranges.sort_unstable();
-        let named = ranges.into_iter().map(|(start, end)| (start, end, json!(true)));
+        let named = ranges
+            .into_iter()
+            .map(|(start, end)| (start, end, json!(true)));
         self.fractional(
             gate.algorithm,
             gate.salt,
@@ -161,7 +188,10 @@ impl Exporter<'_> {
 
     fn condition(&self, condition: &Condition) -> Result<Json, Refusal> {
         let all = |parts: &[Condition]| {
-            parts.iter().map(|part| self.condition(part)).collect::<Result<Vec<_>, _>>()
+            parts
+                .iter()
+                .map(|part| self.condition(part))
+                .collect::<Result<Vec<_>, _>>()
         };
         Ok(match condition {
             Condition::All(parts) if parts.is_empty() => json!(true),
@@ -174,12 +204,24 @@ impl Exporter<'_> {
 
     /// Whatever JavaScript would make of null is guarded by a test for it.
     fn test(&self, test: &Test) -> Result<Json, Refusal> {
-        let is_unit = self.set.schema.kinds().first().is_some_and(|kind| kind.slot == test.slot);
-        let subject = if is_unit { self.unit(0) } else { json!({"var": test.name}) };
+        let is_unit = self
+            .set
+            .schema
+            .kinds()
+            .first()
+            .is_some_and(|kind| kind.slot == test.slot);
+        let subject = if is_unit {
+            self.unit(0)
+        } else {
+            json!({"var": test.name})
+        };
         let exists = json!({"!==": [subject, null]});
         let guarded = |check: Json| json!({"and": [exists, check]});
         let list = |values: &[Value]| {
-            values.iter().map(|value| plain(test.kind, value)).collect::<Result<Vec<_>, _>>()
+            values
+                .iter()
+                .map(|value| plain(test.kind, value))
+                .collect::<Result<Vec<_>, _>>()
         };
         Ok(match &test.check {
             Check::IsNull => json!({"===": [subject, null]}),
@@ -195,13 +237,21 @@ impl Exporter<'_> {
             Check::Compare(operator, value) => guarded(
                 json!({operator_name(test.kind, *operator)?: [subject, plain(test.kind, value)?]}),
             ),
-            Check::Affix { place, text, is_negated } => {
+            Check::Affix {
+                place,
+                text,
+                is_negated,
+            } => {
                 let holds = match place {
                     Affix::Start => json!({"starts_with": [subject, text]}),
                     Affix::End => json!({"ends_with": [subject, text]}),
                     Affix::Anywhere => json!({"in": [text, subject]}),
                 };
-                guarded(if *is_negated { json!({ "!": [holds] }) } else { holds })
+                guarded(if *is_negated {
+                    json!({ "!": [holds] })
+                } else {
+                    holds
+                })
             }
             Check::Matches { regex, .. } => {
                 return Err(format!("flagd has no regular expressions: `{regex}`"));
@@ -228,8 +278,11 @@ fn entries(buckets: u32, ranges: impl Iterator<Item = (u32, u32, Json)>, rest: &
 }
 
 fn both(tests: Vec<Option<Json>>) -> Json {
-    let mut tests: Vec<Json> =
-        tests.into_iter().flatten().filter(|test| *test != json!(true)).collect();
+    let mut tests: Vec<Json> = tests
+        .into_iter()
+        .flatten()
+        .filter(|test| *test != json!(true))
+        .collect();
     match tests.len() {
         0 => json!(true),
         1 => tests.remove(0),
@@ -243,7 +296,9 @@ fn within(period: Period) -> Result<Option<Json>, Refusal> {
         return Err("flagd's clock has whole seconds only".to_owned());
     }
     let clock = json!({"var": "$flagd.timestamp"});
-    let from = period.from.map(|from| json!({">=": [clock, from.timestamp()]}));
+    let from = period
+        .from
+        .map(|from| json!({">=": [clock, from.timestamp()]}));
     let to = period.to.map(|to| json!({"<": [clock, to.timestamp()]}));
     Ok((from.is_some() || to.is_some()).then(|| both(vec![from, to])))
 }

@@ -33,9 +33,12 @@ fn drop_orphans(
                 .prerequisites
                 .iter()
                 .find(|wanted| !features.contains_key(&*set.flags[wanted.flag].key))?;
-            features
-                .contains_key(&*flag.key)
-                .then(|| (flag.key.to_string(), set.flags[missing.flag].key.to_string()))
+            features.contains_key(&*flag.key).then(|| {
+                (
+                    flag.key.to_string(),
+                    set.flags[missing.flag].key.to_string(),
+                )
+            })
         });
         let Some((flag, parent)) = orphan else { return };
         features.remove(&flag);
@@ -53,8 +56,9 @@ struct Exporter<'a> {
 
 impl Exporter<'_> {
     fn feature(&self, flag: &Flag) -> Result<Json, Refusal> {
-        let default =
-            flag.default.map_or(Json::Null, |default| flag.variants[default].value.clone());
+        let default = flag
+            .default
+            .map_or(Json::Null, |default| flag.variants[default].value.clone());
         let mut rules = Vec::new();
         if flag.is_enabled {
             for wanted in &flag.prerequisites {
@@ -80,7 +84,11 @@ impl Exporter<'_> {
                 rules
                     .push(json!({"id": "forced", "condition": {"$or": condition}, "force": value}));
             }
-            for rule in flag.rules.iter().filter(|rule| rule.active.contains(self.now)) {
+            for rule in flag
+                .rules
+                .iter()
+                .filter(|rule| rule.active.contains(self.now))
+            {
                 self.rule(flag, rule, &default, &mut rules)?;
             }
         }
@@ -100,7 +108,10 @@ impl Exporter<'_> {
             rules.push(forced(&flag.variants[variant].value));
             return Ok(());
         }
-        for piece in pieces(self.set, rule).iter().filter(|piece| piece.period.contains(self.now)) {
+        for piece in pieces(self.set, rule)
+            .iter()
+            .filter(|piece| piece.period.contains(self.now))
+        {
             rules.extend(self.split(flag, rule, piece, &condition)?);
             if let (true, Some(holdout)) = (rule.falls_through, &piece.holdout) {
                 let mut held_out = forced(default);
@@ -128,8 +139,11 @@ impl Exporter<'_> {
             .iter()
             .map(|range| json!([fraction(range.start), fraction(range.end)]))
             .collect();
-        let values: Vec<&Json> =
-            piece.ranges.iter().map(|range| &flag.variants[range.target].value).collect();
+        let values: Vec<&Json> = piece
+            .ranges
+            .iter()
+            .map(|range| &flag.variants[range.target].value)
+            .collect();
         let meta: Vec<Json> = piece
             .ranges
             .iter()
@@ -188,7 +202,10 @@ impl Exporter<'_> {
     /// Every test also asks that the attribute exists, because GrowthBook compares null as JavaScript does.
     fn condition(&self, condition: &Condition) -> Result<Json, Refusal> {
         let all = |parts: &[Condition]| {
-            parts.iter().map(|part| self.condition(part)).collect::<Result<Vec<_>, _>>()
+            parts
+                .iter()
+                .map(|part| self.condition(part))
+                .collect::<Result<Vec<_>, _>>()
         };
         Ok(match condition {
             Condition::All(parts) if parts.is_empty() => json!({}),
@@ -204,16 +221,20 @@ fn hash_version(algorithm: Algorithm) -> Result<u32, Refusal> {
     match algorithm {
         Algorithm::FnvGrowthbook1 => Ok(1),
         Algorithm::FnvGrowthbook2 => Ok(2),
-        other => {
-            Err(format!("GrowthBook hashes with {}, not with {other}", Algorithm::FnvGrowthbook2))
-        }
+        other => Err(format!(
+            "GrowthBook hashes with {}, not with {other}",
+            Algorithm::FnvGrowthbook2
+        )),
     }
 }
 
 fn operators(test: &Test) -> Result<Json, Refusal> {
     let with = |operator: &str, value: Json| Ok(json!({operator: value, "$exists": true}));
     let values = |values: &[Value]| {
-        values.iter().map(|value| plain(test.kind, value)).collect::<Result<Vec<_>, _>>()
+        values
+            .iter()
+            .map(|value| plain(test.kind, value))
+            .collect::<Result<Vec<_>, _>>()
     };
     let regex = |regex: &str, is_negated: bool| match is_negated {
         true => with("$not", json!({ "$regex": regex })),
@@ -227,11 +248,19 @@ fn operators(test: &Test) -> Result<Json, Refusal> {
         }
         Check::In(list) => with("$in", json!(values(list)?)),
         Check::NotIn(list) => with("$nin", json!(values(list)?)),
-        Check::Compare(operator, value) => {
-            with(operator_name(test.kind, *operator)?, plain(test.kind, value)?)
-        }
-        Check::Affix { place, text, is_negated } => regex(&affix_regex(*place, text), *is_negated),
-        Check::Matches { regex: pattern, is_negated } => regex(pattern, *is_negated),
+        Check::Compare(operator, value) => with(
+            operator_name(test.kind, *operator)?,
+            plain(test.kind, value)?,
+        ),
+        Check::Affix {
+            place,
+            text,
+            is_negated,
+        } => regex(&affix_regex(*place, text), *is_negated),
+        Check::Matches {
+            regex: pattern,
+            is_negated,
+        } => regex(pattern, *is_negated),
     }
 }
 

@@ -18,5 +18,8 @@ pub fn to_openfeature_manifest(set: &FlagSet) -> Exported {
         Ok(json)
     });
     let schema = "https://raw.githubusercontent.com/open-feature/cli/refs/heads/main/schema/v0/flag-manifest.json";
-    Exported { document: json!({"$schema": schema, "flags": flags}), report }
+    Exported {
+        document: json!({"$schema": schema, "flags": flags}),
+        report,
+    }
 }

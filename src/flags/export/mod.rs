@@ -46,7 +46,10 @@ fn flags(
             Ok(json) => {
                 flags.insert(flag.key.to_string(), json);
             }
-            Err(reason) => report.push(NotCarried { flag: flag.key.to_string(), reason }),
+            Err(reason) => report.push(NotCarried {
+                flag: flag.key.to_string(),
+                reason,
+            }),
         }
     }
     (flags, report)

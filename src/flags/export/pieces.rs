@@ -50,7 +50,10 @@ pub fn pieces<'a>(set: &'a FlagSet, rule: &'a Rule) -> Vec<Piece<'a>> {
             ranges: rollout.split.joined().ranges,
             is_logged: false,
         }],
-        Outcome::Experiment { experiment, variants } => {
+        Outcome::Experiment {
+            experiment,
+            variants,
+        } => {
             let periods = periods(set, *experiment, rule.active);
             periods
                 .into_iter()
@@ -63,22 +66,42 @@ pub fn pieces<'a>(set: &'a FlagSet, rule: &'a Rule) -> Vec<Piece<'a>> {
 /// The rule's period, cut wherever an allocation, a slot or the holdout starts or ends.
 fn periods(set: &FlagSet, index: usize, whole: Period) -> Vec<Period> {
     let experiment = &set.experiments[index];
-    let mut cuts: Vec<DateTime<Utc>> =
-        experiment.allocations.iter().map(|allocation| allocation.valid_from).collect();
+    let mut cuts: Vec<DateTime<Utc>> = experiment
+        .allocations
+        .iter()
+        .map(|allocation| allocation.valid_from)
+        .collect();
     let slots = slots(set, index).map(|slot| slot.active);
-    let holdout = experiment.holdout.map(|holdout| set.holdouts[holdout].active);
-    cuts.extend(slots.chain(holdout).flat_map(|period| [period.from, period.to]).flatten());
+    let holdout = experiment
+        .holdout
+        .map(|holdout| set.holdouts[holdout].active);
+    cuts.extend(
+        slots
+            .chain(holdout)
+            .flat_map(|period| [period.from, period.to])
+            .flatten(),
+    );
     cuts.retain(|cut| whole.contains(*cut) && whole.from != Some(*cut));
     cuts.sort_unstable();
     cuts.dedup();
     let starts = std::iter::once(whole.from).chain(cuts.iter().copied().map(Some));
-    let ends = cuts.iter().copied().map(Some).chain(std::iter::once(whole.to));
-    starts.zip(ends).map(|(from, to)| Period { from, to }).collect()
+    let ends = cuts
+        .iter()
+        .copied()
+        .map(Some)
+        .chain(std::iter::once(whole.to));
+    starts
+        .zip(ends)
+        .map(|(from, to)| Period { from, to })
+        .collect()
 }
 
 fn slots(set: &FlagSet, index: usize) -> impl Iterator<Item = &crate::flags::set::Slot> {
     let layer = set.experiments[index].layer.map(|layer| &set.layers[layer]);
-    layer.into_iter().flat_map(|layer| &layer.slots).filter(move |slot| slot.experiment == index)
+    layer
+        .into_iter()
+        .flat_map(|layer| &layer.slots)
+        .filter(move |slot| slot.experiment == index)
 }
 
 /// Before the first allocation nobody gets a variant, but the holdout already counts.
@@ -120,7 +143,10 @@ fn piece<'a>(
     }
     let shape = allocation.or(experiment.allocations.first())?;
     let ranges = allocation.map_or_else(Vec::new, |allocation| allocation.split.joined().ranges);
-    let own = |range: SplitRange| SplitRange { target: variants[range.target], ..range };
+    let own = |range: SplitRange| SplitRange {
+        target: variants[range.target],
+        ..range
+    };
     Some(Piece {
         period,
         name: Some(allocation.map_or("before", |allocation| &allocation.id)),
@@ -151,6 +177,9 @@ impl<'a> Gate<'a> {
         if start < self.buckets {
             ranges.push((start, self.buckets));
         }
-        Gate { ranges, ..self.clone() }
+        Gate {
+            ranges,
+            ..self.clone()
+        }
     }
 }

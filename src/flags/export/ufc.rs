@@ -94,7 +94,9 @@ impl Exporter<'_> {
         is_last: bool,
         allocations: &mut Vec<Json>,
     ) -> Result<(), Refusal> {
-        let Some(rules) = self.rules(rule)? else { return Ok(()) };
+        let Some(rules) = self.rules(rule)? else {
+            return Ok(());
+        };
         if let Outcome::Serve(variant) = rule.outcome {
             allocations.push(allocation(
                 flag,
@@ -119,7 +121,9 @@ impl Exporter<'_> {
                 allocations.push(whole);
             }
             if let (true, Some(holdout)) = (rule.falls_through, &piece.holdout) {
-                let default = flag.default.ok_or("held-out units would need a default variant")?;
+                let default = flag
+                    .default
+                    .ok_or("held-out units would need a default variant")?;
                 let key = unique(&format!("{key}.holdout"), allocations);
                 allocations.push(allocation(
                     flag,
@@ -155,11 +159,19 @@ impl Exporter<'_> {
     }
 
     fn check(&self, piece: &Piece<'_>) -> Result<(), Refusal> {
-        let algorithms = piece.gates.iter().map(|gate| gate.algorithm).chain([piece.algorithm]);
-        match algorithms.into_iter().find(|algorithm| *algorithm != Algorithm::Md5Mod10000) {
-            Some(other) => {
-                Err(format!("UFC hashes with {}, not with {other}", Algorithm::Md5Mod10000))
-            }
+        let algorithms = piece
+            .gates
+            .iter()
+            .map(|gate| gate.algorithm)
+            .chain([piece.algorithm]);
+        match algorithms
+            .into_iter()
+            .find(|algorithm| *algorithm != Algorithm::Md5Mod10000)
+        {
+            Some(other) => Err(format!(
+                "UFC hashes with {}, not with {other}",
+                Algorithm::Md5Mod10000
+            )),
             None if piece.unit != 0 => {
                 Err("UFC splits by its subject only, which is another unit".to_owned())
             }
@@ -187,10 +199,17 @@ impl Exporter<'_> {
     }
 
     fn conditions(&self, test: &Test) -> Result<Vec<Json>, Refusal> {
-        let is_subject = self.set.schema.kinds().first().is_some_and(|kind| kind.slot == test.slot);
+        let is_subject = self
+            .set
+            .schema
+            .kinds()
+            .first()
+            .is_some_and(|kind| kind.slot == test.slot);
         let name = if is_subject { "id" } else { &*test.name };
         let one = |operator: &str, value: Json| {
-            Ok(vec![json!({"attribute": name, "operator": operator, "value": value})])
+            Ok(vec![
+                json!({"attribute": name, "operator": operator, "value": value}),
+            ])
         };
         match (&test.check, test.kind) {
             (Check::IsNull, _) => one("IS_NULL", json!(true)),
@@ -216,9 +235,14 @@ impl Exporter<'_> {
             (Check::Compare(operator, value), kind) => {
                 one(order_name(*operator), ordered(kind, value)?)
             }
-            (Check::Affix { place, text, is_negated }, _) => {
-                one(regex_name(*is_negated), json!(affix_regex(*place, text)))
-            }
+            (
+                Check::Affix {
+                    place,
+                    text,
+                    is_negated,
+                },
+                _,
+            ) => one(regex_name(*is_negated), json!(affix_regex(*place, text))),
             (Check::Matches { regex, is_negated }, _) => one(regex_name(*is_negated), json!(regex)),
             (check, kind) => Err(format!("UFC cannot check a {kind} like this: {check:?}")),
         }
@@ -241,15 +265,24 @@ fn widened(condition: Condition) -> Condition {
 
 fn versions(test: Test) -> Condition {
     let with = |operator, value: &Value| {
-        Condition::Test(Test { check: Check::Compare(operator, value.clone()), ..test.clone() })
+        Condition::Test(Test {
+            check: Check::Compare(operator, value.clone()),
+            ..test.clone()
+        })
     };
     let other = |value: &Value| {
-        Condition::Any(vec![with(Comparison::Less, value), with(Comparison::Greater, value)])
+        Condition::Any(vec![
+            with(Comparison::Less, value),
+            with(Comparison::Greater, value),
+        ])
     };
     match &test.check {
-        Check::In(values) => {
-            Condition::Any(values.iter().map(|value| with(Comparison::Equal, value)).collect())
-        }
+        Check::In(values) => Condition::Any(
+            values
+                .iter()
+                .map(|value| with(Comparison::Equal, value))
+                .collect(),
+        ),
         Check::NotIn(values) => Condition::All(values.iter().map(other).collect()),
         Check::Compare(Comparison::NotEqual, value) => other(value),
         _ => Condition::Test(test),
@@ -341,16 +374,26 @@ fn splits(flag: &Flag, piece: &Piece<'_>) -> Option<Json> {
 }
 
 fn shard(gate: &Gate<'_>) -> Json {
-    let ranges: Vec<Json> =
-        gate.ranges.iter().map(|(start, end)| json!({"start": start, "end": end})).collect();
+    let ranges: Vec<Json> = gate
+        .ranges
+        .iter()
+        .map(|(start, end)| json!({"start": start, "end": end}))
+        .collect();
     json!({"salt": gate.salt, "ranges": ranges})
 }
 
 /// A key that no allocation has yet.
 fn unique(key: &str, allocations: &[Json]) -> String {
-    let is_taken = |key: &str| allocations.iter().any(|allocation| allocation["key"] == json!(key));
+    let is_taken = |key: &str| {
+        allocations
+            .iter()
+            .any(|allocation| allocation["key"] == json!(key))
+    };
     let numbered = (2..).map(|number| format!("{key}.{number}"));
-    std::iter::once(key.to_owned()).chain(numbered).find(|key| !is_taken(key)).unwrap_or_default()
+    std::iter::once(key.to_owned())
+        .chain(numbered)
+        .find(|key| !is_taken(key))
+        .unwrap_or_default()
 }
 
 fn variation_type(kind: ValueType) -> &'static str {
@@ -365,5 +408,9 @@ fn variation_type(kind: ValueType) -> &'static str {
 
 /// Objects are sent as texts.
 fn value(kind: ValueType, value: &Json) -> Json {
-    if kind == ValueType::Object { json!(value.to_string()) } else { value.clone() }
+    if kind == ValueType::Object {
+        json!(value.to_string())
+    } else {
+        value.clone()
+    }
 }

@@ -53,7 +53,13 @@ impl Code {
 
 impl Ufc {
     pub fn read(body: &Json) -> Self {
-        Self { flags: body.get("flags").and_then(Json::as_object).cloned().unwrap_or_default() }
+        Self {
+            flags: body
+                .get("flags")
+                .and_then(Json::as_object)
+                .cloned()
+                .unwrap_or_default(),
+        }
     }
 
     pub fn flags(&self) -> &Map<String, Json> {
@@ -69,14 +75,20 @@ impl Ufc {
         attributes: &Map<String, Json>,
         now: DateTime<Utc>,
     ) -> Assignment {
-        let Some(flag) = self.flags.get(key).filter(|flag| flag["enabled"] == Json::Bool(true))
+        let Some(flag) = self
+            .flags
+            .get(key)
+            .filter(|flag| flag["enabled"] == Json::Bool(true))
         else {
             return Assignment::none(Code::FlagUnrecognizedOrDisabled);
         };
         if flag["variationType"].as_str() != Some(kind) {
             return Assignment::none(Code::TypeMismatch);
         }
-        let subject = Subject { key: subject, attributes };
+        let subject = Subject {
+            key: subject,
+            attributes,
+        };
         let matched = items(&flag["allocations"]).iter().find_map(|allocation| {
             Some((allocation, matching_split(flag, allocation, &subject, now)?))
         });
@@ -91,16 +103,27 @@ impl Ufc {
 
 impl Assignment {
     fn none(code: Code) -> Self {
-        Self { value: None, variation: None, allocation: None, code, is_logged: false }
+        Self {
+            value: None,
+            variation: None,
+            allocation: None,
+            code,
+            is_logged: false,
+        }
     }
 }
 
 fn assigned(flag: &Json, kind: &str, allocation: &Json, split: &Json) -> Assignment {
     let variation = split["variationKey"].as_str().unwrap_or_default();
-    let value =
-        flag["variations"].get(variation).and_then(|variation| value_of(kind, &variation["value"]));
+    let value = flag["variations"]
+        .get(variation)
+        .and_then(|variation| value_of(kind, &variation["value"]));
     Assignment {
-        code: if value.is_some() { Code::Match } else { Code::AssignmentError },
+        code: if value.is_some() {
+            Code::Match
+        } else {
+            Code::AssignmentError
+        },
         is_logged: value.is_some() && allocation["doLog"] != Json::Bool(false),
         value,
         variation: Some(variation.to_owned()),
@@ -117,7 +140,9 @@ impl Subject<'_> {
     /// The subject's key stands for a missing `id`.
     fn attribute(&self, name: &str) -> Json {
         let given = self.attributes.get(name).cloned();
-        given.or_else(|| (name == "id").then(|| Json::from(self.key))).unwrap_or_default()
+        given
+            .or_else(|| (name == "id").then(|| Json::from(self.key)))
+            .unwrap_or_default()
     }
 }
 
@@ -135,10 +160,14 @@ fn matching_split<'a>(
     if !is_open || !is_eligible {
         return None;
     }
-    let total =
-        flag["totalShards"].as_u64().and_then(|total| u32::try_from(total).ok()).unwrap_or(10_000);
+    let total = flag["totalShards"]
+        .as_u64()
+        .and_then(|total| u32::try_from(total).ok())
+        .unwrap_or(10_000);
     items(&allocation["splits"]).iter().find(|split| {
-        items(&split["shards"]).iter().all(|shard| is_in_shard(shard, subject.key, total))
+        items(&split["shards"])
+            .iter()
+            .all(|shard| is_in_shard(shard, subject.key, total))
     })
 }
 
@@ -152,7 +181,9 @@ fn is_in_shard(shard: &Json, subject: &str, total: u32) -> bool {
 }
 
 fn matches_rule(rule: &Json, subject: &Subject<'_>) -> bool {
-    items(&rule["conditions"]).iter().all(|condition| matches(condition, subject).unwrap_or(false))
+    items(&rule["conditions"])
+        .iter()
+        .all(|condition| matches(condition, subject).unwrap_or(false))
 }
 
 /// Nothing where the operator cannot be applied; only `IS_NULL` can be applied to what is missing.
@@ -161,8 +192,12 @@ fn matches(condition: &Json, subject: &Subject<'_>) -> Option<bool> {
     let expected = &condition["value"];
     Some(match condition["operator"].as_str()? {
         "IS_NULL" => attribute.is_null() == expected.as_bool()?,
-        "MATCHES" => Regex::new(expected.as_str()?).ok()?.is_match(&text(&attribute)?),
-        "NOT_MATCHES" => !Regex::new(expected.as_str()?).ok()?.is_match(&text(&attribute)?),
+        "MATCHES" => Regex::new(expected.as_str()?)
+            .ok()?
+            .is_match(&text(&attribute)?),
+        "NOT_MATCHES" => !Regex::new(expected.as_str()?)
+            .ok()?
+            .is_match(&text(&attribute)?),
         "ONE_OF" => is_one_of(&text(&attribute)?, expected)?,
         "NOT_ONE_OF" => !is_one_of(&text(&attribute)?, expected)?,
         "GTE" => order(&attribute, expected)?.is_ge(),
@@ -174,7 +209,12 @@ fn matches(condition: &Json, subject: &Subject<'_>) -> Option<bool> {
 }
 
 fn is_one_of(attribute: &str, expected: &Json) -> Option<bool> {
-    Some(expected.as_array()?.iter().any(|value| value.as_str() == Some(attribute)))
+    Some(
+        expected
+            .as_array()?
+            .iter()
+            .any(|value| value.as_str() == Some(attribute)),
+    )
 }
 
 /// Versions where the condition is one, else numbers.

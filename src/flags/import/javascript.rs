@@ -22,7 +22,9 @@ pub fn text(value: &Json) -> String {
     match value {
         Json::Null => "null".to_owned(),
         Json::Bool(boolean) => boolean.to_string(),
-        Json::Number(number) => number.as_f64().map_or_else(|| number.to_string(), number_text),
+        Json::Number(number) => number
+            .as_f64()
+            .map_or_else(|| number.to_string(), number_text),
         Json::String(text) => text.clone(),
         Json::Array(items) => items.iter().map(item_text).collect::<Vec<_>>().join(","),
         Json::Object(_) => "[object Object]".to_owned(),
@@ -79,7 +81,10 @@ pub fn is_written_alike(left: &Json, right: &Json) -> bool {
     match (left, right) {
         (Json::Array(left), Json::Array(right)) => {
             left.len() == right.len()
-                && left.iter().zip(right).all(|(left, right)| is_written_alike(left, right))
+                && left
+                    .iter()
+                    .zip(right)
+                    .all(|(left, right)| is_written_alike(left, right))
         }
         (Json::Object(left), Json::Object(right)) => {
             left.len() == right.len()
@@ -107,7 +112,11 @@ pub fn number_text(number: f64) -> String {
 }
 
 fn item_text(item: &Json) -> String {
-    if item.is_null() { String::new() } else { text(item) }
+    if item.is_null() {
+        String::new()
+    } else {
+        text(item)
+    }
 }
 
 /// Lists and objects compare as the texts that they become.
@@ -158,18 +167,34 @@ mod tests {
 
     #[test]
     fn values_convert_as_in_javascript() {
-        let texts =
-            [json!(1.0), json!(1e21), json!(1e-7), json!([1, null, "a"]), json!({}), json!(null)];
+        let texts = [
+            json!(1.0),
+            json!(1e21),
+            json!(1e-7),
+            json!([1, null, "a"]),
+            json!({}),
+            json!(null),
+        ];
         assert_eq!(
             texts.map(|value| text(&value)),
             ["1", "1e+21", "1e-7", "1,,a", "[object Object]", "null"]
         );
         assert_eq!(
-            [json!(""), json!(" 8 "), json!("0x10"), json!([5]), json!(true)]
-                .map(|value| number(&value)),
+            [
+                json!(""),
+                json!(" 8 "),
+                json!("0x10"),
+                json!([5]),
+                json!(true)
+            ]
+            .map(|value| number(&value)),
             [0.0, 8.0, 16.0, 5.0, 1.0]
         );
-        assert!(["inf", "8px", "nan"].iter().all(|text| number(&json!(text)).is_nan()));
+        assert!(
+            ["inf", "8px", "nan"]
+                .iter()
+                .all(|text| number(&json!(text)).is_nan())
+        );
     }
 
     #[test]

@@ -31,9 +31,16 @@ pub struct UnleashRequest<'a> {
 
 impl UnleashState {
     pub fn read(body: &Json) -> Self {
-        let list =
-            |name: &str| body.get(name).and_then(Json::as_array).cloned().unwrap_or_default();
-        let mut state = Self { features: list("features"), segments: list("segments") };
+        let list = |name: &str| {
+            body.get(name)
+                .and_then(Json::as_array)
+                .cloned()
+                .unwrap_or_default()
+        };
+        let mut state = Self {
+            features: list("features"),
+            segments: list("segments"),
+        };
         list("events").iter().for_each(|event| state.apply(event));
         state
     }
@@ -45,7 +52,9 @@ impl UnleashState {
     pub fn is_enabled(&self, name: &str, request: &UnleashRequest<'_>) -> bool {
         self.feature(name).is_some_and(|feature| {
             self.is_on(feature, request)
-                && items(&feature["dependencies"]).iter().all(|parent| self.has(parent, request))
+                && items(&feature["dependencies"])
+                    .iter()
+                    .all(|parent| self.has(parent, request))
         })
     }
 
@@ -80,16 +89,21 @@ impl UnleashState {
                 Some(&event["feature"]),
             ),
             "feature-removed" => replace(&mut self.features, "name", &event["featureName"], None),
-            "segment-updated" => {
-                replace(&mut self.segments, "id", &event["segment"]["id"], Some(&event["segment"]))
-            }
+            "segment-updated" => replace(
+                &mut self.segments,
+                "id",
+                &event["segment"]["id"],
+                Some(&event["segment"]),
+            ),
             "segment-removed" => replace(&mut self.segments, "id", &event["segmentId"], None),
             _ => {}
         }
     }
 
     fn feature(&self, name: &str) -> Option<&Json> {
-        self.features.iter().find(|feature| feature["name"].as_str() == Some(name))
+        self.features
+            .iter()
+            .find(|feature| feature["name"].as_str() == Some(name))
     }
 
     /// The feature by itself: switched on, and some strategy agrees.
@@ -109,7 +123,10 @@ impl UnleashState {
     /// A parent must be on (or off, if so asked) and, if named, have one of the variants. Parents with parents are not
     /// supported by Unleash, which also ends circles.
     fn has(&self, wanted: &Json, request: &UnleashRequest<'_>) -> bool {
-        let Some(parent) = wanted["feature"].as_str().and_then(|name| self.feature(name)) else {
+        let Some(parent) = wanted["feature"]
+            .as_str()
+            .and_then(|name| self.feature(name))
+        else {
             return false;
         };
         if !items(&parent["dependencies"]).is_empty() {
@@ -136,11 +153,18 @@ impl UnleashState {
         let own = items(&strategy["variants"]);
         if own.is_empty() {
             let variants = items(&feature["variants"]);
-            let stickiness = variants.first().and_then(|variant| variant["stickiness"].as_str());
+            let stickiness = variants
+                .first()
+                .and_then(|variant| variant["stickiness"].as_str());
             return pick(variants, name, stickiness, request);
         }
         let parameter = |name: &str| strategy["parameters"][name].as_str();
-        pick(own, parameter("groupId").unwrap_or(name), parameter("stickiness"), request)
+        pick(
+            own,
+            parameter("groupId").unwrap_or(name),
+            parameter("stickiness"),
+            request,
+        )
     }
 
     fn agrees(&self, feature: &Json, strategy: &Json, request: &UnleashRequest<'_>) -> bool {
@@ -148,8 +172,12 @@ impl UnleashState {
             .iter()
             .map(|id| self.segments.iter().find(|segment| segment["id"] == *id))
             .collect();
-        let Some(segments) = segments else { return false };
-        let shared = segments.into_iter().flat_map(|segment| items(&segment["constraints"]));
+        let Some(segments) = segments else {
+            return false;
+        };
+        let shared = segments
+            .into_iter()
+            .flat_map(|segment| items(&segment["constraints"]));
         items(&strategy["constraints"])
             .iter()
             .chain(shared)
@@ -166,20 +194,31 @@ fn replace(list: &mut Vec<Json>, key: &str, id: &Json, new: Option<&Json>) {
 /// What a strategy does apart from its constraints; one that is not known never agrees.
 fn activates(feature: &Json, strategy: &Json, request: &UnleashRequest<'_>) -> bool {
     let parameters = &strategy["parameters"];
-    let list = |name: &str| parameters[name].as_str().unwrap_or_default().split(',').map(str::trim);
+    let list = |name: &str| {
+        parameters[name]
+            .as_str()
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+    };
     let rolls = |percentage: &str, unit: Option<String>, group: Option<&str>| {
         let percentage = percentage_of(&parameters[percentage]);
         let bucket = unit.map(|unit| {
-            Algorithm::MurmurUnleash.bucket(group.unwrap_or_default(), &unit).index + 1
+            Algorithm::MurmurUnleash
+                .bucket(group.unwrap_or_default(), &unit)
+                .index
+                + 1
         });
-        percentage.zip(bucket).is_some_and(|(percentage, bucket)| f64::from(bucket) <= percentage)
+        percentage
+            .zip(bucket)
+            .is_some_and(|(percentage, bucket)| f64::from(bucket) <= percentage)
     };
     let group = parameters["groupId"].as_str();
     match strategy["name"].as_str().unwrap_or_default() {
         "default" => true,
-        "userWithId" => {
-            request.field("userId").is_some_and(|user| list("userIds").any(|known| known == user))
-        }
+        "userWithId" => request
+            .field("userId")
+            .is_some_and(|user| list("userIds").any(|known| known == user)),
         "gradualRolloutUserId" => rolls("percentage", request.field("userId"), group),
         "gradualRolloutSessionId" => rolls("percentage", request.field("sessionId"), group),
         "gradualRolloutRandom" => percentage_of(&parameters["percentage"])
@@ -206,7 +245,10 @@ fn pick<'a>(
     stickiness: Option<&str>,
     request: &UnleashRequest<'_>,
 ) -> Option<&'a Json> {
-    if let Some(variant) = variants.iter().find(|variant| is_overridden(variant, request)) {
+    if let Some(variant) = variants
+        .iter()
+        .find(|variant| is_overridden(variant, request))
+    {
         return Some(variant);
     }
     let weight = |variant: &Json| variant["weight"].as_f64().unwrap_or(0.0).max(0.0) as u32;
@@ -214,7 +256,9 @@ fn pick<'a>(
     if total == 0 {
         return None;
     }
-    let unit = request.sticky_value(stickiness).unwrap_or_else(|| request.random_unit());
+    let unit = request
+        .sticky_value(stickiness)
+        .unwrap_or_else(|| request.random_unit());
     let target = unleash_variant(group, &unit, total) + 1;
     let mut sum = 0;
     variants.iter().find(|variant| {
@@ -225,7 +269,9 @@ fn pick<'a>(
 
 fn is_overridden(variant: &Json, request: &UnleashRequest<'_>) -> bool {
     items(&variant["overrides"]).iter().any(|rule| {
-        let value = rule["contextName"].as_str().and_then(|name| request.field(name));
+        let value = rule["contextName"]
+            .as_str()
+            .and_then(|name| request.field(name));
         value.is_some_and(|value| items(&rule["values"]).contains(&json!(value)))
     })
 }
@@ -271,14 +317,22 @@ fn holds(constraint: &Json, request: &UnleashRequest<'_>) -> Option<bool> {
     let operator = constraint["operator"].as_str()?;
     let value = request.field(name);
     let among = |value: &String| {
-        items(&constraint["values"]).iter().any(|item| item.as_str() == Some(value))
+        items(&constraint["values"])
+            .iter()
+            .any(|item| item.as_str() == Some(value))
     };
     match operator {
         "IN" => Some(value.as_ref().is_some_and(among)),
         "NOT_IN" => Some(!value.as_ref().is_some_and(among)),
-        "STR_STARTS_WITH" => Some(any_text(constraint, value, |text, part| text.starts_with(part))),
-        "STR_ENDS_WITH" => Some(any_text(constraint, value, |text, part| text.ends_with(part))),
-        "STR_CONTAINS" => Some(any_text(constraint, value, |text, part| text.contains(part))),
+        "STR_STARTS_WITH" => Some(any_text(constraint, value, |text, part| {
+            text.starts_with(part)
+        })),
+        "STR_ENDS_WITH" => Some(any_text(constraint, value, |text, part| {
+            text.ends_with(part)
+        })),
+        "STR_CONTAINS" => Some(any_text(constraint, value, |text, part| {
+            text.contains(part)
+        })),
         "REGEX" => is_match(constraint, value),
         "IN_CIDR" => Some(value.is_some_and(|address| {
             items(&constraint["values"])
@@ -286,7 +340,13 @@ fn holds(constraint: &Json, request: &UnleashRequest<'_>) -> Option<bool> {
                 .filter_map(Json::as_str)
                 .any(|range| is_in_network(&address, range))
         })),
-        _ => compared(operator, constraint["value"].as_str()?, name, value, request),
+        _ => compared(
+            operator,
+            constraint["value"].as_str()?,
+            name,
+            value,
+            request,
+        ),
     }
 }
 
@@ -307,7 +367,9 @@ fn compared(
         "DATE" => {
             let wanted = parse_instant(wanted)?;
             let clock = (name == "currentTime").then_some(request.now);
-            value.map_or(clock, |value| parse_instant(&value)).map(|instant| instant.cmp(&wanted))
+            value
+                .map_or(clock, |value| parse_instant(&value))
+                .map(|instant| instant.cmp(&wanted))
         }
         "SEMVER" => {
             let wanted = Version::parse(wanted).ok()?;
@@ -329,10 +391,18 @@ fn compared(
 
 fn any_text(constraint: &Json, value: Option<String>, holds: impl Fn(&str, &str) -> bool) -> bool {
     let ignores_case = constraint["caseInsensitive"] == json!(true);
-    let fold = |text: &str| if ignores_case { text.to_lowercase() } else { text.to_owned() };
+    let fold = |text: &str| {
+        if ignores_case {
+            text.to_lowercase()
+        } else {
+            text.to_owned()
+        }
+    };
     value.is_some_and(|value| {
         let parts = items(&constraint["values"]).iter().filter_map(Json::as_str);
-        parts.into_iter().any(|part| holds(&fold(&value), &fold(part)))
+        parts
+            .into_iter()
+            .any(|part| holds(&fold(&value), &fold(part)))
     })
 }
 
@@ -347,20 +417,24 @@ fn is_match(constraint: &Json, value: Option<String>) -> Option<bool> {
 
 /// An address in a range like `10.0.0.0/8`, or the same address.
 fn is_in_network(address: &str, range: &str) -> bool {
-    let (network, length) =
-        range.split_once('/').map_or((range, None), |(network, length)| (network, Some(length)));
+    let (network, length) = range
+        .split_once('/')
+        .map_or((range, None), |(network, length)| (network, Some(length)));
     let (Ok(address), Ok(network)) = (address.parse::<IpAddr>(), network.parse::<IpAddr>()) else {
         return false;
     };
     let (address, network, width) = match (address, network) {
-        (IpAddr::V4(address), IpAddr::V4(network)) => {
-            (u128::from(address.to_bits()), u128::from(network.to_bits()), 32)
-        }
+        (IpAddr::V4(address), IpAddr::V4(network)) => (
+            u128::from(address.to_bits()),
+            u128::from(network.to_bits()),
+            32,
+        ),
         (IpAddr::V6(address), IpAddr::V6(network)) => (address.to_bits(), network.to_bits(), 128),
         _ => return false,
     };
-    let length = length
-        .map_or(Some(width), |length| length.parse::<u32>().ok().filter(|length| *length <= width));
+    let length = length.map_or(Some(width), |length| {
+        length.parse::<u32>().ok().filter(|length| *length <= width)
+    });
     length.is_some_and(|length| {
         let shift = width - length;
         length == 0 || address >> shift == network >> shift

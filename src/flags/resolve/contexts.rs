@@ -34,8 +34,10 @@ impl Resolver {
         self.set.schema.add_kind(name, &spec.unit.value);
         for (attribute, kind) in spec.attributes.iter() {
             let Some(parsed) = Type::parse(&kind.value) else {
-                let message =
-                    format!("unknown type `{}` of attribute `{}`", kind.value, attribute.value);
+                let message = format!(
+                    "unknown type `{}` of attribute `{}`",
+                    kind.value, attribute.value
+                );
                 let hint = did_you_mean(&kind.value, Type::NAMES);
                 self.error(Code::E0106, &place(&source.file, kind), message, hint);
                 continue;

@@ -17,7 +17,12 @@ use crate::flags::spec::{AllocationSpec, ExperimentSpec};
 impl Resolver {
     /// Experiments without allocations are delivered by something else, and only analysed here.
     pub fn experiments(&mut self, source: &FlagSource) {
-        for spec in source.spec.experiments.iter().filter(|spec| !spec.allocations.is_empty()) {
+        for spec in source
+            .spec
+            .experiments
+            .iter()
+            .filter(|spec| !spec.allocations.is_empty())
+        {
             let is_first =
                 self.experiment_names.get(&spec.key.value) == Some(&place(&source.file, &spec.key));
             if is_first {
@@ -27,15 +32,25 @@ impl Resolver {
     }
 
     fn experiment(&mut self, file: &Arc<str>, spec: &ExperimentSpec) {
-        let unit =
-            spec.unit.as_ref().map_or(Some(0), |unit| self.unit(file, unit)).unwrap_or_default();
-        let holdout = spec.holdout.as_ref().and_then(|holdout| self.holdout(file, holdout, unit));
+        let unit = spec
+            .unit
+            .as_ref()
+            .map_or(Some(0), |unit| self.unit(file, unit))
+            .unwrap_or_default();
+        let holdout = spec
+            .holdout
+            .as_ref()
+            .and_then(|holdout| self.holdout(file, holdout, unit));
         let index = self.set.experiments.len();
         let variants = variant_names(spec);
         let allocations = self.allocations(file, index, spec, &variants);
         if let Some(layer) = &spec.layer {
-            let placed = Placed { value: layer.value.clone(), place: place(file, layer) };
-            self.experiment_layers.insert(spec.key.value.clone(), placed);
+            let placed = Placed {
+                value: layer.value.clone(),
+                place: place(file, layer),
+            };
+            self.experiment_layers
+                .insert(spec.key.value.clone(), placed);
         }
         if allocations.is_empty() {
             return;
@@ -69,7 +84,12 @@ impl Resolver {
                 "the holdout `{}` holds out another unit than the experiment assigns",
                 name.value
             );
-            self.error(Code::E0604, &place(file, name), message, "use a holdout of the same unit");
+            self.error(
+                Code::E0604,
+                &place(file, name),
+                message,
+                "use a holdout of the same unit",
+            );
         }
         Some(index)
     }
@@ -104,11 +124,17 @@ impl Resolver {
             let at = place(file, &allocation.id);
             if places.insert(&allocation.id.value, at.clone()).is_some() {
                 let message = format!("two allocations are named `{}`", allocation.id.value);
-                self.error(Code::E0201, &at, message, "give every allocation its own id");
+                self.error(
+                    Code::E0201,
+                    &at,
+                    message,
+                    "give every allocation its own id",
+                );
                 continue;
             }
             for step in self.allocation(file, allocation, &allocations, variants) {
-                self.allocation_places.insert((experiment, allocations.len()), at.clone());
+                self.allocation_places
+                    .insert((experiment, allocations.len()), at.clone());
                 allocations.push(step);
             }
         }
@@ -123,16 +149,26 @@ impl Resolver {
         earlier: &[Allocation],
         variants: &[&str],
     ) -> Vec<Allocation> {
-        let base = spec.extends.as_ref().and_then(|id| self.base(file, id, earlier));
-        let Some(valid_from) = self.instant(file, &spec.valid_from) else { return Vec::new() };
+        let base = spec
+            .extends
+            .as_ref()
+            .and_then(|id| self.base(file, id, earlier));
+        let Some(valid_from) = self.instant(file, &spec.valid_from) else {
+            return Vec::new();
+        };
         let Some((algorithm, salt, buckets)) = self.hashing(file, spec, base) else {
             return Vec::new();
         };
         let rebucket = self.rebucket(file, spec.rebucket.as_ref());
         let phase =
             earlier.last().map_or(0, |last| last.phase) + u32::from(rebucket != Rebucket::Forbid);
-        let start =
-            base.map_or_else(|| Split { buckets, ranges: Vec::new() }, |base| base.split.clone());
+        let start = base.map_or_else(
+            || Split {
+                buckets,
+                ranges: Vec::new(),
+            },
+            |base| base.split.clone(),
+        );
         let splits = self.splits(file, spec, start, buckets, variants);
         let every = spec
             .every
@@ -243,7 +279,9 @@ impl Resolver {
             }
             (None, Some(weights)) => {
                 let percentages = self.percentages(file, spec);
-                let Some(shares) = self.shares(file, weights, variants) else { return Vec::new() };
+                let Some(shares) = self.shares(file, weights, variants) else {
+                    return Vec::new();
+                };
                 let grow = |split: &mut Split, fraction: f64| {
                     *split = grown(split, fraction, &shares);
                     Some(split.clone())
@@ -265,15 +303,19 @@ impl Resolver {
     /// The fractions of all buckets to grow to.
     fn percentages(&mut self, file: &Arc<str>, spec: &AllocationSpec) -> Vec<f64> {
         let stated: Vec<(Place, f64)> = match (&spec.ramp, &spec.percent) {
-            (Some(ramp), _) => {
-                ramp.value.iter().map(|percent| (place(file, ramp), *percent)).collect()
-            }
+            (Some(ramp), _) => ramp
+                .value
+                .iter()
+                .map(|percent| (place(file, ramp), *percent))
+                .collect(),
             (None, Some(percent)) => vec![(place(file, percent), percent.value)],
             (None, None) => vec![(place(file, &spec.id), 100.0)],
         };
         if let Some(falling) = stated.windows(2).find(|pair| pair[1].1 <= pair[0].1) {
-            let message =
-                format!("the ramp goes from {} to {} percent", falling[0].1, falling[1].1);
+            let message = format!(
+                "the ramp goes from {} to {} percent",
+                falling[0].1, falling[1].1
+            );
             self.error(
                 Code::E0606,
                 &falling[1].0,
@@ -281,11 +323,16 @@ impl Resolver {
                 "a ramp only grows; to shrink, add an allocation",
             );
         }
-        stated.iter().filter_map(|(at, percent)| self.percentage(at, *percent)).collect()
+        stated
+            .iter()
+            .filter_map(|(at, percent)| self.percentage(at, *percent))
+            .collect()
     }
 
     fn rebucket(&mut self, file: &Arc<str>, spec: Option<&Spanned<String>>) -> Rebucket {
-        let Some(spec) = spec else { return Rebucket::Forbid };
+        let Some(spec) = spec else {
+            return Rebucket::Forbid;
+        };
         let reason = spec
             .value
             .strip_prefix("allow(")
@@ -293,7 +340,9 @@ impl Resolver {
             .map(str::trim);
         match (spec.value.as_str(), reason) {
             ("forbid", _) => Rebucket::Forbid,
-            (_, Some(reason)) if !reason.is_empty() => Rebucket::Allow { reason: reason.into() },
+            (_, Some(reason)) if !reason.is_empty() => Rebucket::Allow {
+                reason: reason.into(),
+            },
             (other, _) => {
                 let message = format!("`rebucket` cannot be `{other}`");
                 self.error(
@@ -309,7 +358,8 @@ impl Resolver {
 }
 
 fn is_step(id: &str, prefix: &str) -> bool {
-    id.strip_prefix(prefix).is_some_and(|step| step.bytes().all(|byte| byte.is_ascii_digit()))
+    id.strip_prefix(prefix)
+        .is_some_and(|step| step.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The variants of an experiment are those of its allocations, in the order of their first mention.

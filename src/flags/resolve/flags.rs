@@ -17,8 +17,10 @@ impl Resolver {
     /// A flag without rules and prerequisites, which may refer to flags that come later.
     pub fn flag_shell(&mut self, file: &Arc<str>, spec: &FlagSpec) -> Option<Flag> {
         let Some(kind) = ValueType::parse(&spec.kind.value) else {
-            let message =
-                format!("unknown type `{}` of the flag `{}`", spec.kind.value, spec.key.value);
+            let message = format!(
+                "unknown type `{}` of the flag `{}`",
+                spec.kind.value, spec.key.value
+            );
             let hint = "write boolean, string, integer, float or object";
             self.error(Code::E0106, &place(file, &spec.kind), message, hint);
             return None;
@@ -47,11 +49,18 @@ impl Resolver {
         spec: &FlagSpec,
         variants: &[Variant],
     ) -> Option<Option<usize>> {
-        let Some(name) = &spec.default_variant else { return Some(None) };
-        let found = variants.iter().position(|variant| *variant.key == *name.value);
+        let Some(name) = &spec.default_variant else {
+            return Some(None);
+        };
+        let found = variants
+            .iter()
+            .position(|variant| *variant.key == *name.value);
         if found.is_none() {
             let hint = did_you_mean(&name.value, spec.variants.keys());
-            let message = format!("the default variant `{}` is not among the variants", name.value);
+            let message = format!(
+                "the default variant `{}` is not among the variants",
+                name.value
+            );
             self.error(Code::E0207, &place(file, name), message, hint);
         }
         found.map(Some)
@@ -62,7 +71,11 @@ impl Resolver {
             if self.flag_names.get(&spec.key.value) != Some(&place(&source.file, &spec.key)) {
                 continue;
             }
-            let Some(index) = self.set.flags.iter().position(|flag| *flag.key == *spec.key.value)
+            let Some(index) = self
+                .set
+                .flags
+                .iter()
+                .position(|flag| *flag.key == *spec.key.value)
             else {
                 continue;
             };
@@ -88,8 +101,11 @@ impl Resolver {
                     "give every variant its own name",
                 );
             } else if !kind.accepts(value) {
-                let message =
-                    format!("the value of `{}` is no {}: {value}", key.value, kind.name());
+                let message = format!(
+                    "the value of `{}` is no {}: {value}",
+                    key.value,
+                    kind.name()
+                );
                 self.error(
                     Code::E0104,
                     &place(file, key),
@@ -97,7 +113,10 @@ impl Resolver {
                     "all variants have the type of the flag",
                 );
             }
-            variants.push(Variant { key: key.value.as_str().into(), value: value.clone() });
+            variants.push(Variant {
+                key: key.value.as_str().into(),
+                value: value.clone(),
+            });
         }
         variants
     }
@@ -128,7 +147,9 @@ impl Resolver {
     ) -> HashMap<Box<str>, usize> {
         let mut forced = HashMap::new();
         for (name, units) in spec.forced.iter() {
-            let Some(variant) = variants.iter().position(|variant| *variant.key == *name.value)
+            let Some(variant) = variants
+                .iter()
+                .position(|variant| *variant.key == *name.value)
             else {
                 let hint = did_you_mean(&name.value, spec.variants.keys());
                 self.error(
@@ -145,7 +166,12 @@ impl Resolver {
                     .is_some_and(|other| other != variant)
                 {
                     let message = format!("the unit `{unit}` is forced to two variants");
-                    self.error(Code::E0606, &place(file, name), message, "force every unit once");
+                    self.error(
+                        Code::E0606,
+                        &place(file, name),
+                        message,
+                        "force every unit once",
+                    );
                 }
             }
         }
@@ -176,13 +202,19 @@ impl Resolver {
         for wanted in &spec.prerequisites {
             if let Some(prerequisite) = self.prerequisite(file, wanted) {
                 self.set.flags[index].prerequisites.push(prerequisite);
-                self.flag_places[index].prerequisites.push(Some(place(file, &wanted.flag)));
+                self.flag_places[index]
+                    .prerequisites
+                    .push(Some(place(file, &wanted.flag)));
             }
         }
     }
 
     fn prerequisite(&mut self, file: &Arc<str>, spec: &PrerequisiteSpec) -> Option<Prerequisite> {
-        let Some(flag) = self.set.flags.iter().position(|flag| *flag.key == *spec.flag.value)
+        let Some(flag) = self
+            .set
+            .flags
+            .iter()
+            .position(|flag| *flag.key == *spec.flag.value)
         else {
             if !self.flag_names.contains_key(&spec.flag.value) {
                 let hint =
@@ -198,10 +230,16 @@ impl Resolver {
         };
         let found = self.set.flags[flag].variant(&spec.variant.value);
         if found.is_none() {
-            let known: Vec<Box<str>> =
-                self.set.flags[flag].variants.iter().map(|variant| variant.key.clone()).collect();
+            let known: Vec<Box<str>> = self.set.flags[flag]
+                .variants
+                .iter()
+                .map(|variant| variant.key.clone())
+                .collect();
             let hint = did_you_mean(&spec.variant.value, known.iter().map(AsRef::as_ref));
-            let message = format!("`{}` has no variant `{}`", spec.flag.value, spec.variant.value);
+            let message = format!(
+                "`{}` has no variant `{}`",
+                spec.flag.value, spec.variant.value
+            );
             self.error(Code::E0207, &place(file, &spec.variant), message, hint);
         }
         found.map(|variant| Prerequisite { flag, variant })
@@ -212,9 +250,16 @@ impl Resolver {
         for rule in &spec.rules {
             let at = place(file, &rule.id);
             if ids.contains(&rule.id.value.as_str()) {
-                let message =
-                    format!("two rules of `{}` are named `{}`", spec.key.value, rule.id.value);
-                self.error(Code::E0201, &at, message, "give every rule of a flag its own id");
+                let message = format!(
+                    "two rules of `{}` are named `{}`",
+                    spec.key.value, rule.id.value
+                );
+                self.error(
+                    Code::E0201,
+                    &at,
+                    message,
+                    "give every rule of a flag its own id",
+                );
             }
             ids.push(&rule.id.value);
             if let Some(resolved) = self.rule(file, index, rule) {
@@ -234,7 +279,13 @@ impl Resolver {
             Some(when) => when,
             None => None,
         };
-        Some(Rule { id: spec.id.value.as_str().into(), when, active, outcome, falls_through })
+        Some(Rule {
+            id: spec.id.value.as_str().into(),
+            when,
+            active,
+            outcome,
+            falls_through,
+        })
     }
 
     fn predicate(&mut self, file: &Arc<str>, when: &Spanned<String>) -> Option<Predicate> {
@@ -253,7 +304,11 @@ impl Resolver {
     }
 
     fn falls_through(&mut self, file: &Arc<str>, spec: &RuleSpec) -> bool {
-        match spec.otherwise.as_ref().map(|otherwise| (otherwise, otherwise.value.as_str())) {
+        match spec
+            .otherwise
+            .as_ref()
+            .map(|otherwise| (otherwise, otherwise.value.as_str()))
+        {
             None | Some((_, "default")) => false,
             Some((_, "next")) => true,
             Some((otherwise, other)) => {
@@ -293,10 +348,16 @@ impl Resolver {
     ) -> Option<usize> {
         let found = self.set.flags[flag].variant(&name.value);
         if found.is_none() {
-            let known: Vec<Box<str>> =
-                self.set.flags[flag].variants.iter().map(|variant| variant.key.clone()).collect();
+            let known: Vec<Box<str>> = self.set.flags[flag]
+                .variants
+                .iter()
+                .map(|variant| variant.key.clone())
+                .collect();
             let hint = did_you_mean(&name.value, known.iter().map(AsRef::as_ref));
-            let message = format!("`{}` has no variant `{}`", self.set.flags[flag].key, name.value);
+            let message = format!(
+                "`{}` has no variant `{}`",
+                self.set.flags[flag].key, name.value
+            );
             self.error(Code::E0207, &place(file, name), message, hint);
         }
         found
@@ -313,10 +374,18 @@ impl Resolver {
         let Some(experiment) = self.experiment_index.get(&name.value).copied() else {
             let (message, hint) = if self.experiment_names.contains_key(&name.value) {
                 let hint = "give it `allocations`, or take the rule away".to_owned();
-                (format!("the experiment `{}` has no allocation to deliver", name.value), hint)
+                (
+                    format!(
+                        "the experiment `{}` has no allocation to deliver",
+                        name.value
+                    ),
+                    hint,
+                )
             } else {
-                let hint =
-                    did_you_mean(&name.value, self.experiment_names.keys().map(String::as_str));
+                let hint = did_you_mean(
+                    &name.value,
+                    self.experiment_names.keys().map(String::as_str),
+                );
                 (format!("unknown experiment `{}`", name.value), hint)
             };
             self.error(Code::E0207, &place(file, name), message, hint);
@@ -333,11 +402,17 @@ impl Resolver {
                 self.flag_variant(file, flag, &own)
             })
             .collect();
-        variants.map(|variants| Outcome::Experiment { experiment, variants })
+        variants.map(|variants| Outcome::Experiment {
+            experiment,
+            variants,
+        })
     }
 
     fn rollout(&mut self, file: &Arc<str>, flag: usize, spec: &RolloutSpec) -> Option<Rollout> {
-        let unit = spec.unit.as_ref().map_or(Some(0), |unit| self.unit(file, unit))?;
+        let unit = spec
+            .unit
+            .as_ref()
+            .map_or(Some(0), |unit| self.unit(file, unit))?;
         let algorithm = self.algorithm(file, spec.algorithm.as_ref());
         let buckets = self.buckets(file, algorithm, spec.buckets.as_ref());
         let variants = self.set.flags[flag].variants.clone();
@@ -350,7 +425,14 @@ impl Resolver {
                 let percent = spec.percent.as_ref().map_or(100.0, |percent| percent.value);
                 let fraction = self.percentage(&place(file, &spec.salt), percent)?;
                 let shares = self.shares(file, weights, &names)?;
-                grown(&Split { buckets, ranges: Vec::new() }, fraction, &shares)
+                grown(
+                    &Split {
+                        buckets,
+                        ranges: Vec::new(),
+                    },
+                    fraction,
+                    &shares,
+                )
             }
             _ => {
                 let message = "the rollout says in no single way how to split";
@@ -363,6 +445,11 @@ impl Resolver {
                 return None;
             }
         };
-        Some(Rollout { unit, algorithm, salt: spec.salt.value.as_str().into(), split })
+        Some(Rollout {
+            unit,
+            algorithm,
+            salt: spec.salt.value.as_str().into(),
+            split,
+        })
     }
 }

@@ -19,16 +19,32 @@ impl Resolver {
     }
 
     fn one_holdout(&mut self, file: &Arc<str>, spec: &HoldoutSpec) {
-        let Some(unit) = self.unit(file, &spec.unit) else { return };
+        let Some(unit) = self.unit(file, &spec.unit) else {
+            return;
+        };
         let algorithm = self.algorithm(file, spec.algorithm.as_ref());
-        let mut split = Split { buckets: algorithm.buckets(), ranges: Vec::new() };
+        let mut split = Split {
+            buckets: algorithm.buckets(),
+            ranges: Vec::new(),
+        };
         let held_out = &spec.buckets.holdout;
-        self.add_ranges(&mut split, &place(file, held_out), &held_out.value, HELD_OUT);
+        self.add_ranges(
+            &mut split,
+            &place(file, held_out),
+            &held_out.value,
+            HELD_OUT,
+        );
         if let Some(measured) = &spec.buckets.measured {
-            self.add_ranges(&mut split, &place(file, measured), &measured.value, MEASURED);
+            self.add_ranges(
+                &mut split,
+                &place(file, measured),
+                &measured.value,
+                MEASURED,
+            );
         }
         let active = self.period(file, spec.active.as_ref());
-        self.holdout_index.insert(spec.key.value.clone(), self.set.holdouts.len());
+        self.holdout_index
+            .insert(spec.key.value.clone(), self.set.holdouts.len());
         self.set.holdouts.push(Holdout {
             key: spec.key.value.as_str().into(),
             unit,
@@ -48,7 +64,9 @@ impl Resolver {
     }
 
     fn layer(&mut self, file: &Arc<str>, spec: &LayerSpec) {
-        let Some(unit) = self.unit(file, &spec.unit) else { return };
+        let Some(unit) = self.unit(file, &spec.unit) else {
+            return;
+        };
         let algorithm = self.algorithm(file, spec.algorithm.as_ref());
         let slots = spec
             .slots
@@ -76,8 +94,10 @@ impl Resolver {
         let active = self.period(file, spec.active.as_ref());
         let Some(experiment) = self.experiment_index.get(&name.value).copied() else {
             if !self.experiment_names.contains_key(&name.value) {
-                let hint =
-                    did_you_mean(&name.value, self.experiment_names.keys().map(String::as_str));
+                let hint = did_you_mean(
+                    &name.value,
+                    self.experiment_names.keys().map(String::as_str),
+                );
                 self.error(
                     Code::E0207,
                     &place(file, name),
@@ -90,10 +110,26 @@ impl Resolver {
         };
         self.check_layer_of(file, layer, spec, experiment, unit);
         self.set.experiments[experiment].layer = Some(self.set.layers.len());
-        let mut split = Split { buckets: algorithm.buckets(), ranges: Vec::new() };
-        self.add_ranges(&mut split, &place(file, &spec.ranges), &spec.ranges.value, 0);
-        let ranges = split.ranges.iter().map(|range| (range.start, range.end)).collect();
-        Some(Slot { experiment, ranges, active })
+        let mut split = Split {
+            buckets: algorithm.buckets(),
+            ranges: Vec::new(),
+        };
+        self.add_ranges(
+            &mut split,
+            &place(file, &spec.ranges),
+            &spec.ranges.value,
+            0,
+        );
+        let ranges = split
+            .ranges
+            .iter()
+            .map(|range| (range.start, range.end))
+            .collect();
+        Some(Slot {
+            experiment,
+            ranges,
+            active,
+        })
     }
 
     fn check_layer_of(
@@ -105,12 +141,19 @@ impl Resolver {
         unit: usize,
     ) {
         let (name, at) = (&slot.experiment.value, place(file, &slot.experiment));
-        let stated = self.experiment_layers.get(name).map(|layer| layer.value.clone());
+        let stated = self
+            .experiment_layers
+            .get(name)
+            .map(|layer| layer.value.clone());
         if stated.as_deref() != Some(layer.key.value.as_str()) {
-            let said = stated
-                .map_or_else(|| "names no layer".to_owned(), |stated| format!("names `{stated}`"));
-            let message =
-                format!("the layer `{}` has a slot for `{name}`, which {said}", layer.key.value);
+            let said = stated.map_or_else(
+                || "names no layer".to_owned(),
+                |stated| format!("names `{stated}`"),
+            );
+            let message = format!(
+                "the layer `{}` has a slot for `{name}`, which {said}",
+                layer.key.value
+            );
             self.error(
                 Code::E0604,
                 &at,

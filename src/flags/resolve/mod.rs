@@ -92,7 +92,13 @@ impl Resolver {
         for source in sources {
             let file = &source.file;
             for layer in &source.spec.layers {
-                register(&mut self.layer_names, &mut self.diagnostics, "layer", file, &layer.key);
+                register(
+                    &mut self.layer_names,
+                    &mut self.diagnostics,
+                    "layer",
+                    file,
+                    &layer.key,
+                );
             }
             for holdout in &source.spec.holdouts {
                 register(
@@ -113,7 +119,13 @@ impl Resolver {
                 );
             }
             for flag in &source.spec.flags {
-                register(&mut self.flag_names, &mut self.diagnostics, "flag", file, &flag.key);
+                register(
+                    &mut self.flag_names,
+                    &mut self.diagnostics,
+                    "flag",
+                    file,
+                    &flag.key,
+                );
             }
         }
         self.flag_slots(sources);
@@ -139,14 +151,20 @@ impl Resolver {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.diagnostics.push(Diagnostic::error(code, message).at(place.clone()).hint(hint));
+        self.diagnostics.push(
+            Diagnostic::error(code, message)
+                .at(place.clone())
+                .hint(hint),
+        );
     }
 
     fn finish(mut self, lock: Option<&Lock>) -> Checked<FlagSet> {
         self.check_slots();
         let mut findings = proofs::findings(&self.set);
-        findings
-            .extend(lock.into_iter().flat_map(|lock| proofs::edited_allocations(&self.set, lock)));
+        findings.extend(
+            lock.into_iter()
+                .flat_map(|lock| proofs::edited_allocations(&self.set, lock)),
+        );
         for finding in findings {
             let diagnostic = self.at_place(finding);
             self.diagnostics.push(diagnostic);
@@ -157,9 +175,13 @@ impl Resolver {
     /// A proof speaks of indexes; here they become places.
     fn at_place(&self, finding: proofs::Finding) -> Diagnostic {
         let place = match finding.subject {
-            proofs::Subject::Allocation { experiment, allocation } => {
-                self.allocation_places.get(&(experiment, allocation)).cloned()
-            }
+            proofs::Subject::Allocation {
+                experiment,
+                allocation,
+            } => self
+                .allocation_places
+                .get(&(experiment, allocation))
+                .cloned(),
             proofs::Subject::Experiment(ref key) => self.experiment_names.get(&**key).cloned(),
             proofs::Subject::Layer(layer) => {
                 self.layer_names.get(&*self.set.layers[layer].key).cloned()
@@ -170,7 +192,9 @@ impl Resolver {
                 self.flag_places[flag].prerequisites[prerequisite].clone()
             }
         };
-        Diagnostic::error(finding.code, finding.message).at(place).hint(finding.hint)
+        Diagnostic::error(finding.code, finding.message)
+            .at(place)
+            .hint(finding.hint)
     }
 
     fn place_of_salt(&self, owner: &proofs::SaltOwner) -> Option<Place> {
@@ -183,7 +207,9 @@ impl Resolver {
 }
 
 fn flag_specs(sources: &[FlagSource]) -> impl Iterator<Item = (&Arc<str>, &FlagSpec)> {
-    sources.iter().flat_map(|source| source.spec.flags.iter().map(|flag| (&source.file, flag)))
+    sources
+        .iter()
+        .flat_map(|source| source.spec.flags.iter().map(|flag| (&source.file, flag)))
 }
 
 fn register(
@@ -196,7 +222,11 @@ fn register(
     let place = places::place(file, key);
     if key.value.is_empty() {
         let message = format!("the key of a {what} is empty");
-        diagnostics.push(Diagnostic::error(Code::E0109, message).at(place).hint("give it a name"));
+        diagnostics.push(
+            Diagnostic::error(Code::E0109, message)
+                .at(place)
+                .hint("give it a name"),
+        );
     } else if let Some(first) = names.get(&key.value) {
         let message = format!("two {what}s are named `{}`", key.value);
         let diagnostic = Diagnostic::error(Code::E0201, message)

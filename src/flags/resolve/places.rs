@@ -42,7 +42,9 @@ fn small(number: u64) -> u32 {
 impl Resolver {
     /// The algorithm, by default the one that plain SQL can re-derive.
     pub fn algorithm(&mut self, file: &Arc<str>, spec: Option<&Spanned<String>>) -> Algorithm {
-        let Some(id) = spec else { return Algorithm::Md5Mod10000 };
+        let Some(id) = spec else {
+            return Algorithm::Md5Mod10000;
+        };
         Algorithm::parse(&id.value).unwrap_or_else(|| {
             let hint = did_you_mean(&id.value, Algorithm::all().map(Algorithm::id));
             self.error(
@@ -62,7 +64,9 @@ impl Resolver {
         algorithm: Algorithm,
         spec: Option<&Spanned<u32>>,
     ) -> u32 {
-        let Some(buckets) = spec else { return algorithm.buckets() };
+        let Some(buckets) = spec else {
+            return algorithm.buckets();
+        };
         if algorithm.can_cut(buckets.value) {
             return buckets.value;
         }
@@ -76,8 +80,10 @@ impl Resolver {
     pub fn unit(&mut self, file: &Arc<str>, unit: &Spanned<String>) -> Option<usize> {
         let found = self.set.schema.kind(&unit.value);
         if found.is_none() {
-            let hint =
-                did_you_mean(&unit.value, self.set.schema.kinds().iter().map(|kind| &*kind.name));
+            let hint = did_you_mean(
+                &unit.value,
+                self.set.schema.kinds().iter().map(|kind| &*kind.name),
+            );
             self.error(
                 Code::E0207,
                 &place(file, unit),
@@ -103,7 +109,9 @@ impl Resolver {
     }
 
     pub fn period(&mut self, file: &Arc<str>, spec: Option<&PeriodSpec>) -> Period {
-        let Some(spec) = spec else { return Period::default() };
+        let Some(spec) = spec else {
+            return Period::default();
+        };
         let from = spec.from.as_ref().and_then(|from| self.instant(file, from));
         let to = spec.to.as_ref().and_then(|to| self.instant(file, to));
         if let (Some(start), Some(end), Some(at)) = (from, to, &spec.to)
@@ -138,7 +146,10 @@ impl Resolver {
 
 fn parse_duration(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: i64 = digits.parse().ok().filter(|number| (1..=10_000).contains(number))?;
+    let number: i64 = digits
+        .parse()
+        .ok()
+        .filter(|number| (1..=10_000).contains(number))?;
     match unit {
         "m" => Duration::try_minutes(number),
         "h" => Duration::try_hours(number),

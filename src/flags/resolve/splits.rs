@@ -19,7 +19,10 @@ impl Resolver {
         spec: &Ordered<Spanned<Ranges>>,
         names: &[&str],
     ) -> Split {
-        let mut split = Split { buckets, ranges: Vec::new() };
+        let mut split = Split {
+            buckets,
+            ranges: Vec::new(),
+        };
         for (name, ranges) in spec.iter() {
             let Some(target) = names.iter().position(|known| **known == name.value) else {
                 let hint = crate::diagnostics::did_you_mean(&name.value, names.iter().copied());
@@ -47,15 +50,25 @@ impl Resolver {
         for &(start, end) in ranges {
             if start >= end || end > split.buckets {
                 let message = format!("[{start}, {end}] is no range of {} buckets", split.buckets);
-                let hint = format!("ranges are half-open: 0 <= start < end <= {}", split.buckets);
+                let hint = format!(
+                    "ranges are half-open: 0 <= start < end <= {}",
+                    split.buckets
+                );
                 self.error(Code::E0606, place, message, hint);
                 continue;
             }
-            if let Some(other) =
-                split.ranges.iter().find(|other| other.start < end && start < other.end)
+            if let Some(other) = split
+                .ranges
+                .iter()
+                .find(|other| other.start < end && start < other.end)
             {
                 let message = format!("[{start}, {end}] overlaps [{}, {}]", other.start, other.end);
-                self.error(Code::E0606, place, message, "a bucket can stand for one thing only");
+                self.error(
+                    Code::E0606,
+                    place,
+                    message,
+                    "a bucket can stand for one thing only",
+                );
                 continue;
             }
             split.ranges.push(SplitRange { start, end, target });
@@ -134,13 +147,19 @@ pub fn grown(base: &Split, fraction: f64, shares: &[f64]) -> Split {
         .filter(|bucket| owners[*bucket].is_none())
         .collect::<Vec<_>>()
         .into_iter();
-    for (target, wanted) in wanted_counts(base.buckets, fraction, shares).into_iter().enumerate() {
+    for (target, wanted) in wanted_counts(base.buckets, fraction, shares)
+        .into_iter()
+        .enumerate()
+    {
         let missing = wanted.saturating_sub(has[target]) as usize;
         for bucket in free.by_ref().take(missing) {
             owners[bucket] = Some(target);
         }
     }
-    Split { buckets: base.buckets, ranges: ranges(&owners) }
+    Split {
+        buckets: base.buckets,
+        ranges: ranges(&owners),
+    }
 }
 
 /// The targets' bucket counts, rounded on running sums so that they add up to the rounded whole.
@@ -169,10 +188,16 @@ fn owners(split: &Split) -> Vec<Option<usize>> {
 fn ranges(owners: &[Option<usize>]) -> Vec<SplitRange> {
     let mut ranges: Vec<SplitRange> = Vec::new();
     for (bucket, owner) in owners.iter().enumerate() {
-        let (Some(target), bucket) = (*owner, bucket as u32) else { continue };
+        let (Some(target), bucket) = (*owner, bucket as u32) else {
+            continue;
+        };
         match ranges.last_mut() {
             Some(last) if last.end == bucket && last.target == target => last.end += 1,
-            _ => ranges.push(SplitRange { start: bucket, end: bucket + 1, target }),
+            _ => ranges.push(SplitRange {
+                start: bucket,
+                end: bucket + 1,
+                target,
+            }),
         }
     }
     ranges
@@ -185,11 +210,17 @@ mod tests {
     #[test]
     fn a_ramp_keeps_every_bucket_it_has() {
         let shares = [0.5, 0.3, 0.2];
-        let mut split = Split { buckets: 10_000, ranges: Vec::new() };
+        let mut split = Split {
+            buckets: 10_000,
+            ranges: Vec::new(),
+        };
         for percent in [1.0, 5.0, 7.3, 25.0, 100.0] {
             let next = grown(&split, percent / 100.0, &shares);
             let kept = (0..10_000).filter(|bucket| split.target(*bucket).is_some());
-            assert!(kept.into_iter().all(|bucket| next.target(bucket) == split.target(bucket)));
+            assert!(
+                kept.into_iter()
+                    .all(|bucket| next.target(bucket) == split.target(bucket))
+            );
             split = next;
         }
         assert_eq!(split.counts(3), [5_000, 3_000, 2_000]);

@@ -18,7 +18,9 @@ impl<T> Ordered<T> {
     }
 
     pub fn get(&self, wanted: &str) -> Option<&T> {
-        self.iter().find(|(key, _)| key.value == wanted).map(|(_, value)| value)
+        self.iter()
+            .find(|(key, _)| key.value == wanted)
+            .map(|(_, value)| value)
     }
 
     pub fn keys(&self) -> impl Iterator<Item = &str> {

@@ -24,17 +24,20 @@ pub enum Reach {
 /// Proves, where it can, that a predicate never decides: `earlier` holds the predicates (none = always true) of the
 /// rules before it that keep every unit they match.
 pub fn reach(predicate: Option<&Predicate>, earlier: &[Option<&Predicate>]) -> Reach {
-    let Some(ways) =
-        predicate.map_or_else(|| Some(vec![Vec::new()]), |known| ways(&known.expression, true))
-    else {
+    let Some(ways) = predicate.map_or_else(
+        || Some(vec![Vec::new()]),
+        |known| ways(&known.expression, true),
+    ) else {
         return Reach::Possible;
     };
     let possible: Vec<Limits> = ways.iter().filter_map(limits).collect();
     if possible.is_empty() {
         return Reach::Contradiction;
     }
-    let covers: Option<Vec<usize>> =
-        possible.iter().map(|limits| covering(limits, earlier)).collect();
+    let covers: Option<Vec<usize>> = possible
+        .iter()
+        .map(|limits| covering(limits, earlier))
+        .collect();
     covers.map_or(Reach::Possible, |mut covers| {
         covers.sort_unstable();
         covers.dedup();
@@ -95,10 +98,17 @@ fn ways(expression: &Expression, wanted: bool) -> Option<Vec<Way>> {
         Expression::Or(operands) if !wanted => product(operands, wanted),
         Expression::And(operands) | Expression::Or(operands) => sum(operands, wanted),
         Expression::Not(operand) => ways(operand, !wanted),
-        Expression::Constant { value: Value::Boolean(boolean), .. } => {
-            Some(if *boolean == wanted { vec![Vec::new()] } else { Vec::new() })
-        }
-        Expression::Constant { value: Value::Null, .. } => Some(Vec::new()),
+        Expression::Constant {
+            value: Value::Boolean(boolean),
+            ..
+        } => Some(if *boolean == wanted {
+            vec![Vec::new()]
+        } else {
+            Vec::new()
+        }),
+        Expression::Constant {
+            value: Value::Null, ..
+        } => Some(Vec::new()),
         other => Some(match atom(other, wanted) {
             Some((slot, kind, Constraint::Among(values))) if values.len() <= MOST_CASES => values
                 .into_iter()
@@ -135,29 +145,63 @@ fn product(operands: &[Expression], wanted: bool) -> Option<Vec<Way>> {
 /// The limit that a simple comparison puts on one attribute.
 fn atom(expression: &Expression, wanted: bool) -> Option<(usize, Type, Constraint)> {
     match expression {
-        Expression::Attribute { slot, kind: Type::Boolean, .. } => {
-            Some((*slot, Type::Boolean, Constraint::Is(Comparison::Equal, Value::Boolean(wanted))))
-        }
-        Expression::Compare { operator, left, right } => {
+        Expression::Attribute {
+            slot,
+            kind: Type::Boolean,
+            ..
+        } => Some((
+            *slot,
+            Type::Boolean,
+            Constraint::Is(Comparison::Equal, Value::Boolean(wanted)),
+        )),
+        Expression::Compare {
+            operator,
+            left,
+            right,
+        } => {
             let (slot, kind, operator, value) = sides(*operator, left, right)?;
-            let operator = if wanted { operator } else { operator.opposite() };
+            let operator = if wanted {
+                operator
+            } else {
+                operator.opposite()
+            };
             Some((slot, kind, Constraint::Is(operator, value)))
         }
-        Expression::In { operand, list, is_negated } => {
+        Expression::In {
+            operand,
+            list,
+            is_negated,
+        } => {
             let (slot, kind) = attribute(operand)?;
             let values = list.iter().map(constant).collect::<Option<Vec<_>>>()?;
             membership(slot, kind, values, *is_negated != wanted)
         }
-        Expression::InTexts { operand, texts, has_null, is_negated } => {
+        Expression::InTexts {
+            operand,
+            texts,
+            has_null,
+            is_negated,
+        } => {
             let (slot, kind) = attribute(operand)?;
             let mut values: Vec<Value> = texts.iter().cloned().map(Value::Text).collect();
             values.extend(has_null.then_some(Value::Null));
             membership(slot, kind, values, *is_negated != wanted)
         }
-        Expression::IsNull { operand, is_negated } => {
+        Expression::IsNull {
+            operand,
+            is_negated,
+        } => {
             let (slot, kind) = attribute(operand)?;
             let is_null = *is_negated != wanted;
-            Some((slot, kind, if is_null { Constraint::Null } else { Constraint::NotNull }))
+            Some((
+                slot,
+                kind,
+                if is_null {
+                    Constraint::Null
+                } else {
+                    Constraint::NotNull
+                },
+            ))
         }
         _ => None,
     }
@@ -171,7 +215,10 @@ fn membership(
     is_in: bool,
 ) -> Option<(usize, Type, Constraint)> {
     let has_null = values.iter().any(Value::is_null);
-    let values = values.into_iter().filter(|value| !value.is_null()).collect();
+    let values = values
+        .into_iter()
+        .filter(|value| !value.is_null())
+        .collect();
     let constraint = match (is_in, has_null) {
         (true, _) => Constraint::Among(values),
         (false, true) => Constraint::Among(Vec::new()),
@@ -210,7 +257,12 @@ impl Domain {
     fn any(kind: Type) -> Self {
         let only =
             (kind == Type::Boolean).then(|| vec![Value::Boolean(false), Value::Boolean(true)]);
-        Self { kind, can_be_null: true, only, bounds: Vec::new() }
+        Self {
+            kind,
+            can_be_null: true,
+            only,
+            bounds: Vec::new(),
+        }
     }
 
     fn apply(&mut self, constraint: &Constraint) {
@@ -221,7 +273,9 @@ impl Domain {
             Constraint::Among(values) => self.among(values),
             Constraint::NotAmong(values) => {
                 self.can_be_null = false;
-                values.iter().for_each(|value| self.bound(Comparison::NotEqual, value));
+                values
+                    .iter()
+                    .for_each(|value| self.bound(Comparison::NotEqual, value));
             }
         }
     }
@@ -257,7 +311,9 @@ impl Domain {
 
     fn has_value(&self) -> bool {
         let fits = |value: &Value| {
-            self.bounds.iter().all(|(operator, bound)| holds(*operator, value, bound) == Some(true))
+            self.bounds
+                .iter()
+                .all(|(operator, bound)| holds(*operator, value, bound) == Some(true))
         };
         match &self.only {
             Some(only) => only.iter().any(fits),
@@ -275,7 +331,9 @@ impl Domain {
         let lowers = self.bounds.iter().filter(|(operator, _)| lower(operator));
         lowers.into_iter().any(|(low, least)| {
             let uppers = self.bounds.iter().filter(|(operator, _)| upper(operator));
-            uppers.into_iter().any(|(high, most)| self.is_gap(*low, least, *high, most))
+            uppers
+                .into_iter()
+                .any(|(high, most)| self.is_gap(*low, least, *high, most))
         })
     }
 
@@ -304,11 +362,23 @@ struct Outcomes {
 }
 
 impl Outcomes {
-    const TRUE: Self = Self { is_true: true, is_false: false, is_unknown: false };
-    const ANY: Self = Self { is_true: true, is_false: true, is_unknown: true };
+    const TRUE: Self = Self {
+        is_true: true,
+        is_false: false,
+        is_unknown: false,
+    };
+    const ANY: Self = Self {
+        is_true: true,
+        is_false: true,
+        is_unknown: true,
+    };
 
     fn negated(self) -> Self {
-        Self { is_true: self.is_false, is_false: self.is_true, ..self }
+        Self {
+            is_true: self.is_false,
+            is_false: self.is_true,
+            ..self
+        }
     }
 
     fn or(self, other: Self) -> Self {
@@ -325,11 +395,18 @@ fn outcomes(expression: &Expression, limits: &Limits) -> Outcomes {
     match expression {
         Expression::Not(operand) => outcomes(operand, limits).negated(),
         Expression::Or(operands) => any(operands.iter().map(|operand| outcomes(operand, limits))),
-        Expression::And(operands) => {
-            any(operands.iter().map(|operand| outcomes(operand, limits).negated())).negated()
-        }
-        Expression::Constant { value: Value::Boolean(true), .. } => Outcomes::TRUE,
-        Expression::Constant { value: Value::Boolean(false), .. } => Outcomes::TRUE.negated(),
+        Expression::And(operands) => any(operands
+            .iter()
+            .map(|operand| outcomes(operand, limits).negated()))
+        .negated(),
+        Expression::Constant {
+            value: Value::Boolean(true),
+            ..
+        } => Outcomes::TRUE,
+        Expression::Constant {
+            value: Value::Boolean(false),
+            ..
+        } => Outcomes::TRUE.negated(),
         other => simple_outcomes(other, limits),
     }
 }
@@ -346,7 +423,10 @@ fn simple_outcomes(expression: &Expression, limits: &Limits) -> Outcomes {
     else {
         return Outcomes::ANY;
     };
-    let domain = limits.get(&slot).cloned().unwrap_or_else(|| Domain::any(kind));
+    let domain = limits
+        .get(&slot)
+        .cloned()
+        .unwrap_or_else(|| Domain::any(kind));
     let possible = |constraint: &Constraint| {
         let mut limited = domain.clone();
         limited.apply(constraint);
@@ -354,13 +434,13 @@ fn simple_outcomes(expression: &Expression, limits: &Limits) -> Outcomes {
     };
     let is_null_test = matches!(expression, Expression::IsNull { .. });
     let can_be_unknown = match expression {
-        Expression::In { list, .. } => {
-            list.iter().any(|item| constant(item).is_some_and(|value| value.is_null()))
-        }
+        Expression::In { list, .. } => list
+            .iter()
+            .any(|item| constant(item).is_some_and(|value| value.is_null())),
         Expression::InTexts { has_null, .. } => *has_null,
-        Expression::Compare { left, right, .. } => {
-            [left, right].iter().any(|side| constant(side).is_some_and(|value| value.is_null()))
-        }
+        Expression::Compare { left, right, .. } => [left, right]
+            .iter()
+            .any(|side| constant(side).is_some_and(|value| value.is_null())),
         _ => false,
     };
     Outcomes {

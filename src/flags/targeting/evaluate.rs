@@ -15,26 +15,42 @@ pub fn truth(expression: &Expression, context: &Context) -> Option<bool> {
         Expression::And(operands) => all(operands, context),
         Expression::Or(operands) => any(operands, context),
         Expression::Not(operand) => truth(operand, context).map(|truth| !truth),
-        Expression::Compare { operator, left, right } => {
-            compare(&value(left, context), &value(right, context))
-                .map(|ordering| operator.holds(ordering))
-        }
-        Expression::Distinct { left, right, is_negated } => {
-            Some(is_distinct(&value(left, context), &value(right, context)) != *is_negated)
-        }
-        Expression::IsNull { operand, is_negated } => {
-            Some(matches!(value(operand, context), Operand::Null) != *is_negated)
-        }
-        Expression::IsTruth { operand, truth: wanted, is_negated } => {
-            Some((truth(operand, context) == *wanted) != *is_negated)
-        }
-        Expression::In { operand, list, is_negated } => {
-            is_in(&value(operand, context), list, context).map(|is_in| is_in != *is_negated)
-        }
-        Expression::InTexts { operand, texts, has_null, is_negated } => {
-            is_among(&value(operand, context), texts, *has_null).map(|is_in| is_in != *is_negated)
-        }
-        Expression::Like { operand, pattern, is_negated } => {
+        Expression::Compare {
+            operator,
+            left,
+            right,
+        } => compare(&value(left, context), &value(right, context))
+            .map(|ordering| operator.holds(ordering)),
+        Expression::Distinct {
+            left,
+            right,
+            is_negated,
+        } => Some(is_distinct(&value(left, context), &value(right, context)) != *is_negated),
+        Expression::IsNull {
+            operand,
+            is_negated,
+        } => Some(matches!(value(operand, context), Operand::Null) != *is_negated),
+        Expression::IsTruth {
+            operand,
+            truth: wanted,
+            is_negated,
+        } => Some((truth(operand, context) == *wanted) != *is_negated),
+        Expression::In {
+            operand,
+            list,
+            is_negated,
+        } => is_in(&value(operand, context), list, context).map(|is_in| is_in != *is_negated),
+        Expression::InTexts {
+            operand,
+            texts,
+            has_null,
+            is_negated,
+        } => is_among(&value(operand, context), texts, *has_null).map(|is_in| is_in != *is_negated),
+        Expression::Like {
+            operand,
+            pattern,
+            is_negated,
+        } => {
             let text = value(operand, context).into_text()?;
             let is_like = match &pattern.without_case {
                 Some(regex) => regex.is_match(&text),
@@ -42,9 +58,9 @@ pub fn truth(expression: &Expression, context: &Context) -> Option<bool> {
             };
             Some(is_like != *is_negated)
         }
-        Expression::Regex { operand, regex, .. } => {
-            value(operand, context).into_text().map(|text| regex.is_match(&text))
-        }
+        Expression::Regex { operand, regex, .. } => value(operand, context)
+            .into_text()
+            .map(|text| regex.is_match(&text)),
         other => match value(other, context) {
             Operand::Boolean(boolean) => Some(boolean),
             _ => None,
@@ -69,21 +85,29 @@ pub fn value<'a>(expression: &'a Expression, context: &'a Context) -> Operand<'a
     match expression {
         Expression::Attribute { slot, .. } => context.get(*slot).into(),
         Expression::Constant { value, .. } => value.into(),
-        Expression::Arithmetic { operator, left, right } => {
-            calculate(*operator, value(left, context), value(right, context))
-        }
+        Expression::Arithmetic {
+            operator,
+            left,
+            right,
+        } => calculate(*operator, value(left, context), value(right, context)),
         Expression::Negative(operand) => match value(operand, context) {
             Operand::Integer(integer) => Operand::Integer(integer.wrapping_neg()),
             Operand::Float(float) => Operand::Float(-float),
             _ => Operand::Null,
         },
-        Expression::Case { branches, otherwise } => branches
+        Expression::Case {
+            branches,
+            otherwise,
+        } => branches
             .iter()
             .find(|(condition, _)| truth(condition, context) == Some(true))
             .map(|(_, result)| result)
             .or(otherwise.as_deref())
             .map_or(Operand::Null, |result| value(result, context)),
-        Expression::Call { function, arguments } => call(*function, arguments, context),
+        Expression::Call {
+            function,
+            arguments,
+        } => call(*function, arguments, context),
         boolean => truth(boolean, context).map_or(Operand::Null, Operand::Boolean),
     }
 }
@@ -177,8 +201,14 @@ fn is_among(operand: &Operand<'_>, texts: &[Box<str>], has_null: bool) -> Option
     let Operand::Text(text) = operand else {
         return None;
     };
-    let is_found = texts.binary_search_by(|item| item.as_ref().cmp(text.as_ref())).is_ok();
-    if !is_found && has_null { None } else { Some(is_found) }
+    let is_found = texts
+        .binary_search_by(|item| item.as_ref().cmp(text.as_ref()))
+        .is_ok();
+    if !is_found && has_null {
+        None
+    } else {
+        Some(is_found)
+    }
 }
 
 /// Wildcard matching with one place to return to: linear in the text for one `%`.
@@ -201,8 +231,12 @@ fn is_like(tokens: &[LikeToken], text: &str) -> bool {
             }
             (None, None) => return true,
             _ => {
-                let Some((many, from)) = retry else { return false };
-                let Some(skipped) = from.chars().next() else { return false };
+                let Some((many, from)) = retry else {
+                    return false;
+                };
+                let Some(skipped) = from.chars().next() else {
+                    return false;
+                };
                 let from = &from[skipped.len_utf8()..];
                 retry = Some((many, from));
                 (token, rest) = (many + 1, from);
@@ -251,14 +285,19 @@ fn call<'a>(function: Function, arguments: &'a [Expression], context: &'a Contex
             .map_or(Operand::Null, |text| one_text(function, text)),
         [left, right] => match (value(left, context), value(right, context)) {
             (Operand::Text(left), Operand::Text(right)) => two_texts(function, left, right),
-            (Operand::Texts(items), Operand::Text(item)) => {
-                Operand::Boolean(items.iter().any(|candidate| candidate.as_ref() == item.as_ref()))
-            }
+            (Operand::Texts(items), Operand::Text(item)) => Operand::Boolean(
+                items
+                    .iter()
+                    .any(|candidate| candidate.as_ref() == item.as_ref()),
+            ),
             _ => Operand::Null,
         },
-        [first, second, third] => {
-            three(function, value(first, context), value(second, context), value(third, context))
-        }
+        [first, second, third] => three(
+            function,
+            value(first, context),
+            value(second, context),
+            value(third, context),
+        ),
         _ => Operand::Null,
     }
 }
@@ -266,13 +305,17 @@ fn call<'a>(function: Function, arguments: &'a [Expression], context: &'a Contex
 fn one_text(function: Function, text: Cow<'_, str>) -> Operand<'_> {
     match function {
         Function::Lower
-            if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) =>
+            if text
+                .bytes()
+                .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) =>
         {
             Operand::Text(text)
         }
         Function::Lower => Operand::Text(text.to_lowercase().into()),
         Function::Upper
-            if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_lowercase()) =>
+            if text
+                .bytes()
+                .all(|byte| byte.is_ascii() && !byte.is_ascii_lowercase()) =>
         {
             Operand::Text(text)
         }
@@ -312,7 +355,8 @@ fn two_texts<'a>(function: Function, left: Cow<'a, str>, right: Cow<'a, str>) ->
 
 /// One-based in characters, 0 when it is not there.
 fn position(text: &str, wanted: &str) -> i64 {
-    text.find(wanted).map_or(0, |at| text[..at].chars().count() as i64 + 1)
+    text.find(wanted)
+        .map_or(0, |at| text[..at].chars().count() as i64 + 1)
 }
 
 fn three<'a>(

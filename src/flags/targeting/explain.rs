@@ -19,8 +19,15 @@ pub fn explain(expression: &Expression, context: &Context) -> Explanation {
         (Type::Boolean | Type::Null, Some(truth)) => truth.to_owned(),
         _ => shown(&value(expression, context)),
     };
-    let parts = parts(expression).into_iter().map(|part| explain(part, context)).collect();
-    Explanation { sql: expression.to_string(), result, parts }
+    let parts = parts(expression)
+        .into_iter()
+        .map(|part| explain(part, context))
+        .collect();
+    Explanation {
+        sql: expression.to_string(),
+        result,
+        parts,
+    }
 }
 
 fn truth_if_boolean(expression: &Expression, context: &Context) -> Option<&'static str> {
@@ -48,7 +55,10 @@ fn parts(expression: &Expression) -> Vec<&Expression> {
         Expression::In { operand, list, .. } => {
             std::iter::once(operand.as_ref()).chain(list).collect()
         }
-        Expression::Case { branches, otherwise } => branches
+        Expression::Case {
+            branches,
+            otherwise,
+        } => branches
             .iter()
             .flat_map(|(condition, result)| [condition, result])
             .chain(otherwise.as_deref())
@@ -56,7 +66,10 @@ fn parts(expression: &Expression) -> Vec<&Expression> {
         Expression::Call { arguments, .. } => arguments.iter().collect(),
         Expression::Attribute { .. } | Expression::Constant { .. } => Vec::new(),
     };
-    parts.into_iter().filter(|part| !matches!(part, Expression::Constant { .. })).collect()
+    parts
+        .into_iter()
+        .filter(|part| !matches!(part, Expression::Constant { .. }))
+        .collect()
 }
 
 fn shown(operand: &Operand<'_>) -> String {

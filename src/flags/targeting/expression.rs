@@ -167,7 +167,10 @@ impl Expression {
             Self::Attribute { kind, .. } | Self::Constant { kind, .. } => *kind,
             Self::Arithmetic { left, right, .. } => arithmetic_kind(left.kind(), right.kind()),
             Self::Negative(operand) => operand.kind(),
-            Self::Case { branches, otherwise } => case_kind(branches, otherwise.as_deref()),
+            Self::Case {
+                branches,
+                otherwise,
+            } => case_kind(branches, otherwise.as_deref()),
             Self::Call { function, .. } => function.result(),
             _ => Type::Boolean,
         }
@@ -261,26 +264,70 @@ impl fmt::Display for Expression {
             Self::Not(operand) => write!(formatter, "NOT {}", Grouped(operand)),
             Self::And(operands) => write_joined(formatter, operands, " AND "),
             Self::Or(operands) => write_joined(formatter, operands, " OR "),
-            Self::Compare { operator, left, right } => {
-                write!(formatter, "{} {} {}", Grouped(left), operator.sign(), Grouped(right))
+            Self::Compare {
+                operator,
+                left,
+                right,
+            } => {
+                write!(
+                    formatter,
+                    "{} {} {}",
+                    Grouped(left),
+                    operator.sign(),
+                    Grouped(right)
+                )
             }
-            Self::Distinct { left, right, is_negated } => {
-                let words = if *is_negated { "IS NOT DISTINCT FROM" } else { "IS DISTINCT FROM" };
+            Self::Distinct {
+                left,
+                right,
+                is_negated,
+            } => {
+                let words = if *is_negated {
+                    "IS NOT DISTINCT FROM"
+                } else {
+                    "IS DISTINCT FROM"
+                };
                 write!(formatter, "{} {words} {}", Grouped(left), Grouped(right))
             }
-            Self::IsNull { operand, is_negated } => {
-                write!(formatter, "{} IS {}NULL", Grouped(operand), not(*is_negated))
+            Self::IsNull {
+                operand,
+                is_negated,
+            } => {
+                write!(
+                    formatter,
+                    "{} IS {}NULL",
+                    Grouped(operand),
+                    not(*is_negated)
+                )
             }
-            Self::IsTruth { operand, truth, is_negated } => {
+            Self::IsTruth {
+                operand,
+                truth,
+                is_negated,
+            } => {
                 let truth = truth.map_or("UNKNOWN", |truth| if truth { "TRUE" } else { "FALSE" });
-                write!(formatter, "{} IS {}{truth}", Grouped(operand), not(*is_negated))
+                write!(
+                    formatter,
+                    "{} IS {}{truth}",
+                    Grouped(operand),
+                    not(*is_negated)
+                )
             }
-            Self::In { operand, list, is_negated } => {
+            Self::In {
+                operand,
+                list,
+                is_negated,
+            } => {
                 write!(formatter, "{} {}IN (", Grouped(operand), not(*is_negated))?;
                 write_list(formatter, list)?;
                 formatter.write_str(")")
             }
-            Self::InTexts { operand, texts, has_null, is_negated } => {
+            Self::InTexts {
+                operand,
+                texts,
+                has_null,
+                is_negated,
+            } => {
                 let mut items: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
                 items.extend(has_null.then(|| "NULL".to_owned()));
                 write!(
@@ -291,8 +338,16 @@ impl fmt::Display for Expression {
                     items.join(", ")
                 )
             }
-            Self::Like { operand, pattern, is_negated } => {
-                let word = if pattern.without_case.is_some() { "ILIKE" } else { "LIKE" };
+            Self::Like {
+                operand,
+                pattern,
+                is_negated,
+            } => {
+                let word = if pattern.without_case.is_some() {
+                    "ILIKE"
+                } else {
+                    "LIKE"
+                };
                 write!(
                     formatter,
                     "{} {}{word} {}",
@@ -301,20 +356,37 @@ impl fmt::Display for Expression {
                     quoted(&pattern.text)
                 )
             }
-            Self::Regex { operand, pattern, .. } => {
+            Self::Regex {
+                operand, pattern, ..
+            } => {
                 write!(formatter, "regexp_like({operand}, {})", quoted(pattern))
             }
-            Self::Arithmetic { operator, left, right } => {
-                write!(formatter, "{} {} {}", Grouped(left), operator.sign(), Grouped(right))
+            Self::Arithmetic {
+                operator,
+                left,
+                right,
+            } => {
+                write!(
+                    formatter,
+                    "{} {} {}",
+                    Grouped(left),
+                    operator.sign(),
+                    Grouped(right)
+                )
             }
             Self::Negative(operand) => write!(formatter, "-{}", Grouped(operand)),
-            Self::Case { branches, otherwise } => {
-                write_case(formatter, branches, otherwise.as_deref())
-            }
-            Self::Call { function: Function::Concat, arguments } => {
-                write_joined(formatter, arguments, " || ")
-            }
-            Self::Call { function, arguments } => {
+            Self::Case {
+                branches,
+                otherwise,
+            } => write_case(formatter, branches, otherwise.as_deref()),
+            Self::Call {
+                function: Function::Concat,
+                arguments,
+            } => write_joined(formatter, arguments, " || "),
+            Self::Call {
+                function,
+                arguments,
+            } => {
                 write!(formatter, "{}(", function.name())?;
                 write_list(formatter, arguments)?;
                 formatter.write_str(")")
@@ -334,7 +406,11 @@ pub fn identifier(name: &str) -> String {
         .chars()
         .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
         && name.starts_with(|first: char| !first.is_ascii_digit());
-    if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    if is_plain {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 struct Grouped<'a>(&'a Expression);
@@ -372,7 +448,12 @@ fn write_joined(
     separator: &str,
 ) -> fmt::Result {
     for (index, item) in items.iter().enumerate() {
-        write!(formatter, "{}{}", if index > 0 { separator } else { "" }, Grouped(item))?;
+        write!(
+            formatter,
+            "{}{}",
+            if index > 0 { separator } else { "" },
+            Grouped(item)
+        )?;
     }
     Ok(())
 }
@@ -404,7 +485,11 @@ fn write_constant(formatter: &mut fmt::Formatter<'_>, value: &Value, kind: Type)
         Value::Text(text) => write!(formatter, "{}", quoted(text)),
         Value::Timestamp(micros) => {
             let instant = chrono::DateTime::from_timestamp_micros(*micros).unwrap_or_default();
-            write!(formatter, "TIMESTAMP '{}'", instant.format("%Y-%m-%dT%H:%M:%S%.f"))
+            write!(
+                formatter,
+                "TIMESTAMP '{}'",
+                instant.format("%Y-%m-%dT%H:%M:%S%.f")
+            )
         }
         Value::Texts(texts) => {
             let items: Vec<String> = texts.iter().map(|text| quoted(text)).collect();

@@ -31,7 +31,10 @@ impl Predicate {
     /// Says in one line what cannot be read, typed or trusted to be deterministic, with a hint where there is one.
     pub fn compile(text: &str, schema: &Schema) -> Result<Self, TargetingError> {
         let expression = parse::parse(text, schema)?;
-        Ok(Self { text: text.into(), expression })
+        Ok(Self {
+            text: text.into(),
+            expression,
+        })
     }
 
     /// The expression as it was written.
@@ -68,7 +71,10 @@ pub struct TargetingError {
 
 impl TargetingError {
     fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self {
+            message: message.into(),
+            hint: None,
+        }
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {

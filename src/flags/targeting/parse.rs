@@ -32,7 +32,9 @@ pub fn parse(text: &str, schema: &Schema) -> Typed {
             "write one SQL boolean expression, for example `country IN ('DE', 'FR') AND is_member`",
         )
     };
-    let mut parser = Parser::new(&GenericDialect {}).try_with_sql(text).map_err(unread)?;
+    let mut parser = Parser::new(&GenericDialect {})
+        .try_with_sql(text)
+        .map_err(unread)?;
     let parsed = parser.parse_expr().map_err(unread)?;
     if parser.peek_token().token != Token::EOF {
         let rest = parser.peek_token().token.to_string();
@@ -40,7 +42,11 @@ pub fn parse(text: &str, schema: &Schema) -> Typed {
             "nothing may follow the expression, but `{rest}` does"
         )));
     }
-    let expression = Typer { schema, depth: DEEPEST }.expression(&parsed)?;
+    let expression = Typer {
+        schema,
+        depth: DEEPEST,
+    }
+    .expression(&parsed)?;
     expect(&expression, Type::Boolean, "a rule").map(|()| expression)
 }
 
@@ -76,21 +82,44 @@ impl Typer<'_> {
             Expr::IsNotUnknown(operand) => self.is_truth(operand, None, true),
             Expr::IsDistinctFrom(left, right) => self.distinct(left, right, false),
             Expr::IsNotDistinctFrom(left, right) => self.distinct(left, right, true),
-            Expr::InList { expr, list, negated } => self.in_list(expr, list, *negated),
-            Expr::Between { expr, negated, low, high } => self.between(expr, low, high, *negated),
-            Expr::Like { negated, any: false, expr, pattern, escape_char: None } => {
-                self.like(expr, pattern, *negated, false)
-            }
-            Expr::ILike { negated, any: false, expr, pattern, escape_char: None } => {
-                self.like(expr, pattern, *negated, true)
-            }
-            Expr::Case { operand, conditions, else_result, .. } => {
-                self.case(operand.as_deref(), conditions, else_result.as_deref())
-            }
+            Expr::InList {
+                expr,
+                list,
+                negated,
+            } => self.in_list(expr, list, *negated),
+            Expr::Between {
+                expr,
+                negated,
+                low,
+                high,
+            } => self.between(expr, low, high, *negated),
+            Expr::Like {
+                negated,
+                any: false,
+                expr,
+                pattern,
+                escape_char: None,
+            } => self.like(expr, pattern, *negated, false),
+            Expr::ILike {
+                negated,
+                any: false,
+                expr,
+                pattern,
+                escape_char: None,
+            } => self.like(expr, pattern, *negated, true),
+            Expr::Case {
+                operand,
+                conditions,
+                else_result,
+                ..
+            } => self.case(operand.as_deref(), conditions, else_result.as_deref()),
             Expr::Position { expr, r#in } => self.call(Function::Position, &[r#in, expr]),
-            Expr::Trim { trim_where, trim_what: None, expr, trim_characters: None } => {
-                self.call(trim_function(*trim_where), &[expr])
-            }
+            Expr::Trim {
+                trim_where,
+                trim_what: None,
+                expr,
+                trim_characters: None,
+            } => self.call(trim_function(*trim_where), &[expr]),
             Expr::Function(function) => self.function(function),
             other => Err(unsupported(&other.to_string())),
         }
@@ -99,17 +128,29 @@ impl Typer<'_> {
     fn attribute(self, name: &str, is_quoted: bool) -> Typed {
         // Unquoted names fold to lower case in DataFusion; an attribute spelled otherwise is found as it is written.
         let folded = name.to_lowercase();
-        let found =
-            self.schema.slot(name).or_else(|| self.schema.slot(&folded).filter(|_| !is_quoted));
+        let found = self
+            .schema
+            .slot(name)
+            .or_else(|| self.schema.slot(&folded).filter(|_| !is_quoted));
         let Some(slot) = found else {
-            let known = self.schema.attributes().iter().map(|attribute| &*attribute.name);
-            return Err(TargetingError::new(format!("unknown attribute `{name}`")).hint(format!(
-                "declare it under `contexts`, or {}",
-                crate::diagnostics::did_you_mean(name, known)
-            )));
+            let known = self
+                .schema
+                .attributes()
+                .iter()
+                .map(|attribute| &*attribute.name);
+            return Err(
+                TargetingError::new(format!("unknown attribute `{name}`")).hint(format!(
+                    "declare it under `contexts`, or {}",
+                    crate::diagnostics::did_you_mean(name, known)
+                )),
+            );
         };
         let attribute = &self.schema.attributes()[slot];
-        Ok(Expression::Attribute { slot, name: attribute.name.clone(), kind: attribute.kind })
+        Ok(Expression::Attribute {
+            slot,
+            name: attribute.name.clone(),
+            kind: attribute.kind,
+        })
     }
 
     fn unary(self, operator: UnaryOperator, operand: &Expr) -> Typed {
@@ -157,8 +198,11 @@ impl Typer<'_> {
             rest = left;
         }
         operands.push(rest);
-        let typed: Result<Vec<_>, _> =
-            operands.iter().rev().map(|operand| self.boolean(operand, operator)).collect();
+        let typed: Result<Vec<_>, _> = operands
+            .iter()
+            .rev()
+            .map(|operand| self.boolean(operand, operator))
+            .collect();
         Ok(if *operator == BinaryOperator::And {
             Expression::And(typed?)
         } else {
@@ -172,18 +216,33 @@ impl Typer<'_> {
     }
 
     fn is_null(self, operand: &Expr, is_negated: bool) -> Typed {
-        Ok(Expression::IsNull { operand: Box::new(self.expression(operand)?), is_negated })
+        Ok(Expression::IsNull {
+            operand: Box::new(self.expression(operand)?),
+            is_negated,
+        })
     }
 
     fn is_truth(self, operand: &Expr, truth: Option<bool>, is_negated: bool) -> Typed {
         let operand = self.expression(operand)?;
-        expect(&operand, Type::Boolean, "`IS TRUE`, `IS FALSE` and `IS UNKNOWN`")?;
-        Ok(Expression::IsTruth { operand: Box::new(operand), truth, is_negated })
+        expect(
+            &operand,
+            Type::Boolean,
+            "`IS TRUE`, `IS FALSE` and `IS UNKNOWN`",
+        )?;
+        Ok(Expression::IsTruth {
+            operand: Box::new(operand),
+            truth,
+            is_negated,
+        })
     }
 
     fn distinct(self, left: &Expr, right: &Expr, is_negated: bool) -> Typed {
         let (left, right) = comparable(self.expression(left)?, self.expression(right)?)?;
-        Ok(Expression::Distinct { left: Box::new(left), right: Box::new(right), is_negated })
+        Ok(Expression::Distinct {
+            left: Box::new(left),
+            right: Box::new(right),
+            is_negated,
+        })
     }
 
     fn in_list(self, operand: &Expr, list: &[Expr], is_negated: bool) -> Typed {
@@ -198,10 +257,18 @@ impl Typer<'_> {
 
     fn between(self, operand: &Expr, low: &Expr, high: &Expr, is_negated: bool) -> Typed {
         let operand = self.expression(operand)?;
-        let at_least = compare(Comparison::GreaterOrEqual, operand.clone(), self.expression(low)?)?;
+        let at_least = compare(
+            Comparison::GreaterOrEqual,
+            operand.clone(),
+            self.expression(low)?,
+        )?;
         let at_most = compare(Comparison::LessOrEqual, operand, self.expression(high)?)?;
         let inside = Expression::And(vec![at_least, at_most]);
-        Ok(if is_negated { Expression::Not(Box::new(inside)) } else { inside })
+        Ok(if is_negated {
+            Expression::Not(Box::new(inside))
+        } else {
+            inside
+        })
     }
 
     fn like(
@@ -213,12 +280,21 @@ impl Typer<'_> {
     ) -> Typed {
         let operand = self.expression(operand)?;
         expect(&operand, Type::Text, "`LIKE`")?;
-        let Expression::Constant { value: Value::Text(text), .. } = self.expression(pattern)?
+        let Expression::Constant {
+            value: Value::Text(text),
+            ..
+        } = self.expression(pattern)?
         else {
-            return Err(TargetingError::new("the pattern of `LIKE` must be a text constant"));
+            return Err(TargetingError::new(
+                "the pattern of `LIKE` must be a text constant",
+            ));
         };
         let pattern = like_pattern(text, is_without_case)?;
-        Ok(Expression::Like { operand: Box::new(operand), pattern, is_negated })
+        Ok(Expression::Like {
+            operand: Box::new(operand),
+            pattern,
+            is_negated,
+        })
     }
 
     fn case(
@@ -227,7 +303,9 @@ impl Typer<'_> {
         conditions: &[CaseWhen],
         otherwise: Option<&Expr>,
     ) -> Typed {
-        let operand = operand.map(|operand| self.expression(operand)).transpose()?;
+        let operand = operand
+            .map(|operand| self.expression(operand))
+            .transpose()?;
         let mut branches = Vec::with_capacity(conditions.len());
         for branch in conditions {
             let condition = self.expression(&branch.condition)?;
@@ -237,12 +315,17 @@ impl Typer<'_> {
             };
             branches.push((condition, self.expression(&branch.result)?));
         }
-        let otherwise = otherwise.map(|result| self.expression(result)).transpose()?;
+        let otherwise = otherwise
+            .map(|result| self.expression(result))
+            .transpose()?;
         same_kinds(
             branches.iter().map(|(_, result)| result).chain(&otherwise),
             "the results of `CASE`",
         )?;
-        Ok(Expression::Case { branches, otherwise: otherwise.map(Box::new) })
+        Ok(Expression::Case {
+            branches,
+            otherwise: otherwise.map(Box::new),
+        })
     }
 
     fn function(self, function: &sqlparser::ast::Function) -> Typed {
@@ -256,15 +339,19 @@ impl Typer<'_> {
             "coalesce" => self.coalesce(&arguments),
             "nullif" => self.null_if(&arguments),
             "regexp_like" => self.regex(&arguments),
-            "concat" => Err(TargetingError::new("`concat` treats NULL otherwise than `||` does")
-                .hint("use `||`")),
+            "concat" => Err(
+                TargetingError::new("`concat` treats NULL otherwise than `||` does")
+                    .hint("use `||`"),
+            ),
             alias => self.call(known_function(alias)?, &arguments),
         }
     }
 
     fn call(self, function: Function, arguments: &[&Expr]) -> Typed {
-        let arguments: Result<Vec<_>, _> =
-            arguments.iter().map(|argument| self.expression(argument)).collect();
+        let arguments: Result<Vec<_>, _> = arguments
+            .iter()
+            .map(|argument| self.expression(argument))
+            .collect();
         called(function, arguments?)
     }
 
@@ -282,11 +369,17 @@ impl Typer<'_> {
             operand: Box::new(value.clone()),
             is_negated: true,
         };
-        let branches: Vec<_> = values.into_iter().map(|value| (known(&value), value)).collect();
+        let branches: Vec<_> = values
+            .into_iter()
+            .map(|value| (known(&value), value))
+            .collect();
         Ok(if branches.is_empty() {
             last
         } else {
-            Expression::Case { branches, otherwise: Some(Box::new(last)) }
+            Expression::Case {
+                branches,
+                otherwise: Some(Box::new(last)),
+            }
         })
     }
 
@@ -296,7 +389,10 @@ impl Typer<'_> {
         };
         let value = self.expression(value)?;
         let is_unwanted = compare(Comparison::Equal, value.clone(), self.expression(unwanted)?)?;
-        let nothing = Expression::Constant { value: Value::Null, kind: Type::Null };
+        let nothing = Expression::Constant {
+            value: Value::Null,
+            kind: Type::Null,
+        };
         Ok(Expression::Case {
             branches: vec![(is_unwanted, nothing)],
             otherwise: Some(Box::new(value)),
@@ -305,25 +401,37 @@ impl Typer<'_> {
 
     fn regex(self, arguments: &[&Expr]) -> Typed {
         let [operand, pattern] = arguments else {
-            return Err(TargetingError::new("`regexp_like` takes a text and a pattern"));
+            return Err(TargetingError::new(
+                "`regexp_like` takes a text and a pattern",
+            ));
         };
         let operand = self.expression(operand)?;
         expect(&operand, Type::Text, "`regexp_like`")?;
-        let Expression::Constant { value: Value::Text(pattern), .. } = self.expression(pattern)?
+        let Expression::Constant {
+            value: Value::Text(pattern),
+            ..
+        } = self.expression(pattern)?
         else {
             return Err(TargetingError::new(
                 "the pattern of `regexp_like` must be a text constant",
             ));
         };
         let regex = compiled(&pattern)?;
-        Ok(Expression::Regex { operand: Box::new(operand), pattern, regex })
+        Ok(Expression::Regex {
+            operand: Box::new(operand),
+            pattern,
+            regex,
+        })
     }
 }
 
 fn compiled(pattern: &str) -> Result<regex::Regex, TargetingError> {
-    RegexBuilder::new(pattern).size_limit(1 << 20).build().map_err(|error| {
-        TargetingError::new(format!("the regular expression cannot be used: {error}"))
-    })
+    RegexBuilder::new(pattern)
+        .size_limit(1 << 20)
+        .build()
+        .map_err(|error| {
+            TargetingError::new(format!("the regular expression cannot be used: {error}"))
+        })
 }
 
 fn constant(value: &SqlValue) -> Typed {
@@ -344,7 +452,9 @@ fn number(digits: &str) -> Result<(Value, Type), TargetingError> {
     }
     match digits.parse::<f64>() {
         Ok(float) if float.is_finite() => Ok((Value::Float(float), Type::Float)),
-        _ => Err(TargetingError::new(format!("the number `{digits}` is out of range"))),
+        _ => Err(TargetingError::new(format!(
+            "the number `{digits}` is out of range"
+        ))),
     }
 }
 
@@ -399,7 +509,11 @@ fn compare(operator: Comparison, left: Expression, right: Expression) -> Typed {
             TargetingError::new("lists cannot be compared").hint("use `array_has(list, 'item')`")
         );
     }
-    Ok(Expression::Compare { operator, left: Box::new(left), right: Box::new(right) })
+    Ok(Expression::Compare {
+        operator,
+        left: Box::new(left),
+        right: Box::new(right),
+    })
 }
 
 /// Makes both sides one type: numbers mix, and a text constant beside a timestamp is read as one.
@@ -423,7 +537,10 @@ fn comparable(
 
 fn read_instant(side: Expression) -> Typed {
     match side {
-        Expression::Constant { value: Value::Text(text), .. } => instant(&text),
+        Expression::Constant {
+            value: Value::Text(text),
+            ..
+        } => instant(&text),
         other => Err(TargetingError::new(format!(
             "a timestamp cannot be compared with the string `{other}`"
         ))),
@@ -439,7 +556,10 @@ fn same_kinds<'a>(
     items: impl Iterator<Item = &'a Expression>,
     what: &str,
 ) -> Result<(), TargetingError> {
-    let kinds: Vec<Type> = items.map(Expression::kind).filter(|kind| *kind != Type::Null).collect();
+    let kinds: Vec<Type> = items
+        .map(Expression::kind)
+        .filter(|kind| *kind != Type::Null)
+        .collect();
     match kinds.windows(2).find(|pair| !fits(pair[0], pair[1])) {
         Some(pair) => Err(TargetingError::new(format!(
             "{what} have different types: {} and {}",
@@ -454,33 +574,58 @@ fn arithmetic(operator: Operation, left: Expression, right: Expression) -> Typed
     expect_number(&right, "arithmetic")?;
     let is_division = matches!(operator, Operation::Divide | Operation::Remainder);
     let is_safe = match &right {
-        Expression::Constant { value: Value::Integer(divisor), .. } => ![0, -1].contains(divisor),
-        Expression::Constant { value: Value::Float(divisor), .. } => *divisor != 0.0,
+        Expression::Constant {
+            value: Value::Integer(divisor),
+            ..
+        } => ![0, -1].contains(divisor),
+        Expression::Constant {
+            value: Value::Float(divisor),
+            ..
+        } => *divisor != 0.0,
         _ => false,
     };
     if is_division && !is_safe {
-        return Err(TargetingError::new("a divisor must be a constant other than 0 and -1")
-            .hint("a division that may fail would make the flag fail for some users"));
+        return Err(
+            TargetingError::new("a divisor must be a constant other than 0 and -1")
+                .hint("a division that may fail would make the flag fail for some users"),
+        );
     }
-    Ok(Expression::Arithmetic { operator, left: Box::new(left), right: Box::new(right) })
+    Ok(Expression::Arithmetic {
+        operator,
+        left: Box::new(left),
+        right: Box::new(right),
+    })
 }
 
 fn negative(operand: Expression) -> Expression {
     match operand {
-        Expression::Constant { value: Value::Integer(integer), kind } => {
-            Expression::Constant { value: Value::Integer(integer.wrapping_neg()), kind }
-        }
-        Expression::Constant { value: Value::Float(float), kind } => {
-            Expression::Constant { value: Value::Float(-float), kind }
-        }
+        Expression::Constant {
+            value: Value::Integer(integer),
+            kind,
+        } => Expression::Constant {
+            value: Value::Integer(integer.wrapping_neg()),
+            kind,
+        },
+        Expression::Constant {
+            value: Value::Float(float),
+            kind,
+        } => Expression::Constant {
+            value: Value::Float(-float),
+            kind,
+        },
         other => Expression::Negative(Box::new(other)),
     }
 }
 
 fn membership(operand: Expression, items: Vec<Expression>, is_negated: bool) -> Expression {
     let text = |item: &Expression| match item {
-        Expression::Constant { value: Value::Text(text), .. } => Some(Some(text.clone())),
-        Expression::Constant { value: Value::Null, .. } => Some(None),
+        Expression::Constant {
+            value: Value::Text(text),
+            ..
+        } => Some(Some(text.clone())),
+        Expression::Constant {
+            value: Value::Null, ..
+        } => Some(None),
         _ => None,
     };
     let constants: Option<Vec<Option<Box<str>>>> = items.iter().map(text).collect();
@@ -490,9 +635,18 @@ fn membership(operand: Expression, items: Vec<Expression>, is_negated: bool) -> 
             let mut texts: Vec<Box<str>> = constants.into_iter().flatten().collect();
             texts.sort_unstable();
             texts.dedup();
-            Expression::InTexts { operand: Box::new(operand), texts, has_null, is_negated }
+            Expression::InTexts {
+                operand: Box::new(operand),
+                texts,
+                has_null,
+                is_negated,
+            }
         }
-        _ => Expression::In { operand: Box::new(operand), list: items, is_negated },
+        _ => Expression::In {
+            operand: Box::new(operand),
+            list: items,
+            is_negated,
+        },
     }
 }
 
@@ -507,8 +661,14 @@ fn like_pattern(text: Box<str>, is_without_case: bool) -> Result<LikePattern, Ta
             other => LikeToken::Char(other),
         });
     }
-    let without_case = is_without_case.then(|| compiled(&like_regex(&tokens))).transpose()?;
-    Ok(LikePattern { text, tokens, without_case })
+    let without_case = is_without_case
+        .then(|| compiled(&like_regex(&tokens)))
+        .transpose()?;
+    Ok(LikePattern {
+        text,
+        tokens,
+        without_case,
+    })
 }
 
 fn like_regex(tokens: &[LikeToken]) -> String {
@@ -551,7 +711,10 @@ fn known_function(name: &str) -> Result<Function, TargetingError> {
         }
         _ => {
             let known =
-                Function::NAMES.iter().copied().chain(["coalesce", "nullif", "regexp_like"]);
+                Function::NAMES
+                    .iter()
+                    .copied()
+                    .chain(["coalesce", "nullif", "regexp_like"]);
             TargetingError::new(format!("unknown function `{name}`"))
                 .hint(crate::diagnostics::did_you_mean(name, known))
         }
@@ -561,30 +724,66 @@ fn known_function(name: &str) -> Result<Function, TargetingError> {
 fn called(function: Function, arguments: Vec<Expression>) -> Typed {
     let (name, wanted) = (function.name(), function.arguments());
     if arguments.len() != wanted.len() {
-        let message = format!("`{name}` takes {} arguments, not {}", wanted.len(), arguments.len());
+        let message = format!(
+            "`{name}` takes {} arguments, not {}",
+            wanted.len(),
+            arguments.len()
+        );
         return Err(TargetingError::new(message));
     }
     for (argument, kind) in arguments.iter().zip(wanted) {
         expect(argument, *kind, &format!("`{name}`"))?;
     }
     match (function, arguments.as_slice()) {
-        (Function::Semver, [Expression::Constant { value: Value::Text(text), .. }]) => {
-            version(text)
-        }
-        (Function::Bucket, [Expression::Constant { value: Value::Text(id), .. }, ..]) => {
+        (
+            Function::Semver,
+            [
+                Expression::Constant {
+                    value: Value::Text(text),
+                    ..
+                },
+            ],
+        ) => version(text),
+        (
+            Function::Bucket,
+            [
+                Expression::Constant {
+                    value: Value::Text(id),
+                    ..
+                },
+                ..,
+            ],
+        ) => {
             algorithm(id)?;
-            Ok(Expression::Call { function, arguments })
+            Ok(Expression::Call {
+                function,
+                arguments,
+            })
         }
-        (Function::Bucket, _) => {
-            Err(TargetingError::new("the algorithm of `bucket` must be a text constant"))
-        }
-        (Function::SplitPart, [_, _, Expression::Constant { value: Value::Integer(1..), .. }]) => {
-            Ok(Expression::Call { function, arguments })
-        }
+        (Function::Bucket, _) => Err(TargetingError::new(
+            "the algorithm of `bucket` must be a text constant",
+        )),
+        (
+            Function::SplitPart,
+            [
+                _,
+                _,
+                Expression::Constant {
+                    value: Value::Integer(1..),
+                    ..
+                },
+            ],
+        ) => Ok(Expression::Call {
+            function,
+            arguments,
+        }),
         (Function::SplitPart, _) => Err(TargetingError::new(
             "the position in `split_part` must be a constant of at least 1",
         )),
-        _ => Ok(Expression::Call { function, arguments }),
+        _ => Ok(Expression::Call {
+            function,
+            arguments,
+        }),
     }
 }
 
@@ -598,7 +797,10 @@ fn algorithm(id: &str) -> Result<Algorithm, TargetingError> {
 
 fn version(text: &str) -> Typed {
     version_key(text)
-        .map(|key| Expression::Constant { value: Value::Text(key.into()), kind: Type::Version })
+        .map(|key| Expression::Constant {
+            value: Value::Text(key.into()),
+            kind: Type::Version,
+        })
         .ok_or_else(|| {
             TargetingError::new(format!("`{text}` is no semantic version"))
                 .hint("write it like `3.2.0` or `3.2.0-rc.1`")

@@ -11,15 +11,19 @@ use semver::Version;
 pub fn version_key(text: &str) -> Option<String> {
     let version = parse(text)?;
     let mut key = String::with_capacity(16);
-    for (separator, number) in [("", version.major), (".", version.minor), (".", version.patch)] {
+    for (separator, number) in [
+        ("", version.major),
+        (".", version.minor),
+        (".", version.patch),
+    ] {
         key.push_str(separator);
         push_number(&mut key, &number.to_string());
     }
     match version.pre.as_str() {
         "" => key.push('~'),
-        identifiers => {
-            identifiers.split('.').for_each(|identifier| push_identifier(&mut key, identifier))
-        }
+        identifiers => identifiers
+            .split('.')
+            .for_each(|identifier| push_identifier(&mut key, identifier)),
     }
     Some(key)
 }
@@ -27,7 +31,12 @@ pub fn version_key(text: &str) -> Option<String> {
 /// The version that a key was made from, in its full form.
 pub fn version_text(key: &str) -> String {
     let mut parts = key.trim_end_matches('~').split('!');
-    let numbers: Vec<&str> = parts.next().unwrap_or("").split('.').map(without_first).collect();
+    let numbers: Vec<&str> = parts
+        .next()
+        .unwrap_or("")
+        .split('.')
+        .map(without_first)
+        .collect();
     let identifiers: Vec<&str> = parts
         .map(|part| {
             if part.starts_with('0') {
@@ -48,7 +57,9 @@ fn without_first(text: &str) -> &str {
 fn parse(text: &str) -> Option<Version> {
     let text = text.trim();
     let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
-    Version::parse(text).ok().or_else(|| Version::parse(&padded(text)?).ok())
+    Version::parse(text)
+        .ok()
+        .or_else(|| Version::parse(&padded(text)?).ok())
 }
 
 /// `3` and `3.2` with the missing zeros, also before `-` or `+`.
@@ -110,13 +121,20 @@ mod tests {
             "18446744073709551615.0.0",
         ];
         for pair in ordered.windows(2) {
-            let expected =
-                Version::parse(pair[0]).unwrap().cmp_precedence(&Version::parse(pair[1]).unwrap());
+            let expected = Version::parse(pair[0])
+                .unwrap()
+                .cmp_precedence(&Version::parse(pair[1]).unwrap());
             assert_eq!(
-                version_key(pair[0]).map(|key| version_text(&key)).as_deref(),
+                version_key(pair[0])
+                    .map(|key| version_text(&key))
+                    .as_deref(),
                 Some(pair[0])
             );
-            assert_eq!(version_key(pair[0]).cmp(&version_key(pair[1])), expected, "{pair:?}");
+            assert_eq!(
+                version_key(pair[0]).cmp(&version_key(pair[1])),
+                expected,
+                "{pair:?}"
+            );
         }
     }
 

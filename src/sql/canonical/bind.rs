@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use datafusion::common::{DFSchema, DFSchemaRef, JoinType, NullEquality, TableReference};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{self as df, Distinct, ExprSchemable, FetchType, LogicalPlan, SkipType};
+use datafusion::logical_expr::{
+    self as df, Distinct, ExprSchemable, FetchType, LogicalPlan, SkipType,
+};
 
 use super::form::{
-    Aggregate, Block, Expr, Group, Instance, Limit, Node, Optional, Relation, Scan, SortKey, Source, WindowCall,
+    Aggregate, Block, Expr, Group, Instance, Limit, Node, Optional, Relation, Scan, SortKey,
+    Source, WindowCall,
 };
 use super::literal::Literal;
 use super::types::Type;
@@ -20,7 +23,12 @@ pub type Models<'a> = &'a dyn Fn(&str) -> Option<Arc<Relation>>;
 
 /// Binds a whole plan.
 pub fn bind(plan: &LogicalPlan, models: Models) -> Result<Relation> {
-    let mut binder = Binder { models, next: 0, outer: vec![], recursive: vec![] };
+    let mut binder = Binder {
+        models,
+        next: 0,
+        outer: vec![],
+        recursive: vec![],
+    };
     let selected = binder.plan(plan)?;
     Ok(selected.into_relation())
 }
@@ -28,9 +36,11 @@ pub fn bind(plan: &LogicalPlan, models: Models) -> Result<Relation> {
 /// The name of a table as the catalog of constraints knows it: without the engine's default catalog and schema.
 pub fn table_name(reference: &TableReference) -> String {
     match reference {
-        TableReference::Full { catalog, schema, table } if &**catalog == "datafusion" && &**schema == "public" => {
-            table.to_string()
-        }
+        TableReference::Full {
+            catalog,
+            schema,
+            table,
+        } if &**catalog == "datafusion" && &**schema == "public" => table.to_string(),
         TableReference::Partial { schema, table } if &**schema == "public" => table.to_string(),
         other => other.to_string(),
     }
@@ -54,7 +64,10 @@ pub(super) struct Selected {
 
 impl Selected {
     pub fn into_relation(self) -> Relation {
-        Relation::Select { block: self.block, outputs: self.outputs }
+        Relation::Select {
+            block: self.block,
+            outputs: self.outputs,
+        }
     }
 }
 
@@ -74,12 +87,14 @@ impl Binder<'_> {
         match plan {
             LogicalPlan::Projection(projection) => {
                 let mut input = self.plan(&projection.input)?;
-                input.outputs = self.exprs(&projection.expr, projection.input.schema(), &input.outputs)?;
+                input.outputs =
+                    self.exprs(&projection.expr, projection.input.schema(), &input.outputs)?;
                 Ok(input)
             }
             LogicalPlan::Filter(filter) => {
                 let mut input = self.plan(&filter.input)?;
-                let predicate = self.expr(&filter.predicate, filter.input.schema(), &input.outputs)?;
+                let predicate =
+                    self.expr(&filter.predicate, filter.input.schema(), &input.outputs)?;
                 input.block.predicates.push(predicate);
                 Ok(input)
             }
@@ -112,13 +127,20 @@ impl Binder<'_> {
                 relation
             }
             _ => Relation::Scan(Scan {
-                table: if is_recursive { "@recursive".into() } else { name },
+                table: if is_recursive {
+                    "@recursive".into()
+                } else {
+                    name
+                },
                 columns: fields(&scan.source.schema()),
             }),
         };
         let mut selected = self.over(relation);
         if let Some(projection) = &scan.projection {
-            selected.outputs = projection.iter().map(|index| selected.outputs[*index].clone()).collect();
+            selected.outputs = projection
+                .iter()
+                .map(|index| selected.outputs[*index].clone())
+                .collect();
         }
         for filter in &scan.filters {
             let predicate = self.expr(filter, &scan.projected_schema, &selected.outputs)?;
@@ -130,11 +152,19 @@ impl Binder<'_> {
     /// Selects every column of a relation; a select is taken apart instead of nested.
     fn over(&mut self, relation: Relation) -> Selected {
         match relation {
-            Relation::Select { block, outputs } if !outputs.iter().any(Expr::is_volatile) => Selected { block, outputs },
+            Relation::Select { block, outputs } if !outputs.iter().any(Expr::is_volatile) => {
+                Selected { block, outputs }
+            }
             relation => {
-                let source = Source { instance: self.fresh(), relation };
+                let source = Source {
+                    instance: self.fresh(),
+                    relation,
+                };
                 let outputs = source.columns();
-                Selected { block: Block::over(source), outputs }
+                Selected {
+                    block: Block::over(source),
+                    outputs,
+                }
             }
         }
     }
@@ -155,7 +185,9 @@ impl Binder<'_> {
                 Ok(mirrored)
             }
             JoinType::Full => self.full_join(join, left, right),
-            JoinType::LeftSemi | JoinType::RightSemi | JoinType::LeftAnti | JoinType::RightAnti if !join.null_aware => {
+            JoinType::LeftSemi | JoinType::RightSemi | JoinType::LeftAnti | JoinType::RightAnti
+                if !join.null_aware =>
+            {
                 let on = self.join_condition(join, &left.outputs, &right.outputs)?;
                 Ok(semi_join(join.join_type, left, right, on))
             }
@@ -163,7 +195,12 @@ impl Binder<'_> {
         }
     }
 
-    fn join_condition(&mut self, join: &df::Join, left: &[Expr], right: &[Expr]) -> Result<Vec<Expr>> {
+    fn join_condition(
+        &mut self,
+        join: &df::Join,
+        left: &[Expr],
+        right: &[Expr],
+    ) -> Result<Vec<Expr>> {
         let mut on = vec![];
         for (left_key, right_key) in &join.on {
             let left_key = self.expr(left_key, join.left.schema(), left)?;
@@ -183,8 +220,17 @@ impl Binder<'_> {
     }
 
     /// The optional side keeps its own block, so that its computed columns are NULL where nothing matched.
-    fn left_join(&mut self, join: &df::Join, mut kept: Selected, optional: Selected, is_mirrored: bool) -> Result<Selected> {
-        let source = Source { instance: self.fresh(), relation: optional.into_relation() };
+    fn left_join(
+        &mut self,
+        join: &df::Join,
+        mut kept: Selected,
+        optional: Selected,
+        is_mirrored: bool,
+    ) -> Result<Selected> {
+        let source = Source {
+            instance: self.fresh(),
+            relation: optional.into_relation(),
+        };
         let columns = source.columns();
         let on = match is_mirrored {
             false => self.join_condition(join, &kept.outputs, &columns)?,
@@ -196,8 +242,14 @@ impl Binder<'_> {
     }
 
     fn full_join(&mut self, join: &df::Join, left: Selected, right: Selected) -> Result<Selected> {
-        let left = Box::new(Source { instance: self.fresh(), relation: left.into_relation() });
-        let right = Box::new(Source { instance: self.fresh(), relation: right.into_relation() });
+        let left = Box::new(Source {
+            instance: self.fresh(),
+            relation: left.into_relation(),
+        });
+        let right = Box::new(Source {
+            instance: self.fresh(),
+            relation: right.into_relation(),
+        });
         let on = self.join_condition(join, &left.columns(), &right.columns())?;
         Ok(self.over(Relation::Full { left, right, on }))
     }
@@ -209,7 +261,9 @@ impl Binder<'_> {
         let mut aggregates = vec![];
         let width = keys.len() + usize::from(sets.is_some()) + aggregate.aggr_expr.len();
         if aggregate.schema.fields().len() != width {
-            return Err(DataFusionError::Internal(format!("an aggregate of {width} columns has another schema")));
+            return Err(DataFusionError::Internal(format!(
+                "an aggregate of {width} columns has another schema"
+            )));
         }
         if sets.is_some() {
             let ty = Type::from(aggregate.schema.field(keys.len()).data_type());
@@ -221,7 +275,13 @@ impl Binder<'_> {
             aggregates.push(self.aggregate_call(expr, ty, schema, &input.outputs)?);
         }
         let is_grouped = !aggregate.group_expr.is_empty();
-        Ok(self.over(Relation::Group(Group { block: input.block, keys, aggregates, is_grouped, sets })))
+        Ok(self.over(Relation::Group(Group {
+            block: input.block,
+            keys,
+            aggregates,
+            is_grouped,
+            sets,
+        })))
     }
 
     #[allow(clippy::type_complexity)]
@@ -232,8 +292,13 @@ impl Binder<'_> {
         columns: &[Expr],
     ) -> Result<(Vec<Expr>, Option<Vec<Vec<usize>>>)> {
         let [df::Expr::GroupingSet(_)] = group else {
-            if group.iter().any(|expr| matches!(expr, df::Expr::GroupingSet(_))) {
-                return Err(DataFusionError::NotImplemented("grouping sets beside plain keys".into()));
+            if group
+                .iter()
+                .any(|expr| matches!(expr, df::Expr::GroupingSet(_)))
+            {
+                return Err(DataFusionError::NotImplemented(
+                    "grouping sets beside plain keys".into(),
+                ));
             }
             // A key written twice is one column of the engine's schema.
             let mut distinct: Vec<df::Expr> = vec![];
@@ -248,15 +313,27 @@ impl Binder<'_> {
         let sets = df::utils::enumerate_grouping_sets(group.to_vec())?;
         let sets = match sets.as_slice() {
             [df::Expr::GroupingSet(set)] => grouping_positions(set, &distinct)?,
-            _ => return Err(DataFusionError::NotImplemented("mixed grouping sets".into())),
+            _ => {
+                return Err(DataFusionError::NotImplemented(
+                    "mixed grouping sets".into(),
+                ));
+            }
         };
         let distinct: Vec<df::Expr> = distinct.into_iter().cloned().collect();
         Ok((self.exprs(&distinct, schema, columns)?, Some(sets)))
     }
 
-    fn aggregate_call(&mut self, expr: &df::Expr, ty: Type, schema: &DFSchemaRef, columns: &[Expr]) -> Result<Aggregate> {
+    fn aggregate_call(
+        &mut self,
+        expr: &df::Expr,
+        ty: Type,
+        schema: &DFSchemaRef,
+        columns: &[Expr],
+    ) -> Result<Aggregate> {
         let df::Expr::AggregateFunction(call) = unaliased(expr) else {
-            return Err(DataFusionError::Internal(format!("not an aggregate: {expr}")));
+            return Err(DataFusionError::Internal(format!(
+                "not an aggregate: {expr}"
+            )));
         };
         let params = &call.params;
         Ok(Aggregate {
@@ -278,15 +355,32 @@ impl Binder<'_> {
         let schema = window.input.schema();
         let mut calls = vec![];
         for expr in &window.window_expr {
-            let ty = Type::from(window.schema.field(input.outputs.len() + calls.len()).data_type());
+            let ty = Type::from(
+                window
+                    .schema
+                    .field(input.outputs.len() + calls.len())
+                    .data_type(),
+            );
             calls.push(self.window_call(expr, ty, schema, &input.outputs)?);
         }
-        Ok(self.over(Relation::Window { block: input.block, outputs: input.outputs, calls }))
+        Ok(self.over(Relation::Window {
+            block: input.block,
+            outputs: input.outputs,
+            calls,
+        }))
     }
 
-    fn window_call(&mut self, expr: &df::Expr, ty: Type, schema: &DFSchemaRef, columns: &[Expr]) -> Result<WindowCall> {
+    fn window_call(
+        &mut self,
+        expr: &df::Expr,
+        ty: Type,
+        schema: &DFSchemaRef,
+        columns: &[Expr],
+    ) -> Result<WindowCall> {
         let df::Expr::WindowFunction(call) = unaliased(expr) else {
-            return Err(DataFusionError::Internal(format!("not a window function: {expr}")));
+            return Err(DataFusionError::Internal(format!(
+                "not a window function: {expr}"
+            )));
         };
         let params = &call.params;
         Ok(WindowCall {
@@ -306,8 +400,17 @@ impl Binder<'_> {
     }
 
     fn distinct(&mut self, input: &LogicalPlan) -> Result<Selected> {
-        let Selected { block, outputs: keys } = self.plan(input)?;
-        let group = Group { block, keys, aggregates: vec![], is_grouped: true, sets: None };
+        let Selected {
+            block,
+            outputs: keys,
+        } = self.plan(input)?;
+        let group = Group {
+            block,
+            keys,
+            aggregates: vec![],
+            is_grouped: true,
+            sets: None,
+        };
         Ok(self.over(Relation::Group(group)))
     }
 
@@ -316,12 +419,23 @@ impl Binder<'_> {
         let input = self.plan(&distinct.input)?;
         let schema = distinct.input.schema();
         let partition = self.exprs(&distinct.on_expr, schema, &input.outputs)?;
-        let order = self.sort_keys(distinct.sort_expr.as_deref().unwrap_or(&[]), schema, &input.outputs)?;
+        let order = self.sort_keys(
+            distinct.sort_expr.as_deref().unwrap_or(&[]),
+            schema,
+            &input.outputs,
+        )?;
         let outputs = self.exprs(&distinct.select_expr, schema, &input.outputs)?;
         let width = outputs.len();
         let call = windows::row_number(partition, order);
-        let mut selected = self.over(Relation::Window { block: input.block, outputs, calls: vec![call] });
-        let number = selected.outputs.pop().expect("a window relation ends with its calls");
+        let mut selected = self.over(Relation::Window {
+            block: input.block,
+            outputs,
+            calls: vec![call],
+        });
+        let number = selected
+            .outputs
+            .pop()
+            .expect("a window relation ends with its calls");
         let first = Expr::integer(1, number.ty.clone());
         selected.block.predicates.push(number.equals(first));
         selected.outputs.truncate(width);
@@ -329,11 +443,21 @@ impl Binder<'_> {
     }
 
     fn union(&mut self, union: &df::Union) -> Result<Selected> {
-        let types: Vec<Type> = union.schema.fields().iter().map(|field| Type::from(field.data_type())).collect();
+        let types: Vec<Type> = union
+            .schema
+            .fields()
+            .iter()
+            .map(|field| Type::from(field.data_type()))
+            .collect();
         let mut branches = vec![];
         for input in &union.inputs {
             let mut branch = self.plan(input)?;
-            branch.outputs = branch.outputs.into_iter().zip(&types).map(|(expr, ty)| bind_expr::cast(expr, ty)).collect();
+            branch.outputs = branch
+                .outputs
+                .into_iter()
+                .zip(&types)
+                .map(|(expr, ty)| bind_expr::cast(expr, ty))
+                .collect();
             branches.push(branch.into_relation());
         }
         Ok(self.over(Relation::Union { branches }))
@@ -343,11 +467,19 @@ impl Binder<'_> {
         let input = self.plan(&sort.input)?;
         let order = self.sort_keys(&sort.expr, sort.input.schema(), &input.outputs)?;
         let Selected { block, outputs } = input;
-        Ok(self.over(Relation::Limit(Limit { block, outputs, order, skip: 0, fetch: sort.fetch })))
+        Ok(self.over(Relation::Limit(Limit {
+            block,
+            outputs,
+            order,
+            skip: 0,
+            fetch: sort.fetch,
+        })))
     }
 
     fn limit(&mut self, limit: &df::Limit) -> Result<Selected> {
-        let (SkipType::Literal(skip), FetchType::Literal(fetch)) = (limit.get_skip_type()?, limit.get_fetch_type()?) else {
+        let (SkipType::Literal(skip), FetchType::Literal(fetch)) =
+            (limit.get_skip_type()?, limit.get_fetch_type()?)
+        else {
             return self.opaque(&LogicalPlan::Limit(limit.clone()));
         };
         let input = self.plan(&limit.input)?;
@@ -356,7 +488,10 @@ impl Binder<'_> {
 
     fn empty(&mut self, empty: &df::EmptyRelation) -> Selected {
         let mut selected = Selected::default();
-        selected.outputs = fields(empty.schema.as_arrow()).into_iter().map(|(_, ty)| Expr::null(ty)).collect();
+        selected.outputs = fields(empty.schema.as_arrow())
+            .into_iter()
+            .map(|(_, ty)| Expr::null(ty))
+            .collect();
         if !empty.produce_one_row {
             selected.block.predicates.push(Expr::truth(false));
         }
@@ -364,11 +499,19 @@ impl Binder<'_> {
     }
 
     fn values(&mut self, values: &df::Values) -> Result<Selected> {
-        let types: Vec<Type> = fields(values.schema.as_arrow()).into_iter().map(|(_, ty)| ty).collect();
+        let types: Vec<Type> = fields(values.schema.as_arrow())
+            .into_iter()
+            .map(|(_, ty)| ty)
+            .collect();
         let mut rows = vec![];
         for row in &values.values {
             let row = self.exprs(row, &values.schema, &[])?;
-            rows.push(row.into_iter().zip(&types).map(|(expr, ty)| bind_expr::cast(expr, ty)).collect());
+            rows.push(
+                row.into_iter()
+                    .zip(&types)
+                    .map(|(expr, ty)| bind_expr::cast(expr, ty))
+                    .collect(),
+            );
         }
         Ok(self.over(Relation::Values { rows, types }))
     }
@@ -376,12 +519,24 @@ impl Binder<'_> {
     fn recursive(&mut self, query: &df::RecursiveQuery) -> Result<Selected> {
         let start = self.plan(&query.static_term)?.into_relation();
         self.recursive.push(query.name.clone());
-        let step = self.plan(&query.recursive_term).map(Selected::into_relation);
+        let step = self
+            .plan(&query.recursive_term)
+            .map(Selected::into_relation);
         self.recursive.pop();
         let types = start.types();
-        let inputs = [start, step?].map(|relation| Source { instance: self.fresh(), relation }).into();
+        let inputs = [start, step?]
+            .map(|relation| Source {
+                instance: self.fresh(),
+                relation,
+            })
+            .into();
         let text = format!("recursive distinct={}", query.is_distinct);
-        Ok(self.over(Relation::Opaque { text, types, inputs, expressions: vec![] }))
+        Ok(self.over(Relation::Opaque {
+            text,
+            types,
+            inputs,
+            expressions: vec![],
+        }))
     }
 
     /// A node without rules. Its inputs are still normalised; its own text is the engine's, which is sound but may
@@ -390,32 +545,68 @@ impl Binder<'_> {
         let mut inputs = vec![];
         for input in plan.inputs() {
             let relation = self.plan(input)?.into_relation();
-            inputs.push(Source { instance: self.fresh(), relation });
+            inputs.push(Source {
+                instance: self.fresh(),
+                relation,
+            });
         }
-        let types = plan.schema().fields().iter().map(|field| Type::from(field.data_type())).collect();
-        Ok(self.over(Relation::Opaque { text: plan.display().to_string(), types, inputs, expressions: vec![] }))
+        let types = plan
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| Type::from(field.data_type()))
+            .collect();
+        Ok(self.over(Relation::Opaque {
+            text: plan.display().to_string(),
+            types,
+            inputs,
+            expressions: vec![],
+        }))
     }
 
-    pub fn exprs(&mut self, exprs: &[df::Expr], schema: &DFSchemaRef, columns: &[Expr]) -> Result<Vec<Expr>> {
-        exprs.iter().map(|expr| self.expr(expr, schema, columns)).collect()
+    pub fn exprs(
+        &mut self,
+        exprs: &[df::Expr],
+        schema: &DFSchemaRef,
+        columns: &[Expr],
+    ) -> Result<Vec<Expr>> {
+        exprs
+            .iter()
+            .map(|expr| self.expr(expr, schema, columns))
+            .collect()
     }
 
-    pub fn expr(&mut self, expr: &df::Expr, schema: &DFSchemaRef, columns: &[Expr]) -> Result<Expr> {
+    pub fn expr(
+        &mut self,
+        expr: &df::Expr,
+        schema: &DFSchemaRef,
+        columns: &[Expr],
+    ) -> Result<Expr> {
         bind_expr::bind(self, expr, &Scope { schema, columns })
     }
 
-    pub fn sort_keys(&mut self, keys: &[df::SortExpr], schema: &DFSchemaRef, columns: &[Expr]) -> Result<Vec<SortKey>> {
+    pub fn sort_keys(
+        &mut self,
+        keys: &[df::SortExpr],
+        schema: &DFSchemaRef,
+        columns: &[Expr],
+    ) -> Result<Vec<SortKey>> {
         let mut bound = vec![];
         for key in keys {
             let expr = self.expr(&key.expr, schema, columns)?;
-            bound.push(SortKey { expr, is_descending: !key.asc, nulls_first: key.nulls_first });
+            bound.push(SortKey {
+                expr,
+                is_descending: !key.asc,
+                nulls_first: key.nulls_first,
+            });
         }
         Ok(bound)
     }
 
     /// Binds the plan of a subquery expression that stands in `scope`.
     pub fn subquery(&mut self, plan: &LogicalPlan, scope: &Scope) -> Result<Selected> {
-        self.outer.push((Arc::new(scope.schema.clone()), scope.columns.to_vec()));
+        self.outer
+            .push((Arc::new(scope.schema.clone()), scope.columns.to_vec()));
         let bound = self.plan(plan);
         self.outer.pop();
         bound
@@ -424,7 +615,9 @@ impl Binder<'_> {
     /// A column of a query around this one.
     pub fn outer_column(&self, column: &datafusion::common::Column) -> Result<Expr> {
         let found = self.outer.iter().rev().find_map(|(schema, columns)| {
-            schema.maybe_index_of_column(column).map(|index| columns[index].clone())
+            schema
+                .maybe_index_of_column(column)
+                .map(|index| columns[index].clone())
         });
         found.ok_or_else(|| DataFusionError::Internal(format!("no outer column {column}")))
     }
@@ -446,35 +639,68 @@ fn semi_join(kind: JoinType, left: Selected, right: Selected, on: Vec<Expr>) -> 
     };
     let mut block = tested.block;
     block.predicates.extend(on);
-    let exists = Expr::boolean(Node::Exists(Box::new(Relation::Select { block, outputs: vec![] })));
+    let exists = Expr::boolean(Node::Exists(Box::new(Relation::Select {
+        block,
+        outputs: vec![],
+    })));
     let is_anti = matches!(kind, JoinType::LeftAnti | JoinType::RightAnti);
-    kept.block.predicates.push(if is_anti { exists.not() } else { exists });
+    kept.block
+        .predicates
+        .push(if is_anti { exists.not() } else { exists });
     kept
 }
 
 /// `LIMIT` above an order takes the order into itself; the two may be separated by a projection.
 fn limit_of(input: Selected, skip: usize, fetch: Option<usize>) -> Limit {
-    let Selected { mut block, mut outputs } = input;
-    let is_plain = block.sources.len() == 1 && block.optional.is_empty() && block.predicates.is_empty();
-    if is_plain && matches!(&block.sources[0].relation, Relation::Limit(inner) if inner.fetch.is_none() && inner.skip == 0) {
+    let Selected {
+        mut block,
+        mut outputs,
+    } = input;
+    let is_plain =
+        block.sources.len() == 1 && block.optional.is_empty() && block.predicates.is_empty();
+    if is_plain
+        && matches!(&block.sources[0].relation, Relation::Limit(inner) if inner.fetch.is_none() && inner.skip == 0)
+    {
         let source = block.sources.remove(0);
-        let Relation::Limit(inner) = source.relation else { unreachable!("matched above") };
+        let Relation::Limit(inner) = source.relation else {
+            unreachable!("matched above")
+        };
         let replace = |column: super::form::ColumnRef| {
             (column.instance == source.instance).then(|| inner.outputs[column.index].clone())
         };
-        outputs.iter_mut().for_each(|expr| expr.replace_columns(&replace));
-        return Limit { block: inner.block, outputs, order: inner.order, skip, fetch };
+        outputs
+            .iter_mut()
+            .for_each(|expr| expr.replace_columns(&replace));
+        return Limit {
+            block: inner.block,
+            outputs,
+            order: inner.order,
+            skip,
+            fetch,
+        };
     }
-    Limit { block, outputs, order: vec![], skip, fetch }
+    Limit {
+        block,
+        outputs,
+        order: vec![],
+        skip,
+        fetch,
+    }
 }
 
 fn grouping_positions(set: &df::GroupingSet, distinct: &[&df::Expr]) -> Result<Vec<Vec<usize>>> {
     let df::GroupingSet::GroupingSets(sets) = set else {
-        return Err(DataFusionError::NotImplemented("a grouping set that is not enumerated".into()));
+        return Err(DataFusionError::NotImplemented(
+            "a grouping set that is not enumerated".into(),
+        ));
     };
     let position = |expr: &df::Expr| distinct.iter().position(|key| *key == expr);
     let missing = || DataFusionError::Internal("a grouping set names an unknown key".into());
-    let positions = |set: &Vec<df::Expr>| set.iter().map(|expr| position(expr).ok_or_else(missing)).collect();
+    let positions = |set: &Vec<df::Expr>| {
+        set.iter()
+            .map(|expr| position(expr).ok_or_else(missing))
+            .collect()
+    };
     sets.iter().map(positions).collect()
 }
 
@@ -498,7 +724,11 @@ fn unaliased(expr: &df::Expr) -> &df::Expr {
 }
 
 fn fields(schema: &datafusion::arrow::datatypes::Schema) -> Vec<(String, Type)> {
-    schema.fields().iter().map(|field| (field.name().clone(), Type::from(field.data_type()))).collect()
+    schema
+        .fields()
+        .iter()
+        .map(|field| (field.name().clone(), Type::from(field.data_type())))
+        .collect()
 }
 
 /// The type of an engine expression in a scope.
@@ -508,5 +738,8 @@ pub(super) fn type_of(expr: &df::Expr, scope: &Scope) -> Result<Type> {
 
 /// A literal of the engine.
 pub(super) fn literal(value: &datafusion::common::ScalarValue) -> Expr {
-    Expr::new(Node::Literal(Literal::from_scalar(value)), Type::from(&value.data_type()))
+    Expr::new(
+        Node::Literal(Literal::from_scalar(value)),
+        Type::from(&value.data_type()),
+    )
 }

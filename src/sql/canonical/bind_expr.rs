@@ -21,23 +21,44 @@ pub(super) fn bind(binder: &mut Binder, expr: &df::Expr, scope: &Scope) -> Resul
         df::Expr::Literal(value, _) => literal(value),
         df::Expr::BinaryExpr(binary) => bind_binary(binder, binary, expr, scope)?,
         df::Expr::Not(inner) => bind(binder, inner, scope)?.not(),
-        df::Expr::IsNull(inner) | df::Expr::IsUnknown(inner) => bind(binder, inner, scope)?.is_null(),
-        df::Expr::IsNotNull(inner) | df::Expr::IsNotUnknown(inner) => bind(binder, inner, scope)?.is_not_null(),
+        df::Expr::IsNull(inner) | df::Expr::IsUnknown(inner) => {
+            bind(binder, inner, scope)?.is_null()
+        }
+        df::Expr::IsNotNull(inner) | df::Expr::IsNotUnknown(inner) => {
+            bind(binder, inner, scope)?.is_not_null()
+        }
         df::Expr::IsTrue(inner) => Expr::boolean(Node::IsTrue(boxed(binder, inner)?)),
         df::Expr::IsNotTrue(inner) => Expr::boolean(Node::IsTrue(boxed(binder, inner)?)).not(),
-        df::Expr::IsFalse(inner) => Expr::boolean(Node::IsTrue(Box::new(bind(binder, inner, scope)?.not()))),
-        df::Expr::IsNotFalse(inner) => Expr::boolean(Node::IsTrue(Box::new(bind(binder, inner, scope)?.not()))).not(),
+        df::Expr::IsFalse(inner) => {
+            Expr::boolean(Node::IsTrue(Box::new(bind(binder, inner, scope)?.not())))
+        }
+        df::Expr::IsNotFalse(inner) => {
+            Expr::boolean(Node::IsTrue(Box::new(bind(binder, inner, scope)?.not()))).not()
+        }
         df::Expr::Negative(inner) => negative(bind(binder, inner, scope)?),
         df::Expr::Between(between) => bind_between(binder, between, scope)?,
         df::Expr::InList(list) => bind_in_list(binder, list, scope)?,
-        df::Expr::Like(like) => bind_like(binder, like, if like.case_insensitive { "ilike" } else { "like" }, scope)?,
+        df::Expr::Like(like) => bind_like(
+            binder,
+            like,
+            if like.case_insensitive {
+                "ilike"
+            } else {
+                "like"
+            },
+            scope,
+        )?,
         df::Expr::SimilarTo(like) => bind_like(binder, like, "similar", scope)?,
         df::Expr::Case(case) => bind_case(binder, case, scope)?,
         df::Expr::Cast(inner) => bind_cast(binder, &inner.expr, inner.field.data_type(), scope)?,
         df::Expr::TryCast(inner) => {
             let ty = Type::from(inner.field.data_type());
             let inner = bind(binder, &inner.expr, scope)?;
-            if inner.ty == ty { inner } else { Expr::new(Node::TryCast(Box::new(inner)), ty) }
+            if inner.ty == ty {
+                inner
+            } else {
+                Expr::new(Node::TryCast(Box::new(inner)), ty)
+            }
         }
         df::Expr::ScalarFunction(function) => bind_function(binder, function, expr, scope)?,
         df::Expr::Exists(exists) => {
@@ -70,14 +91,32 @@ pub(super) fn cast(expr: Expr, ty: &Type) -> Expr {
 
 /// Integer arithmetic as one monomial.
 pub(super) fn monomial(coefficient: i128, factors: Vec<Expr>, ty: Type) -> Expr {
-    Expr::new(Node::Sum(vec![Monomial { coefficient, factors }]), ty)
+    Expr::new(
+        Node::Sum(vec![Monomial {
+            coefficient,
+            factors,
+        }]),
+        ty,
+    )
 }
 
-fn bind_binary(binder: &mut Binder, binary: &BinaryExpr, whole: &df::Expr, scope: &Scope) -> Result<Expr> {
+fn bind_binary(
+    binder: &mut Binder,
+    binary: &BinaryExpr,
+    whole: &df::Expr,
+    scope: &Scope,
+) -> Result<Expr> {
     let left = bind(binder, &binary.left, scope)?;
     let right = bind(binder, &binary.right, scope)?;
-    let compare = |comparison, left, right| Expr::boolean(Node::Compare(comparison, Box::new(left), Box::new(right)));
-    let call = |name: &str, ty| Expr::new(Node::Call(name.into(), vec![left.clone(), right.clone()], false), ty);
+    let compare = |comparison, left, right| {
+        Expr::boolean(Node::Compare(comparison, Box::new(left), Box::new(right)))
+    };
+    let call = |name: &str, ty| {
+        Expr::new(
+            Node::Call(name.into(), vec![left.clone(), right.clone()], false),
+            ty,
+        )
+    };
     Ok(match binary.op {
         Operator::And => Expr::boolean(Node::And(vec![left, right])),
         Operator::Or => Expr::boolean(Node::Or(vec![left, right])),
@@ -87,8 +126,12 @@ fn bind_binary(binder: &mut Binder, binary: &BinaryExpr, whole: &df::Expr, scope
         Operator::LtEq => compare(Comparison::LessOrEqual, left, right),
         Operator::Gt => compare(Comparison::Less, right, left),
         Operator::GtEq => compare(Comparison::LessOrEqual, right, left),
-        Operator::IsDistinctFrom => Expr::boolean(Node::DistinctFrom(Box::new(left), Box::new(right))),
-        Operator::IsNotDistinctFrom => Expr::boolean(Node::DistinctFrom(Box::new(left), Box::new(right))).not(),
+        Operator::IsDistinctFrom => {
+            Expr::boolean(Node::DistinctFrom(Box::new(left), Box::new(right)))
+        }
+        Operator::IsNotDistinctFrom => {
+            Expr::boolean(Node::DistinctFrom(Box::new(left), Box::new(right))).not()
+        }
         Operator::Plus | Operator::Minus | Operator::Multiply => {
             let ty = type_of(whole, scope)?;
             if ty.is_integer() && left.ty == ty && right.ty == ty {
@@ -106,7 +149,10 @@ fn bind_binary(binder: &mut Binder, binary: &BinaryExpr, whole: &df::Expr, scope
 }
 
 fn integer_arithmetic(op: Operator, left: Expr, right: Expr, ty: Type) -> Expr {
-    let term = |coefficient, factors| Monomial { coefficient, factors };
+    let term = |coefficient, factors| Monomial {
+        coefficient,
+        factors,
+    };
     let terms = match op {
         Operator::Plus => vec![term(1, vec![left]), term(1, vec![right])],
         Operator::Minus => vec![term(1, vec![left]), term(-1, vec![right])],
@@ -129,9 +175,16 @@ fn bind_between(binder: &mut Binder, between: &Between, scope: &Scope) -> Result
     let low = bind(binder, &between.low, scope)?;
     let high = bind(binder, &between.high, scope)?;
     let at_most = |left, right| {
-        Expr::boolean(Node::Compare(Comparison::LessOrEqual, Box::new(left), Box::new(right)))
+        Expr::boolean(Node::Compare(
+            Comparison::LessOrEqual,
+            Box::new(left),
+            Box::new(right),
+        ))
     };
-    let both = Expr::boolean(Node::And(vec![at_most(low, subject.clone()), at_most(subject, high)]));
+    let both = Expr::boolean(Node::And(vec![
+        at_most(low, subject.clone()),
+        at_most(subject, high),
+    ]));
     Ok(negated_if(between.negated, both))
 }
 
@@ -142,20 +195,36 @@ fn bind_in_list(binder: &mut Binder, list: &InList, scope: &Scope) -> Result<Exp
     for item in &list.list {
         equalities.push(subject.clone().equals(bind(binder, item, scope)?));
     }
-    Ok(negated_if(list.negated, Expr::boolean(Node::Or(equalities))))
+    Ok(negated_if(
+        list.negated,
+        Expr::boolean(Node::Or(equalities)),
+    ))
 }
 
 fn bind_like(binder: &mut Binder, like: &Like, name: &str, scope: &Scope) -> Result<Expr> {
-    let mut arguments = vec![bind(binder, &like.expr, scope)?, bind(binder, &like.pattern, scope)?];
+    let mut arguments = vec![
+        bind(binder, &like.expr, scope)?,
+        bind(binder, &like.pattern, scope)?,
+    ];
     if let Some(escape) = like.escape_char {
-        arguments.push(Expr::new(Node::Literal(Literal::Text(escape.to_string())), Type::Text));
+        arguments.push(Expr::new(
+            Node::Literal(Literal::Text(escape.to_string())),
+            Type::Text,
+        ));
     }
-    Ok(negated_if(like.negated, Expr::boolean(Node::Call(name.into(), arguments, false))))
+    Ok(negated_if(
+        like.negated,
+        Expr::boolean(Node::Call(name.into(), arguments, false)),
+    ))
 }
 
 /// `CASE x WHEN v` is `CASE WHEN x = v`.
 fn bind_case(binder: &mut Binder, case: &Case, scope: &Scope) -> Result<Expr> {
-    let subject = case.expr.as_ref().map(|expr| bind(binder, expr, scope)).transpose()?;
+    let subject = case
+        .expr
+        .as_ref()
+        .map(|expr| bind(binder, expr, scope))
+        .transpose()?;
     let mut arms = vec![];
     for (when, then) in &case.when_then_expr {
         let when = bind(binder, when, scope)?;
@@ -165,8 +234,16 @@ fn bind_case(binder: &mut Binder, case: &Case, scope: &Scope) -> Result<Expr> {
         };
         arms.push((when, bind(binder, then, scope)?));
     }
-    let otherwise = case.else_expr.as_ref().map(|expr| bind(binder, expr, scope)).transpose()?;
-    let typed = arms.iter().map(|(_, then)| then).chain(&otherwise).find(|expr| !expr.is_null_literal());
+    let otherwise = case
+        .else_expr
+        .as_ref()
+        .map(|expr| bind(binder, expr, scope))
+        .transpose()?;
+    let typed = arms
+        .iter()
+        .map(|(_, then)| then)
+        .chain(&otherwise)
+        .find(|expr| !expr.is_null_literal());
     let ty = typed.map_or(Type::Null, |expr| expr.ty.clone());
     Ok(Expr::new(Node::Case(arms, otherwise.map(Box::new)), ty))
 }
@@ -187,7 +264,12 @@ fn bind_cast(
     Ok(cast(bind(binder, inner, scope)?, &Type::from(target)))
 }
 
-fn bind_function(binder: &mut Binder, function: &ScalarFunction, whole: &df::Expr, scope: &Scope) -> Result<Expr> {
+fn bind_function(
+    binder: &mut Binder,
+    function: &ScalarFunction,
+    whole: &df::Expr,
+    scope: &Scope,
+) -> Result<Expr> {
     let mut arguments = vec![];
     for argument in &function.args {
         arguments.push(bind(binder, argument, scope)?);
@@ -205,7 +287,10 @@ fn bind_function(binder: &mut Binder, function: &ScalarFunction, whole: &df::Exp
 /// `COALESCE(a, b, c)` is `CASE WHEN a IS NOT NULL THEN a WHEN b IS NOT NULL THEN b ELSE c END`.
 fn coalesce(mut arguments: Vec<Expr>, ty: Type) -> Expr {
     let last = arguments.pop().expect("coalesce has an argument");
-    let arms = arguments.into_iter().map(|argument| (argument.clone().is_not_null(), argument)).collect();
+    let arms = arguments
+        .into_iter()
+        .map(|argument| (argument.clone().is_not_null(), argument))
+        .collect();
     Expr::new(Node::Case(arms, Some(Box::new(last))), ty)
 }
 
@@ -218,13 +303,20 @@ fn nullif(mut arguments: Vec<Expr>, ty: Type) -> Expr {
 }
 
 fn nvl2(arguments: Vec<Expr>, ty: Type) -> Expr {
-    let [test, then, otherwise] = <[Expr; 3]>::try_from(arguments).expect("matched on three arguments");
-    Expr::new(Node::Case(vec![(test.is_not_null(), then)], Some(Box::new(otherwise))), ty)
+    let [test, then, otherwise] =
+        <[Expr; 3]>::try_from(arguments).expect("matched on three arguments");
+    Expr::new(
+        Node::Case(vec![(test.is_not_null(), then)], Some(Box::new(otherwise))),
+        ty,
+    )
 }
 
 /// `EXISTS` asks for a row, not for its columns.
 fn exists_in(selected: Selected) -> Expr {
-    let relation = Relation::Select { block: selected.block, outputs: vec![] };
+    let relation = Relation::Select {
+        block: selected.block,
+        outputs: vec![],
+    };
     Expr::boolean(Node::Exists(Box::new(relation)))
 }
 
@@ -243,5 +335,8 @@ fn unknown(expr: &df::Expr, scope: &Scope) -> Result<Expr> {
     }
     let text = literal(&ScalarValue::Utf8(Some(expr.to_string())));
     arguments.insert(0, text);
-    Ok(Expr::new(Node::Call("engine".into(), arguments, expr.is_volatile()), ty))
+    Ok(Expr::new(
+        Node::Call("engine".into(), arguments, expr.is_volatile()),
+        ty,
+    ))
 }

@@ -16,11 +16,15 @@ pub(super) fn substitute_equal(block: &mut Block, heads: &mut [&mut Expr]) {
     let classes = Classes::of(block);
     let replace = |column: ColumnRef| -> Option<Expr> {
         let root = classes.root(column);
-        constants.get(&column).cloned().or_else(|| (root != column).then(|| classes.expr(root)))
+        constants
+            .get(&column)
+            .cloned()
+            .or_else(|| (root != column).then(|| classes.expr(root)))
     };
     let mut kept = vec![];
     for mut predicate in std::mem::take(&mut block.predicates) {
-        let defines = classes.is_member_equality(&predicate) || defines_constant(&predicate).is_some();
+        let defines =
+            classes.is_member_equality(&predicate) || defines_constant(&predicate).is_some();
         if !defines {
             predicate.replace_columns(&replace);
         }
@@ -30,12 +34,23 @@ pub(super) fn substitute_equal(block: &mut Block, heads: &mut [&mut Expr]) {
     }
     kept.extend(classes.equalities());
     block.predicates = kept;
-    block.optional.iter_mut().flat_map(|optional| &mut optional.on).for_each(|on| on.replace_columns(&replace));
-    heads.iter_mut().for_each(|head| head.replace_columns(&replace));
+    block
+        .optional
+        .iter_mut()
+        .flat_map(|optional| &mut optional.on)
+        .for_each(|on| on.replace_columns(&replace));
+    heads
+        .iter_mut()
+        .for_each(|head| head.replace_columns(&replace));
 }
 
 fn constants(block: &Block) -> BTreeMap<ColumnRef, Expr> {
-    block.predicates.iter().filter(|predicate| block.is_inner(predicate)).filter_map(defines_constant).collect()
+    block
+        .predicates
+        .iter()
+        .filter(|predicate| block.is_inner(predicate))
+        .filter_map(defines_constant)
+        .collect()
 }
 
 /// `x = 5`, `b`, `NOT b`.
@@ -43,7 +58,10 @@ fn defines_constant(predicate: &Expr) -> Option<(ColumnRef, Expr)> {
     match &predicate.node {
         Node::InSet(subject, points, false) if points.len() == 1 => {
             let literal = points.first().expect("one point").clone();
-            Some((subject.as_column()?, Expr::new(Node::Literal(literal), subject.ty.clone())))
+            Some((
+                subject.as_column()?,
+                Expr::new(Node::Literal(literal), subject.ty.clone()),
+            ))
         }
         Node::Column(column) => Some((*column, Expr::truth(true))),
         Node::Not(inner) => Some((inner.as_column()?, Expr::truth(false))),
@@ -61,11 +79,22 @@ struct Classes {
 impl Classes {
     fn of(block: &Block) -> Classes {
         let mut classes = Classes::default();
-        for predicate in block.predicates.iter().filter(|predicate| block.is_inner(predicate)) {
+        for predicate in block
+            .predicates
+            .iter()
+            .filter(|predicate| block.is_inner(predicate))
+        {
             if let Some((left, right)) = equal_columns(predicate) {
-                classes.columns.insert(left.as_column().expect("a column"), left.clone());
-                classes.columns.insert(right.as_column().expect("a column"), right.clone());
-                classes.join(left.as_column().expect("a column"), right.as_column().expect("a column"));
+                classes
+                    .columns
+                    .insert(left.as_column().expect("a column"), left.clone());
+                classes
+                    .columns
+                    .insert(right.as_column().expect("a column"), right.clone());
+                classes.join(
+                    left.as_column().expect("a column"),
+                    right.as_column().expect("a column"),
+                );
             }
         }
         classes
@@ -88,7 +117,10 @@ impl Classes {
     }
 
     fn root(&self, column: ColumnRef) -> ColumnRef {
-        self.class(column).and_then(BTreeSet::first).copied().unwrap_or(column)
+        self.class(column)
+            .and_then(BTreeSet::first)
+            .copied()
+            .unwrap_or(column)
     }
 
     fn expr(&self, column: ColumnRef) -> Expr {
@@ -97,7 +129,10 @@ impl Classes {
 
     fn is_member_equality(&self, predicate: &Expr) -> bool {
         equal_columns(predicate).is_some_and(|(left, right)| {
-            let (left, right) = (left.as_column().expect("a column"), right.as_column().expect("a column"));
+            let (left, right) = (
+                left.as_column().expect("a column"),
+                right.as_column().expect("a column"),
+            );
             self.class(left).is_some_and(|class| class.contains(&right))
         })
     }
@@ -106,14 +141,25 @@ impl Classes {
     fn equalities(&self) -> Vec<Expr> {
         let of_class = |class: &BTreeSet<ColumnRef>| {
             let root = *class.first().expect("a class has members");
-            class.iter().skip(1).map(move |member| (root, *member)).collect::<Vec<_>>()
+            class
+                .iter()
+                .skip(1)
+                .map(move |member| (root, *member))
+                .collect::<Vec<_>>()
         };
-        self.members.iter().flat_map(of_class).map(|(root, member)| self.expr(root).equals(self.expr(member))).collect()
+        self.members
+            .iter()
+            .flat_map(of_class)
+            .map(|(root, member)| self.expr(root).equals(self.expr(member)))
+            .collect()
     }
 
     /// A member of the column's class in another instance.
     fn elsewhere(&self, column: ColumnRef) -> Option<Expr> {
-        let other = self.class(column)?.iter().find(|member| member.instance != column.instance)?;
+        let other = self
+            .class(column)?
+            .iter()
+            .find(|member| member.instance != column.instance)?;
         Some(self.expr(*other))
     }
 }
@@ -139,7 +185,11 @@ pub(super) fn strengthen_left_joins(block: &mut Block) {
     let mut index = 0;
     while index < block.optional.len() {
         let instance = block.optional[index].source.instance;
-        if block.predicates.iter().any(|predicate| fails_on_null(predicate, instance)) {
+        if block
+            .predicates
+            .iter()
+            .any(|predicate| fails_on_null(predicate, instance))
+        {
             let Optional { source, on } = block.optional.remove(index);
             block.sources.push(source);
             block.predicates.extend(on);
@@ -170,7 +220,10 @@ fn with_nulls(expr: &Expr, is_null: &dyn Fn(ColumnRef) -> bool) -> Expr {
 fn nullify(expr: &mut Expr, is_null: &dyn Fn(ColumnRef) -> bool) {
     match expr.as_column() {
         Some(column) if is_null(column) => *expr = Expr::null(expr.ty.clone()),
-        _ => expr.children_mut().into_iter().for_each(|child| nullify(child, is_null)),
+        _ => expr
+            .children_mut()
+            .into_iter()
+            .for_each(|child| nullify(child, is_null)),
     }
 }
 
@@ -178,14 +231,24 @@ fn nullify(expr: &mut Expr, is_null: &dyn Fn(ColumnRef) -> bool) {
 pub(super) fn move_on_down(block: &mut Block) {
     for Optional { source, on } in &mut block.optional {
         let instance = source.instance;
-        let Relation::Select { block: inner, outputs } = &mut source.relation else { continue };
+        let Relation::Select {
+            block: inner,
+            outputs,
+        } = &mut source.relation
+        else {
+            continue;
+        };
         let is_own = |expr: &Expr| {
-            !expr.has_subquery() && !expr.is_volatile() && expr.instances() == BTreeSet::from([instance])
+            !expr.has_subquery()
+                && !expr.is_volatile()
+                && expr.instances() == BTreeSet::from([instance])
         };
         let (own, rest): (Vec<Expr>, Vec<Expr>) = std::mem::take(on).into_iter().partition(is_own);
         *on = rest;
         for mut predicate in own {
-            predicate.replace_columns(&|column| (column.instance == instance).then(|| outputs[column.index].clone()));
+            predicate.replace_columns(&|column| {
+                (column.instance == instance).then(|| outputs[column.index].clone())
+            });
             inner.predicates.push(predicate);
         }
     }
@@ -196,7 +259,9 @@ pub(super) fn move_on_down(block: &mut Block) {
 pub(super) fn pull_strict_outputs(block: &mut Block, heads: &mut [&mut Expr]) {
     for index in 0..block.optional.len() {
         let instance = block.optional[index].source.instance;
-        let Relation::Select { outputs, .. } = &mut block.optional[index].source.relation else { continue };
+        let Relation::Select { outputs, .. } = &mut block.optional[index].source.relation else {
+            continue;
+        };
         let mut pulled: BTreeMap<usize, Expr> = BTreeMap::new();
         for position in 0..outputs.len() {
             if is_pullable(&outputs[position]) {
@@ -208,31 +273,50 @@ pub(super) fn pull_strict_outputs(block: &mut Block, heads: &mut [&mut Expr]) {
         if pulled.is_empty() {
             continue;
         }
-        let replace = |column: ColumnRef| (column.instance == instance).then(|| pulled.get(&column.index).cloned()).flatten();
-        let own = block.exprs_mut().into_iter().chain(heads.iter_mut().map(|head| &mut **head));
+        let replace = |column: ColumnRef| {
+            (column.instance == instance)
+                .then(|| pulled.get(&column.index).cloned())
+                .flatten()
+        };
+        let own = block
+            .exprs_mut()
+            .into_iter()
+            .chain(heads.iter_mut().map(|head| &mut **head));
         own.for_each(|expr| expr.replace_columns(&replace));
     }
 }
 
 fn is_pullable(output: &Expr) -> bool {
-    if output.as_column().is_some() || output.as_literal().is_some() || output.has_subquery() || output.is_volatile() {
+    if output.as_column().is_some()
+        || output.as_literal().is_some()
+        || output.has_subquery()
+        || output.is_volatile()
+    {
         return false;
     }
     let used = std::cell::RefCell::default();
-    let nulled = scalar::simplify(with_nulls(output, &|_| true), &Context::new(&|_| None, &used));
+    let nulled = scalar::simplify(
+        with_nulls(output, &|_| true),
+        &Context::new(&|_| None, &used),
+    );
     nulled.is_null_literal() && output.instances().iter().next().is_some()
 }
 
 fn lift_columns(expr: &mut Expr, instance: Instance, outputs: &mut Vec<Expr>) {
     if expr.as_column().is_some() {
-        let index = outputs.iter().position(|output| output == expr).unwrap_or_else(|| {
-            outputs.push(expr.clone());
-            outputs.len() - 1
-        });
+        let index = outputs
+            .iter()
+            .position(|output| output == expr)
+            .unwrap_or_else(|| {
+                outputs.push(expr.clone());
+                outputs.len() - 1
+            });
         *expr = Expr::column(instance, index, expr.ty.clone());
         return;
     }
-    expr.children_mut().into_iter().for_each(|child| lift_columns(child, instance, outputs));
+    expr.children_mut()
+        .into_iter()
+        .for_each(|child| lift_columns(child, instance, outputs));
 }
 
 /// `a LEFT JOIN b ON … WHERE b.k IS NULL` with b.k never NULL in a match is `WHERE NOT EXISTS`: a row of a stays, once,
@@ -247,22 +331,36 @@ pub(super) fn anti_join(rules: &Rules, block: &mut Block, heads: &mut [&mut Expr
     rules.note(assumptions);
     let Optional { source, on } = block.optional.remove(position);
     let instance = source.instance;
-    let Relation::Select { block: mut inner, outputs } = source.relation else {
+    let Relation::Select {
+        block: mut inner,
+        outputs,
+    } = source.relation
+    else {
         unreachable!("anti_test() has seen a select")
     };
     for mut condition in on {
-        condition.replace_columns(&|column| (column.instance == instance).then(|| outputs[column.index].clone()));
+        condition.replace_columns(&|column| {
+            (column.instance == instance).then(|| outputs[column.index].clone())
+        });
         inner.predicates.push(condition);
     }
-    let own = block.exprs_mut().into_iter().chain(heads.iter_mut().map(|head| &mut **head));
+    let own = block
+        .exprs_mut()
+        .into_iter()
+        .chain(heads.iter_mut().map(|head| &mut **head));
     own.for_each(|expr| nullify_deep(expr, instance));
-    let exists = Expr::boolean(Node::Exists(Box::new(Relation::Select { block: inner, outputs: vec![] })));
+    let exists = Expr::boolean(Node::Exists(Box::new(Relation::Select {
+        block: inner,
+        outputs: vec![],
+    })));
     block.predicates.push(exists.not());
 }
 
 fn nullify_deep(expr: &mut Expr, instance: Instance) {
     nullify(expr, &|column| column.instance == instance);
-    let null = |column: ColumnRef| (column.instance == instance).then(|| Expr::null(super::types::Type::Null));
+    let null = |column: ColumnRef| {
+        (column.instance == instance).then(|| Expr::null(super::types::Type::Null))
+    };
     expr.replace_columns(&null);
 }
 
@@ -272,8 +370,12 @@ fn anti_test(rules: &Rules, block: &Block, position: usize) -> Option<Assumption
         return None;
     }
     block.predicates.iter().find_map(|predicate| {
-        let Node::IsNull(subject) = &predicate.node else { return None };
-        let column = subject.as_column().filter(|column| column.instance == source.instance)?;
+        let Node::IsNull(subject) = &predicate.node else {
+            return None;
+        };
+        let column = subject
+            .as_column()
+            .filter(|column| column.instance == source.instance)?;
         if on.iter().any(|condition| rejects_null(condition, subject)) {
             return Some(Assumptions::new());
         }
@@ -283,12 +385,20 @@ fn anti_test(rules: &Rules, block: &Block, position: usize) -> Option<Assumption
 
 /// A left join whose columns nobody reads only repeats rows; it repeats none when it joins by equality with a key of its
 /// RIGHT side (a key of the left side says nothing: each left row may match many).
-pub(super) fn drop_optional(rules: &Rules, block: &mut Block, heads: &[&mut Expr], ignores_repeats: bool) {
+pub(super) fn drop_optional(
+    rules: &Rules,
+    block: &mut Block,
+    heads: &[&mut Expr],
+    ignores_repeats: bool,
+) {
     let mut position = 0;
     while position < block.optional.len() {
         let Optional { source, on } = &block.optional[position];
         let is_read = heads.iter().any(|head| head.reads(source.instance))
-            || block.predicates.iter().any(|predicate| predicate.reads(source.instance))
+            || block
+                .predicates
+                .iter()
+                .any(|predicate| predicate.reads(source.instance))
             || block.optional.iter().enumerate().any(|(other, optional)| {
                 other != position && optional.on.iter().any(|on| on.reads(source.instance))
             });
@@ -320,8 +430,17 @@ pub(super) fn merge_same_rows(rules: &Rules, block: &mut Block, heads: &mut [&mu
     while let Some((kept, gone, assumptions)) = same_rows(rules, block) {
         rules.note(assumptions);
         block.sources.retain(|source| source.instance != gone);
-        let moved = |column: ColumnRef| Some(ColumnRef { instance: kept, ..column }).filter(|_| column.instance == gone);
-        let own = block.exprs_mut().into_iter().chain(heads.iter_mut().map(|head| &mut **head));
+        let moved = |column: ColumnRef| {
+            Some(ColumnRef {
+                instance: kept,
+                ..column
+            })
+            .filter(|_| column.instance == gone)
+        };
+        let own = block
+            .exprs_mut()
+            .into_iter()
+            .chain(heads.iter_mut().map(|head| &mut **head));
         own.for_each(|expr| expr.move_columns(&moved));
         // What were `kept.key = gone.key` is now `key = key`: it still says that the key is not NULL.
         for predicate in &mut block.predicates {
@@ -338,14 +457,23 @@ fn same_rows(rules: &Rules, block: &Block) -> Option<(Instance, Instance, Assump
     let classes = Classes::of(block);
     for (position, first) in block.sources.iter().enumerate() {
         for second in &block.sources[position + 1..] {
-            let (Relation::Scan(scan), true) = (&first.relation, first.relation == second.relation) else { continue };
+            let (Relation::Scan(scan), true) = (&first.relation, first.relation == second.relation)
+            else {
+                continue;
+            };
             let agrees = |name: &String| {
                 let index = scan.columns.iter().position(|(column, _)| column == name);
                 let place = |instance| index.map(|index| ColumnRef { instance, index });
                 let class = place(first.instance).and_then(|column| classes.class(column));
-                class.is_some_and(|class| place(second.instance).is_some_and(|column| class.contains(&column)))
+                class.is_some_and(|class| {
+                    place(second.instance).is_some_and(|column| class.contains(&column))
+                })
             };
-            let key = rules.catalog.unique(&scan.table).into_iter().find(|(key, _)| key.iter().all(agrees));
+            let key = rules
+                .catalog
+                .unique(&scan.table)
+                .into_iter()
+                .find(|(key, _)| key.iter().all(agrees));
             if let Some((_, assumptions)) = key {
                 return Some((first.instance, second.instance, assumptions));
             }
@@ -356,9 +484,17 @@ fn same_rows(rules: &Rules, block: &Block) -> Option<(Instance, Instance, Assump
 
 /// An inner join whose columns nobody reads asks only whether a match exists, once it cannot repeat rows. With a foreign
 /// key to it that question is whether the key is there at all.
-pub(super) fn drop_sources(rules: &Rules, block: &mut Block, heads: &mut [&mut Expr], ignores_repeats: bool) {
-    let mut candidates: Vec<(String, Instance)> =
-        block.sources.iter().map(|source| (rank(&source.relation), source.instance)).collect();
+pub(super) fn drop_sources(
+    rules: &Rules,
+    block: &mut Block,
+    heads: &mut [&mut Expr],
+    ignores_repeats: bool,
+) {
+    let mut candidates: Vec<(String, Instance)> = block
+        .sources
+        .iter()
+        .map(|source| (rank(&source.relation), source.instance))
+        .collect();
     candidates.sort();
     for (_, instance) in candidates {
         if block.sources.len() > 1 {
@@ -375,41 +511,78 @@ fn rank(relation: &Relation) -> String {
     }
 }
 
-fn drop_source(rules: &Rules, block: &mut Block, heads: &mut [&mut Expr], instance: Instance, ignores_repeats: bool) {
+fn drop_source(
+    rules: &Rules,
+    block: &mut Block,
+    heads: &mut [&mut Expr],
+    instance: Instance,
+    ignores_repeats: bool,
+) {
     let classes = Classes::of(block);
-    let elsewhere = |column: ColumnRef| (column.instance == instance).then(|| classes.elsewhere(column)).flatten();
+    let elsewhere = |column: ColumnRef| {
+        (column.instance == instance)
+            .then(|| classes.elsewhere(column))
+            .flatten()
+    };
     let is_still_read = |expr: &Expr| {
         let mut copy = expr.clone();
         copy.replace_columns(&elsewhere);
         copy.reads(instance)
     };
-    let on_reads = block.optional.iter().flat_map(|optional| &optional.on).any(is_still_read);
+    let on_reads = block
+        .optional
+        .iter()
+        .flat_map(|optional| &optional.on)
+        .any(is_still_read);
     if on_reads || heads.iter().any(|head| is_still_read(head)) {
         return;
     }
     let (tests, mut rest) = tests_of(block, &classes, instance, &elsewhere);
-    let position = block.sources.iter().position(|source| source.instance == instance).expect("a source of the block");
+    let position = block
+        .sources
+        .iter()
+        .position(|source| source.instance == instance)
+        .expect("a source of the block");
     let source = &block.sources[position];
-    if source.relation.is_volatile() || tests.iter().any(|test| test.is_volatile() || !block.is_inner(test)) {
+    if source.relation.is_volatile()
+        || tests
+            .iter()
+            .any(|test| test.is_volatile() || !block.is_inner(test))
+    {
         return;
     }
     let assumptions = match ignores_repeats {
         true => Some(Assumptions::new()),
         false => at_most_one(rules, source, &tests),
     };
-    let Some(assumptions) = assumptions else { return };
+    let Some(assumptions) = assumptions else {
+        return;
+    };
     rules.note(assumptions);
     let source = block.sources.remove(position);
     rest.push(match referenced(rules, block, &source, &tests) {
         Some(present) => present,
         None => {
-            let inner = Block { sources: vec![source], optional: vec![], predicates: tests };
-            Expr::boolean(Node::Exists(Box::new(Relation::Select { block: inner, outputs: vec![] })))
+            let inner = Block {
+                sources: vec![source],
+                optional: vec![],
+                predicates: tests,
+            };
+            Expr::boolean(Node::Exists(Box::new(Relation::Select {
+                block: inner,
+                outputs: vec![],
+            })))
         }
     });
     block.predicates = rest;
-    block.optional.iter_mut().flat_map(|optional| &mut optional.on).for_each(|on| on.replace_columns(&elsewhere));
-    heads.iter_mut().for_each(|head| head.replace_columns(&elsewhere));
+    block
+        .optional
+        .iter_mut()
+        .flat_map(|optional| &mut optional.on)
+        .for_each(|on| on.replace_columns(&elsewhere));
+    heads
+        .iter_mut()
+        .for_each(|head| head.replace_columns(&elsewhere));
 }
 
 /// The block's predicates, those about `instance` apart; equalities among the others no longer go through it.
@@ -432,7 +605,8 @@ fn tests_of(
         }
     }
     for class in &classes.members {
-        let (own, others): (Vec<ColumnRef>, Vec<ColumnRef>) = class.iter().partition(|column| column.instance == instance);
+        let (own, others): (Vec<ColumnRef>, Vec<ColumnRef>) =
+            class.iter().partition(|column| column.instance == instance);
         let root = others.first().or(own.first()).expect("a class has members");
         let equality = |member: &ColumnRef| classes.expr(*root).equals(classes.expr(*member));
         tests.extend(own.iter().filter(|member| *member != root).map(equality));
@@ -449,9 +623,16 @@ fn referenced(rules: &Rules, block: &Block, source: &Source, tests: &[Expr]) -> 
         true => (left, right),
         false => (right, left),
     };
-    let (Relation::Scan(target), column) = (&source.relation, other.as_column()?) else { return None };
-    let origin = block.sources.iter().find(|origin| origin.instance == column.instance)?;
-    let Relation::Scan(origin) = &origin.relation else { return None };
+    let (Relation::Scan(target), column) = (&source.relation, other.as_column()?) else {
+        return None;
+    };
+    let origin = block
+        .sources
+        .iter()
+        .find(|origin| origin.instance == column.instance)?;
+    let Relation::Scan(origin) = &origin.relation else {
+        return None;
+    };
     let assumptions = rules.catalog.foreign_key(
         &origin.table,
         &origin.columns[column.index].0,

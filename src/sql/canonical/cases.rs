@@ -9,12 +9,24 @@ use super::{predicate, scalar};
 
 type Arm = (Expr, Expr);
 
-pub(super) fn simplify(arms: Vec<Arm>, otherwise: Option<Expr>, ty: Type, context: &Context) -> Expr {
+pub(super) fn simplify(
+    arms: Vec<Arm>,
+    otherwise: Option<Expr>,
+    ty: Type,
+    context: &Context,
+) -> Expr {
     let mut arms: Vec<Arm> = arms
         .into_iter()
-        .map(|(when, then)| (scalar::condition(when, context), scalar::simplify(then, context)))
+        .map(|(when, then)| {
+            (
+                scalar::condition(when, context),
+                scalar::simplify(then, context),
+            )
+        })
         .collect();
-    let mut otherwise = otherwise.map(|expr| scalar::simplify(expr, context)).filter(|expr| !expr.is_null_literal());
+    let mut otherwise = otherwise
+        .map(|expr| scalar::simplify(expr, context))
+        .filter(|expr| !expr.is_null_literal());
     settle(&mut arms, &mut otherwise);
     append_inner(&mut arms, &mut otherwise);
     close_complement(&mut arms, &mut otherwise, context);
@@ -37,7 +49,11 @@ fn settle(arms: &mut Vec<Arm>, otherwise: &mut Option<Expr>) {
 
 /// `ELSE CASE …` continues the list of arms.
 fn append_inner(arms: &mut Vec<Arm>, otherwise: &mut Option<Expr>) {
-    if let Some(Expr { node: Node::Case(inner, last), .. }) = otherwise {
+    if let Some(Expr {
+        node: Node::Case(inner, last),
+        ..
+    }) = otherwise
+    {
         arms.append(inner);
         *otherwise = last.take().map(|expr| *expr);
     }
@@ -45,7 +61,9 @@ fn append_inner(arms: &mut Vec<Arm>, otherwise: &mut Option<Expr>) {
 
 /// `WHEN p THEN x WHEN NOT p THEN y` leaves nothing for an ELSE where p is never NULL: y is the ELSE.
 fn close_complement(arms: &mut Vec<Arm>, otherwise: &mut Option<Expr>, context: &Context) {
-    let [(first, _), (second, then)] = arms.as_slice() else { return };
+    let [(first, _), (second, then)] = arms.as_slice() else {
+        return;
+    };
     let is_complement = scalar::negated_condition(first.clone(), context) == *second;
     if is_complement && context.is_not_null(first) {
         *otherwise = Some(then.clone()).filter(|then| !then.is_null_literal());
@@ -57,7 +75,8 @@ fn close_complement(arms: &mut Vec<Arm>, otherwise: &mut Option<Expr>, context: 
 fn sort_disjoint(arms: &mut [Arm]) {
     for end in (1..arms.len()).rev() {
         for index in 0..end {
-            if arms[index + 1].0 < arms[index].0 && are_disjoint(&arms[index].0, &arms[index + 1].0) {
+            if arms[index + 1].0 < arms[index].0 && are_disjoint(&arms[index].0, &arms[index + 1].0)
+            {
                 arms.swap(index, index + 1);
             }
         }
@@ -70,7 +89,8 @@ pub(super) fn are_disjoint(left: &Expr, right: &Expr) -> bool {
         _ => vec![expr.clone()],
     };
     let (left, right) = (demands(left), demands(right));
-    left.iter().any(|one| right.iter().any(|other| predicate::excludes(one, other)))
+    left.iter()
+        .any(|one| right.iter().any(|other| predicate::excludes(one, other)))
 }
 
 /// `WHEN p THEN x WHEN q THEN x` is `WHEN p OR q THEN x`.
@@ -105,7 +125,9 @@ fn orient(arms: &mut [Arm], otherwise: &mut Option<Expr>, context: &Context) {
         return;
     }
     *when = scalar::negated_condition(when.clone(), context);
-    let old_else = otherwise.take().unwrap_or_else(|| Expr::null(then.ty.clone()));
+    let old_else = otherwise
+        .take()
+        .unwrap_or_else(|| Expr::null(then.ty.clone()));
     let old_then = std::mem::replace(then, old_else);
     *otherwise = (!old_then.is_null_literal()).then_some(old_then);
 }
@@ -115,11 +137,13 @@ fn is_negative(condition: &Expr) -> bool {
     match &condition.node {
         Node::Not(_) | Node::InSet(_, _, true) | Node::Or(_) => true,
         Node::Compare(Comparison::NotEqual, ..) => true,
-        Node::Compare(Comparison::LessOrEqual, left, right) => match (left.as_literal(), right.as_literal()) {
-            (Some(_), None) => true,
-            (None, Some(_)) => false,
-            _ => true,
-        },
+        Node::Compare(Comparison::LessOrEqual, left, right) => {
+            match (left.as_literal(), right.as_literal()) {
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                _ => true,
+            }
+        }
         _ => false,
     }
 }

@@ -44,12 +44,24 @@ impl Catalog {
     /// True when a constraint is still declared, in the words in which a lock records it.
     pub fn declares(&self, words: &str) -> bool {
         let declared = self.tables.iter().any(|(table, facts)| {
-            let not_null = facts.not_null.iter().map(|column| format!("{table}.{column} NOT NULL"));
-            let unique = facts.unique.iter().map(|columns| unique_words(table, columns));
+            let not_null = facts
+                .not_null
+                .iter()
+                .map(|column| format!("{table}.{column} NOT NULL"));
+            let unique = facts
+                .unique
+                .iter()
+                .map(|columns| unique_words(table, columns));
             let keys = facts.foreign_keys.iter().map(|key| {
-                format!("{table}.{} REFERENCES {}.{}", key.column, key.target, key.target_column)
+                format!(
+                    "{table}.{} REFERENCES {}.{}",
+                    key.column, key.target, key.target_column
+                )
             });
-            not_null.chain(unique).chain(keys).any(|known| known == words)
+            not_null
+                .chain(unique)
+                .chain(keys)
+                .any(|known| known == words)
         });
         declared
     }
@@ -57,29 +69,55 @@ impl Catalog {
     /// The assumptions under which a column has no NULL; none when a seed's rows show it.
     pub(super) fn not_null(&self, table: &str, column: &str) -> Option<Assumptions> {
         let facts = self.tables.get(table)?;
-        if facts.seed.as_ref().is_some_and(|seed| seed.has_no_null(column)) {
+        if facts
+            .seed
+            .as_ref()
+            .is_some_and(|seed| seed.has_no_null(column))
+        {
             return Some(Assumptions::new());
         }
-        facts.not_null.contains(column).then(|| Assumptions::from([format!("{table}.{column} NOT NULL")]))
+        facts
+            .not_null
+            .contains(column)
+            .then(|| Assumptions::from([format!("{table}.{column} NOT NULL")]))
     }
 
     /// Sets of columns that identify a row, with their assumptions.
     pub(super) fn unique(&self, table: &str) -> Vec<(Vec<String>, Assumptions)> {
-        let Some(facts) = self.tables.get(table) else { return vec![] };
-        let declared = facts.unique.iter().map(|columns| (columns.clone(), Assumptions::from([unique_words(table, columns)])));
+        let Some(facts) = self.tables.get(table) else {
+            return vec![];
+        };
+        let declared = facts.unique.iter().map(|columns| {
+            (
+                columns.clone(),
+                Assumptions::from([unique_words(table, columns)]),
+            )
+        });
         let seen = facts.seed.iter().flat_map(|seed| {
             let columns = seed.columns.iter().filter(|column| seed.is_unique(column));
-            columns.map(|column| (vec![column.clone()], Assumptions::new())).collect::<Vec<_>>()
+            columns
+                .map(|column| (vec![column.clone()], Assumptions::new()))
+                .collect::<Vec<_>>()
         });
         seen.chain(declared).collect()
     }
 
-    pub(super) fn foreign_key(&self, table: &str, column: &str, target: &str, target_column: &str) -> Option<Assumptions> {
+    pub(super) fn foreign_key(
+        &self,
+        table: &str,
+        column: &str,
+        target: &str,
+        target_column: &str,
+    ) -> Option<Assumptions> {
         let facts = self.tables.get(table)?;
         let found = facts.foreign_keys.iter().any(|key| {
             key.column == column && key.target == target && key.target_column == target_column
         });
-        found.then(|| Assumptions::from([format!("{table}.{column} REFERENCES {target}.{target_column}")]))
+        found.then(|| {
+            Assumptions::from([format!(
+                "{table}.{column} REFERENCES {target}.{target_column}"
+            )])
+        })
     }
 }
 
@@ -97,23 +135,36 @@ impl Seed {
         let columns = reader.headers()?.iter().map(str::to_string).collect();
         let mut rows = vec![];
         for record in reader.records() {
-            rows.push(record?.iter().map(|field| (!field.is_empty()).then(|| field.to_string())).collect());
+            rows.push(
+                record?
+                    .iter()
+                    .map(|field| (!field.is_empty()).then(|| field.to_string()))
+                    .collect(),
+            );
         }
         Ok(Seed { columns, rows })
     }
 
     fn values(&self, column: &str) -> Option<Vec<Option<&str>>> {
         let index = self.columns.iter().position(|name| name == column)?;
-        Some(self.rows.iter().map(|row| row.get(index).and_then(Option::as_deref)).collect())
+        Some(
+            self.rows
+                .iter()
+                .map(|row| row.get(index).and_then(Option::as_deref))
+                .collect(),
+        )
     }
 
     fn has_no_null(&self, column: &str) -> bool {
-        self.values(column).is_some_and(|values| values.iter().all(Option::is_some))
+        self.values(column)
+            .is_some_and(|values| values.iter().all(Option::is_some))
     }
 
     /// Compares values as numbers where they are such: `1` and `01` may be one value once the column has a type.
     fn is_unique(&self, column: &str) -> bool {
-        let Some(values) = self.values(column) else { return false };
+        let Some(values) = self.values(column) else {
+            return false;
+        };
         let mut seen = BTreeSet::new();
         values.into_iter().flatten().all(|value| {
             let number = value.trim().parse::<f64>().map(|number| number.to_string());
@@ -123,15 +174,28 @@ impl Seed {
 
     /// A seed is a bag of rows over the columns somebody reads.
     pub(super) fn bag_text(&self, columns: &[String]) -> String {
-        let indexes: Vec<Option<usize>> =
-            columns.iter().map(|column| self.columns.iter().position(|name| name == column)).collect();
+        let indexes: Vec<Option<usize>> = columns
+            .iter()
+            .map(|column| self.columns.iter().position(|name| name == column))
+            .collect();
         let cell = |row: &Vec<Option<String>>, index: &Option<usize>| {
-            format!("{:?}", index.and_then(|index| row.get(index)).and_then(Option::as_ref))
+            format!(
+                "{:?}",
+                index
+                    .and_then(|index| row.get(index))
+                    .and_then(Option::as_ref)
+            )
         };
         let mut rows: Vec<String> = self
             .rows
             .iter()
-            .map(|row| indexes.iter().map(|index| cell(row, index)).collect::<Vec<_>>().join(","))
+            .map(|row| {
+                indexes
+                    .iter()
+                    .map(|index| cell(row, index))
+                    .collect::<Vec<_>>()
+                    .join(",")
+            })
             .collect();
         rows.sort();
         format!("{columns:?} {}", rows.join(";"))

@@ -24,7 +24,9 @@ impl<'a> Context<'a> {
 
     /// True when the expression is never NULL here; the constraints that say so are noted as used.
     pub fn is_not_null(&self, expr: &Expr) -> bool {
-        let Some(assumptions) = never_null(expr, self.facts) else { return false };
+        let Some(assumptions) = never_null(expr, self.facts) else {
+            return false;
+        };
         self.used.borrow_mut().extend(assumptions);
         true
     }
@@ -42,10 +44,16 @@ pub(super) fn never_null(expr: &Expr, facts: Facts) -> Option<Assumptions> {
     match &expr.node {
         Node::Column(column) => facts(*column),
         Node::Literal(literal) => (*literal != Literal::Null).then(Assumptions::new),
-        Node::IsNull(_) | Node::IsTrue(_) | Node::DistinctFrom(..) | Node::Exists(_) => Some(Assumptions::new()),
-        Node::And(_) | Node::Or(_) | Node::Not(_) | Node::Compare(..) | Node::InSet(..) | Node::Sum(_) | Node::Cast(_) => {
-            all(expr.children())
+        Node::IsNull(_) | Node::IsTrue(_) | Node::DistinctFrom(..) | Node::Exists(_) => {
+            Some(Assumptions::new())
         }
+        Node::And(_)
+        | Node::Or(_)
+        | Node::Not(_)
+        | Node::Compare(..)
+        | Node::InSet(..)
+        | Node::Sum(_)
+        | Node::Cast(_) => all(expr.children()),
         Node::Case(arms, Some(otherwise)) => case_never_null(arms, otherwise, facts),
         Node::Case(_, None) | Node::TryCast(_) | Node::InQuery(..) | Node::Scalar(_) => None,
         Node::Call(name, arguments, _) => match is_strict_function(name) {
@@ -73,7 +81,19 @@ fn case_never_null(arms: &[(Expr, Expr)], otherwise: &Expr, facts: Facts) -> Opt
 pub(super) fn is_strict_function(name: &str) -> bool {
     matches!(
         name,
-        "+" | "-" | "*" | "||" | "negative" | "like" | "ilike" | "lower" | "upper" | "abs" | "date_trunc" | "btrim" | "~" | "~*"
+        "+" | "-"
+            | "*"
+            | "||"
+            | "negative"
+            | "like"
+            | "ilike"
+            | "lower"
+            | "upper"
+            | "abs"
+            | "date_trunc"
+            | "btrim"
+            | "~"
+            | "~*"
     )
 }
 
@@ -83,11 +103,20 @@ pub(super) fn is_null_with(expr: &Expr, part: &Expr) -> bool {
         return true;
     }
     let is_strict = match &expr.node {
-        Node::Compare(..) | Node::InSet(..) | Node::Sum(_) | Node::Cast(_) | Node::TryCast(_) | Node::Not(_) => true,
+        Node::Compare(..)
+        | Node::InSet(..)
+        | Node::Sum(_)
+        | Node::Cast(_)
+        | Node::TryCast(_)
+        | Node::Not(_) => true,
         Node::Call(name, _, _) => is_strict_function(name) || matches!(name.as_str(), "/" | "%"),
         _ => false,
     };
-    is_strict && expr.children().into_iter().any(|child| is_null_with(child, part))
+    is_strict
+        && expr
+            .children()
+            .into_iter()
+            .any(|child| is_null_with(child, part))
 }
 
 /// True when a row with `part` NULL cannot pass the filter `predicate`.

@@ -82,15 +82,30 @@ pub(super) fn predicates(subject: &Expr, domain: &Domain) -> Vec<Expr> {
     if let Some(points) = &domain.points {
         return vec![points_predicate(subject, points)];
     }
-    let literal = |value: &Literal| Box::new(Expr::new(Node::Literal(value.clone()), subject.ty.clone()));
-    let comparison = |is_inclusive: bool| if is_inclusive { Comparison::LessOrEqual } else { Comparison::Less };
+    let literal =
+        |value: &Literal| Box::new(Expr::new(Node::Literal(value.clone()), subject.ty.clone()));
+    let comparison = |is_inclusive: bool| {
+        if is_inclusive {
+            Comparison::LessOrEqual
+        } else {
+            Comparison::Less
+        }
+    };
     let subject_box = || Box::new(subject.clone());
     let mut found = vec![];
     if let Some((low, is_inclusive)) = &domain.low {
-        found.push(Node::Compare(comparison(*is_inclusive), literal(low), subject_box()));
+        found.push(Node::Compare(
+            comparison(*is_inclusive),
+            literal(low),
+            subject_box(),
+        ));
     }
     if let Some((high, is_inclusive)) = &domain.high {
-        found.push(Node::Compare(comparison(*is_inclusive), subject_box(), literal(high)));
+        found.push(Node::Compare(
+            comparison(*is_inclusive),
+            subject_box(),
+            literal(high),
+        ));
     }
     if !domain.outside.is_empty() {
         found.push(Node::InSet(subject_box(), domain.outside.clone(), true));
@@ -109,7 +124,11 @@ fn points_predicate(subject: &Expr, points: &BTreeSet<Literal>) -> Expr {
             false => subject.clone().not(),
         },
         Some(Literal::Boolean(_)) => subject.clone().is_not_null(),
-        _ => Expr::boolean(Node::InSet(Box::new(subject.clone()), points.clone(), false)),
+        _ => Expr::boolean(Node::InSet(
+            Box::new(subject.clone()),
+            points.clone(),
+            false,
+        )),
     }
 }
 
@@ -123,8 +142,13 @@ impl Domain {
             },
             _ => false,
         };
-        let restricts = self.points.is_some() || !self.outside.is_empty() || self.low.is_some() || self.high.is_some();
-        crossed || self.points.as_ref().is_some_and(BTreeSet::is_empty) || (self.is_null && restricts)
+        let restricts = self.points.is_some()
+            || !self.outside.is_empty()
+            || self.low.is_some()
+            || self.high.is_some();
+        crossed
+            || self.points.as_ref().is_some_and(BTreeSet::is_empty)
+            || (self.is_null && restricts)
     }
 
     /// Says nothing but that the subject is not NULL.
@@ -133,17 +157,26 @@ impl Domain {
     }
 
     pub fn accepts(&self, value: &Literal) -> bool {
-        let above = self.low.as_ref().is_none_or(|(low, is_inclusive)| match value.compare(low) {
-            Some(Ordering::Greater) => true,
-            Some(Ordering::Equal) => *is_inclusive,
-            _ => false,
-        });
-        let below = self.high.as_ref().is_none_or(|(high, is_inclusive)| match value.compare(high) {
-            Some(Ordering::Less) => true,
-            Some(Ordering::Equal) => *is_inclusive,
-            _ => false,
-        });
-        let listed = self.points.as_ref().is_none_or(|points| points.contains(value));
+        let above = self
+            .low
+            .as_ref()
+            .is_none_or(|(low, is_inclusive)| match value.compare(low) {
+                Some(Ordering::Greater) => true,
+                Some(Ordering::Equal) => *is_inclusive,
+                _ => false,
+            });
+        let below =
+            self.high
+                .as_ref()
+                .is_none_or(|(high, is_inclusive)| match value.compare(high) {
+                    Some(Ordering::Less) => true,
+                    Some(Ordering::Equal) => *is_inclusive,
+                    _ => false,
+                });
+        let listed = self
+            .points
+            .as_ref()
+            .is_none_or(|points| points.contains(value));
         above && below && listed && !self.outside.contains(value) && !self.is_null
     }
 
@@ -161,7 +194,10 @@ impl Domain {
         };
         // `x IS NULL` with any other statement about x lets nothing pass.
         if self.is_null != other.is_null {
-            return Domain { points: Some(BTreeSet::new()), ..Domain::default() };
+            return Domain {
+                points: Some(BTreeSet::new()),
+                ..Domain::default()
+            };
         }
         both.settle();
         both
@@ -174,14 +210,27 @@ impl Domain {
             && low == high
         {
             let point = BTreeSet::from([low.clone()]);
-            self.points = Some(self.points.as_ref().map_or(point.clone(), |points| points & &point));
+            self.points = Some(
+                self.points
+                    .as_ref()
+                    .map_or(point.clone(), |points| points & &point),
+            );
         }
         if let Some(points) = self.points.clone() {
-            self.points = Some(points.into_iter().filter(|value| self.accepts(value)).collect());
+            self.points = Some(
+                points
+                    .into_iter()
+                    .filter(|value| self.accepts(value))
+                    .collect(),
+            );
             (self.outside, self.low, self.high) = (BTreeSet::new(), None, None);
             return;
         }
-        let range = Domain { low: self.low.clone(), high: self.high.clone(), ..Domain::default() };
+        let range = Domain {
+            low: self.low.clone(),
+            high: self.high.clone(),
+            ..Domain::default()
+        };
         self.outside.retain(|value| range.accepts(value));
     }
 
@@ -199,8 +248,10 @@ impl Domain {
         if other.points.is_some() {
             return false;
         }
-        let low = other.low.is_none() || tighter(&self.low, &other.low, Ordering::Greater) == self.low && self.low.is_some();
-        let high = other.high.is_none() || tighter(&self.high, &other.high, Ordering::Less) == self.high && self.high.is_some();
+        let low = other.low.is_none()
+            || tighter(&self.low, &other.low, Ordering::Greater) == self.low && self.low.is_some();
+        let high = other.high.is_none()
+            || tighter(&self.high, &other.high, Ordering::Less) == self.high && self.high.is_some();
         low && high && other.outside.iter().all(|value| !self.accepts(value))
     }
 

@@ -21,17 +21,33 @@ pub enum Relation {
     /// Grouping; outputs are the keys, then the aggregates. `DISTINCT` is a group without aggregates.
     Group(Group),
     /// Outputs are `outputs`, then the window columns.
-    Window { block: Block, outputs: Vec<Expr>, calls: Vec<WindowCall> },
+    Window {
+        block: Block,
+        outputs: Vec<Expr>,
+        calls: Vec<WindowCall>,
+    },
     /// `UNION ALL`, by position.
     Union { branches: Vec<Relation> },
     /// `ORDER BY … LIMIT`; without a fetch and a skip it is an order that somebody above may observe.
     Limit(Limit),
     /// `FULL OUTER JOIN`; outputs are the columns of both sides.
-    Full { left: Box<Source>, right: Box<Source>, on: Vec<Expr> },
+    Full {
+        left: Box<Source>,
+        right: Box<Source>,
+        on: Vec<Expr>,
+    },
     /// Literal rows.
-    Values { rows: Vec<Vec<Expr>>, types: Vec<Type> },
+    Values {
+        rows: Vec<Vec<Expr>>,
+        types: Vec<Type>,
+    },
     /// Anything without rules: compared by its text, its types and its inputs.
-    Opaque { text: String, types: Vec<Type>, inputs: Vec<Source>, expressions: Vec<Expr> },
+    Opaque {
+        text: String,
+        types: Vec<Type>,
+        inputs: Vec<Source>,
+        expressions: Vec<Expr>,
+    },
 }
 
 /// A base table and its columns as declared.
@@ -213,7 +229,11 @@ impl Expr {
     }
 
     pub fn equals(self, other: Expr) -> Expr {
-        Expr::boolean(Node::Compare(Comparison::Equal, Box::new(self), Box::new(other)))
+        Expr::boolean(Node::Compare(
+            Comparison::Equal,
+            Box::new(self),
+            Box::new(other),
+        ))
     }
 
     pub fn as_column(&self) -> Option<ColumnRef> {
@@ -243,15 +263,21 @@ impl Expr {
         match &self.node {
             Node::Column(_) | Node::Literal(_) | Node::Exists(_) | Node::Scalar(_) => vec![],
             Node::And(items) | Node::Or(items) | Node::Call(_, items, _) => items.iter().collect(),
-            Node::Not(inner) | Node::IsNull(inner) | Node::IsTrue(inner) | Node::Cast(inner) | Node::TryCast(inner) => {
+            Node::Not(inner)
+            | Node::IsNull(inner)
+            | Node::IsTrue(inner)
+            | Node::Cast(inner)
+            | Node::TryCast(inner) => {
                 vec![inner]
             }
             Node::InSet(inner, _, _) | Node::InQuery(inner, _) => vec![inner],
             Node::Compare(_, left, right) | Node::DistinctFrom(left, right) => vec![left, right],
             Node::Sum(terms) => terms.iter().flat_map(|term| &term.factors).collect(),
-            Node::Case(arms, otherwise) => {
-                arms.iter().flat_map(|(when, then)| [when, then]).chain(otherwise.as_deref()).collect()
-            }
+            Node::Case(arms, otherwise) => arms
+                .iter()
+                .flat_map(|(when, then)| [when, then])
+                .chain(otherwise.as_deref())
+                .collect(),
         }
     }
 
@@ -259,29 +285,44 @@ impl Expr {
     pub fn children_mut(&mut self) -> Vec<&mut Expr> {
         match &mut self.node {
             Node::Column(_) | Node::Literal(_) | Node::Exists(_) | Node::Scalar(_) => vec![],
-            Node::And(items) | Node::Or(items) | Node::Call(_, items, _) => items.iter_mut().collect(),
-            Node::Not(inner) | Node::IsNull(inner) | Node::IsTrue(inner) | Node::Cast(inner) | Node::TryCast(inner) => {
+            Node::And(items) | Node::Or(items) | Node::Call(_, items, _) => {
+                items.iter_mut().collect()
+            }
+            Node::Not(inner)
+            | Node::IsNull(inner)
+            | Node::IsTrue(inner)
+            | Node::Cast(inner)
+            | Node::TryCast(inner) => {
                 vec![inner]
             }
             Node::InSet(inner, _, _) | Node::InQuery(inner, _) => vec![inner],
             Node::Compare(_, left, right) | Node::DistinctFrom(left, right) => vec![left, right],
-            Node::Sum(terms) => terms.iter_mut().flat_map(|term| &mut term.factors).collect(),
-            Node::Case(arms, otherwise) => {
-                arms.iter_mut().flat_map(|(when, then)| [when, then]).chain(otherwise.as_deref_mut()).collect()
-            }
+            Node::Sum(terms) => terms
+                .iter_mut()
+                .flat_map(|term| &mut term.factors)
+                .collect(),
+            Node::Case(arms, otherwise) => arms
+                .iter_mut()
+                .flat_map(|(when, then)| [when, then])
+                .chain(otherwise.as_deref_mut())
+                .collect(),
         }
     }
 
     pub fn subquery(&self) -> Option<&Relation> {
         match &self.node {
-            Node::Exists(relation) | Node::InQuery(_, relation) | Node::Scalar(relation) => Some(relation),
+            Node::Exists(relation) | Node::InQuery(_, relation) | Node::Scalar(relation) => {
+                Some(relation)
+            }
             _ => None,
         }
     }
 
     pub fn subquery_mut(&mut self) -> Option<&mut Relation> {
         match &mut self.node {
-            Node::Exists(relation) | Node::InQuery(_, relation) | Node::Scalar(relation) => Some(relation),
+            Node::Exists(relation) | Node::InQuery(_, relation) | Node::Scalar(relation) => {
+                Some(relation)
+            }
             _ => None,
         }
     }
@@ -361,13 +402,21 @@ impl Relation {
     }
 
     pub fn types(&self) -> Vec<Type> {
-        let types_of = |exprs: &[Expr]| exprs.iter().map(|expr| expr.ty.clone()).collect::<Vec<_>>();
+        let types_of =
+            |exprs: &[Expr]| exprs.iter().map(|expr| expr.ty.clone()).collect::<Vec<_>>();
         match self {
             Relation::Scan(scan) => scan.columns.iter().map(|(_, ty)| ty.clone()).collect(),
-            Relation::Select { outputs, .. } | Relation::Limit(Limit { outputs, .. }) => types_of(outputs),
+            Relation::Select { outputs, .. } | Relation::Limit(Limit { outputs, .. }) => {
+                types_of(outputs)
+            }
             Relation::Group(group) => {
                 let mut types = types_of(&group.keys);
-                types.extend(group.aggregates.iter().map(|aggregate| aggregate.ty.clone()));
+                types.extend(
+                    group
+                        .aggregates
+                        .iter()
+                        .map(|aggregate| aggregate.ty.clone()),
+                );
                 types
             }
             Relation::Window { outputs, calls, .. } => {
@@ -375,7 +424,9 @@ impl Relation {
                 types.extend(calls.iter().map(|call| call.ty.clone()));
                 types
             }
-            Relation::Union { branches } => branches.first().map(Relation::types).unwrap_or_default(),
+            Relation::Union { branches } => {
+                branches.first().map(Relation::types).unwrap_or_default()
+            }
             Relation::Full { left, right, .. } => {
                 let mut types = left.relation.types();
                 types.extend(right.relation.types());
@@ -408,13 +459,20 @@ impl Relation {
         match self {
             Relation::Scan(_) | Relation::Union { .. } => vec![],
             Relation::Select { outputs, .. } => outputs.iter().collect(),
-            Relation::Group(group) => {
-                group.keys.iter().chain(group.aggregates.iter().flat_map(Aggregate::exprs)).collect()
-            }
-            Relation::Window { outputs, calls, .. } => {
-                outputs.iter().chain(calls.iter().flat_map(WindowCall::exprs)).collect()
-            }
-            Relation::Limit(limit) => limit.outputs.iter().chain(limit.order.iter().map(|key| &key.expr)).collect(),
+            Relation::Group(group) => group
+                .keys
+                .iter()
+                .chain(group.aggregates.iter().flat_map(Aggregate::exprs))
+                .collect(),
+            Relation::Window { outputs, calls, .. } => outputs
+                .iter()
+                .chain(calls.iter().flat_map(WindowCall::exprs))
+                .collect(),
+            Relation::Limit(limit) => limit
+                .outputs
+                .iter()
+                .chain(limit.order.iter().map(|key| &key.expr))
+                .collect(),
             Relation::Full { on, .. } => on.iter().collect(),
             Relation::Values { rows, .. } => rows.iter().flatten().collect(),
             Relation::Opaque { expressions, .. } => expressions.iter().collect(),
@@ -425,15 +483,20 @@ impl Relation {
         match self {
             Relation::Scan(_) | Relation::Union { .. } => vec![],
             Relation::Select { outputs, .. } => outputs.iter_mut().collect(),
-            Relation::Group(group) => {
-                group.keys.iter_mut().chain(group.aggregates.iter_mut().flat_map(Aggregate::exprs_mut)).collect()
-            }
-            Relation::Window { outputs, calls, .. } => {
-                outputs.iter_mut().chain(calls.iter_mut().flat_map(WindowCall::exprs_mut)).collect()
-            }
-            Relation::Limit(limit) => {
-                limit.outputs.iter_mut().chain(limit.order.iter_mut().map(|key| &mut key.expr)).collect()
-            }
+            Relation::Group(group) => group
+                .keys
+                .iter_mut()
+                .chain(group.aggregates.iter_mut().flat_map(Aggregate::exprs_mut))
+                .collect(),
+            Relation::Window { outputs, calls, .. } => outputs
+                .iter_mut()
+                .chain(calls.iter_mut().flat_map(WindowCall::exprs_mut))
+                .collect(),
+            Relation::Limit(limit) => limit
+                .outputs
+                .iter_mut()
+                .chain(limit.order.iter_mut().map(|key| &mut key.expr))
+                .collect(),
             Relation::Full { on, .. } => on.iter_mut().collect(),
             Relation::Values { rows, .. } => rows.iter_mut().flatten().collect(),
             Relation::Opaque { expressions, .. } => expressions.iter_mut().collect(),
@@ -445,7 +508,9 @@ impl Relation {
         match self {
             Relation::Union { branches } => branches.iter().collect(),
             Relation::Full { left, right, .. } => vec![&left.relation, &right.relation],
-            Relation::Opaque { inputs, .. } => inputs.iter().map(|source| &source.relation).collect(),
+            Relation::Opaque { inputs, .. } => {
+                inputs.iter().map(|source| &source.relation).collect()
+            }
             _ => self.block().map(Block::relations).unwrap_or_default(),
         }
     }
@@ -454,8 +519,14 @@ impl Relation {
         match self {
             Relation::Union { branches } => branches.iter_mut().collect(),
             Relation::Full { left, right, .. } => vec![&mut left.relation, &mut right.relation],
-            Relation::Opaque { inputs, .. } => inputs.iter_mut().map(|source| &mut source.relation).collect(),
-            _ => self.block_mut().map(Block::relations_mut).unwrap_or_default(),
+            Relation::Opaque { inputs, .. } => inputs
+                .iter_mut()
+                .map(|source| &mut source.relation)
+                .collect(),
+            _ => self
+                .block_mut()
+                .map(Block::relations_mut)
+                .unwrap_or_default(),
         }
     }
 
@@ -496,19 +567,28 @@ impl Relation {
     fn collect_instances(&self, found: &mut Vec<Instance>) {
         match self {
             Relation::Full { left, right, .. } => found.extend([left.instance, right.instance]),
-            Relation::Opaque { inputs, .. } => found.extend(inputs.iter().map(|source| source.instance)),
+            Relation::Opaque { inputs, .. } => {
+                found.extend(inputs.iter().map(|source| source.instance))
+            }
             _ => found.extend(self.block().map(Block::instances).unwrap_or_default()),
         }
         for input in self.inputs() {
             input.collect_instances(found);
         }
-        let own = self.head_exprs().into_iter().chain(self.block().map(Block::exprs).unwrap_or_default());
+        let own = self
+            .head_exprs()
+            .into_iter()
+            .chain(self.block().map(Block::exprs).unwrap_or_default());
         own.for_each(|expr| expr.collect_subquery_instances(found));
     }
 
     /// Gives every bound instance a new number, so that a shared relation can stand twice in one plan.
     pub fn renumber(&mut self, fresh: &mut dyn FnMut() -> Instance) {
-        let map: std::collections::HashMap<_, _> = self.bound_instances().into_iter().map(|old| (old, fresh())).collect();
+        let map: std::collections::HashMap<_, _> = self
+            .bound_instances()
+            .into_iter()
+            .map(|old| (old, fresh()))
+            .collect();
         self.rename_instances(&map);
     }
 
@@ -518,16 +598,22 @@ impl Relation {
     }
 
     fn rename_bound(&mut self, map: &std::collections::HashMap<Instance, Instance>) {
-        let rename = |instance: &mut Instance| *instance = map.get(instance).copied().unwrap_or(*instance);
+        let rename =
+            |instance: &mut Instance| *instance = map.get(instance).copied().unwrap_or(*instance);
         match self {
             Relation::Full { left, right, .. } => {
                 rename(&mut left.instance);
                 rename(&mut right.instance);
             }
-            Relation::Opaque { inputs, .. } => inputs.iter_mut().for_each(|source| rename(&mut source.instance)),
+            Relation::Opaque { inputs, .. } => inputs
+                .iter_mut()
+                .for_each(|source| rename(&mut source.instance)),
             _ => {
                 if let Some(block) = self.block_mut() {
-                    block.sources_mut().into_iter().for_each(|source| rename(&mut source.instance));
+                    block
+                        .sources_mut()
+                        .into_iter()
+                        .for_each(|source| rename(&mut source.instance));
                 }
             }
         }
@@ -549,7 +635,10 @@ impl Expr {
 
     fn rename_instances(&mut self, map: &std::collections::HashMap<Instance, Instance>) {
         if let Node::Column(column) = &mut self.node {
-            column.instance = map.get(&column.instance).copied().unwrap_or(column.instance);
+            column.instance = map
+                .get(&column.instance)
+                .copied()
+                .unwrap_or(column.instance);
         }
         if let Some(relation) = self.subquery_mut() {
             relation.rename_instances(map);
@@ -562,45 +651,82 @@ impl Expr {
 
 impl Block {
     pub fn over(source: Source) -> Block {
-        Block { sources: vec![source], ..Block::default() }
+        Block {
+            sources: vec![source],
+            ..Block::default()
+        }
     }
 
     /// The expressions of the block itself: predicates and join conditions.
     pub fn exprs(&self) -> Vec<&Expr> {
-        self.predicates.iter().chain(self.optional.iter().flat_map(|optional| &optional.on)).collect()
+        self.predicates
+            .iter()
+            .chain(self.optional.iter().flat_map(|optional| &optional.on))
+            .collect()
     }
 
     pub fn exprs_mut(&mut self) -> Vec<&mut Expr> {
-        self.predicates.iter_mut().chain(self.optional.iter_mut().flat_map(|optional| &mut optional.on)).collect()
+        self.predicates
+            .iter_mut()
+            .chain(
+                self.optional
+                    .iter_mut()
+                    .flat_map(|optional| &mut optional.on),
+            )
+            .collect()
     }
 
     pub fn all_sources(&self) -> Vec<&Source> {
-        self.sources.iter().chain(self.optional.iter().map(|optional| &optional.source)).collect()
+        self.sources
+            .iter()
+            .chain(self.optional.iter().map(|optional| &optional.source))
+            .collect()
     }
 
     pub fn sources_mut(&mut self) -> Vec<&mut Source> {
-        self.sources.iter_mut().chain(self.optional.iter_mut().map(|optional| &mut optional.source)).collect()
+        self.sources
+            .iter_mut()
+            .chain(
+                self.optional
+                    .iter_mut()
+                    .map(|optional| &mut optional.source),
+            )
+            .collect()
     }
 
     pub fn relations(&self) -> Vec<&Relation> {
-        self.all_sources().into_iter().map(|source| &source.relation).collect()
+        self.all_sources()
+            .into_iter()
+            .map(|source| &source.relation)
+            .collect()
     }
 
     pub fn relations_mut(&mut self) -> Vec<&mut Relation> {
-        self.sources_mut().into_iter().map(|source| &mut source.relation).collect()
+        self.sources_mut()
+            .into_iter()
+            .map(|source| &mut source.relation)
+            .collect()
     }
 
     pub fn instances(&self) -> Vec<Instance> {
-        self.all_sources().into_iter().map(|source| source.instance).collect()
+        self.all_sources()
+            .into_iter()
+            .map(|source| source.instance)
+            .collect()
     }
 
     pub fn is_optional(&self, instance: Instance) -> bool {
-        self.optional.iter().any(|optional| optional.source.instance == instance)
+        self.optional
+            .iter()
+            .any(|optional| optional.source.instance == instance)
     }
 
     /// True for a predicate that reads no optional source of this block: it filters before any left join.
     pub fn is_inner(&self, predicate: &Expr) -> bool {
-        predicate.instances().into_iter().all(|instance| !self.is_optional(instance))
+        predicate
+            .instances()
+            .into_iter()
+            .all(|instance| !self.is_optional(instance))
     }
 }
 
@@ -608,13 +734,21 @@ impl Source {
     /// The source's columns as expressions.
     pub fn columns(&self) -> Vec<Expr> {
         let types = self.relation.types();
-        types.into_iter().enumerate().map(|(index, ty)| Expr::column(self.instance, index, ty)).collect()
+        types
+            .into_iter()
+            .enumerate()
+            .map(|(index, ty)| Expr::column(self.instance, index, ty))
+            .collect()
     }
 }
 
 impl Aggregate {
     pub fn exprs(&self) -> Vec<&Expr> {
-        self.arguments.iter().chain(&self.filter).chain(self.order.iter().map(|key| &key.expr)).collect()
+        self.arguments
+            .iter()
+            .chain(&self.filter)
+            .chain(self.order.iter().map(|key| &key.expr))
+            .collect()
     }
 
     pub fn exprs_mut(&mut self) -> Vec<&mut Expr> {
@@ -629,11 +763,21 @@ impl Aggregate {
 impl WindowCall {
     pub fn exprs(&self) -> Vec<&Expr> {
         let order = self.order.iter().map(|key| &key.expr);
-        self.arguments.iter().chain(&self.filter).chain(&self.partition).chain(order).collect()
+        self.arguments
+            .iter()
+            .chain(&self.filter)
+            .chain(&self.partition)
+            .chain(order)
+            .collect()
     }
 
     pub fn exprs_mut(&mut self) -> Vec<&mut Expr> {
         let order = self.order.iter_mut().map(|key| &mut key.expr);
-        self.arguments.iter_mut().chain(&mut self.filter).chain(&mut self.partition).chain(order).collect()
+        self.arguments
+            .iter_mut()
+            .chain(&mut self.filter)
+            .chain(&mut self.partition)
+            .chain(order)
+            .collect()
     }
 }

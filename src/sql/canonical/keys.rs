@@ -5,12 +5,20 @@ use std::collections::BTreeSet;
 
 use super::catalog::Catalog;
 use super::context::{Assumptions, never_null, rejects_null};
-use super::form::{Block, ColumnRef, Comparison, Expr, Instance, Limit, Node, Relation, WindowCall};
+use super::form::{
+    Block, ColumnRef, Comparison, Expr, Instance, Limit, Node, Relation, WindowCall,
+};
 use super::literal::Literal;
 
 /// The assumptions under which a column of a relation is never NULL.
-pub(super) fn not_null(catalog: &Catalog, relation: &Relation, index: usize) -> Option<Assumptions> {
-    let in_block = |block: &Block, expr: &Expr| never_null(expr, &|column| filtered_not_null(catalog, block, column));
+pub(super) fn not_null(
+    catalog: &Catalog,
+    relation: &Relation,
+    index: usize,
+) -> Option<Assumptions> {
+    let in_block = |block: &Block, expr: &Expr| {
+        never_null(expr, &|column| filtered_not_null(catalog, block, column))
+    };
     match relation {
         Relation::Scan(scan) => catalog.not_null(&scan.table, &scan.columns[index].0),
         Relation::Select { block, outputs } | Relation::Limit(Limit { block, outputs, .. }) => {
@@ -24,7 +32,11 @@ pub(super) fn not_null(catalog: &Catalog, relation: &Relation, index: usize) -> 
                 (function == "count").then(Assumptions::new)
             }
         },
-        Relation::Window { block, outputs, calls } => match outputs.get(index) {
+        Relation::Window {
+            block,
+            outputs,
+            calls,
+        } => match outputs.get(index) {
             Some(output) => in_block(block, output),
             None => numbers_rows(&calls[index - outputs.len()]).then(Assumptions::new),
         },
@@ -40,22 +52,40 @@ pub(super) fn not_null(catalog: &Catalog, relation: &Relation, index: usize) -> 
 }
 
 fn numbers_rows(call: &WindowCall) -> bool {
-    matches!(call.function.as_str(), "row_number" | "rank" | "dense_rank" | "count")
+    matches!(
+        call.function.as_str(),
+        "row_number" | "rank" | "dense_rank" | "count"
+    )
 }
 
 /// Declared facts of the columns that a block's inner sources give.
-pub(super) fn declared_not_null(catalog: &Catalog, block: &Block, column: ColumnRef) -> Option<Assumptions> {
-    let source = block.sources.iter().find(|source| source.instance == column.instance)?;
+pub(super) fn declared_not_null(
+    catalog: &Catalog,
+    block: &Block,
+    column: ColumnRef,
+) -> Option<Assumptions> {
+    let source = block
+        .sources
+        .iter()
+        .find(|source| source.instance == column.instance)?;
     not_null(catalog, &source.relation, column.index)
 }
 
 /// The same after the block's filters: a filter that no NULL passes needs no declaration.
-pub(super) fn filtered_not_null(catalog: &Catalog, block: &Block, column: ColumnRef) -> Option<Assumptions> {
+pub(super) fn filtered_not_null(
+    catalog: &Catalog,
+    block: &Block,
+    column: ColumnRef,
+) -> Option<Assumptions> {
     let is_rejected = block.predicates.iter().any(|predicate| {
         let part = predicate_column(predicate, column);
         part.is_some_and(|part| rejects_null(predicate, &part))
     });
-    if is_rejected { Some(Assumptions::new()) } else { declared_not_null(catalog, block, column) }
+    if is_rejected {
+        Some(Assumptions::new())
+    } else {
+        declared_not_null(catalog, block, column)
+    }
 }
 
 /// The column as it stands in a predicate, with its type.
@@ -63,7 +93,10 @@ fn predicate_column(predicate: &Expr, column: ColumnRef) -> Option<Expr> {
     if predicate.as_column() == Some(column) {
         return Some(predicate.clone());
     }
-    predicate.children().into_iter().find_map(|child| predicate_column(child, column))
+    predicate
+        .children()
+        .into_iter()
+        .find_map(|child| predicate_column(child, column))
 }
 
 /// The assumptions under which no two rows agree on `columns`, with NULL equal to NULL unless `ignores_null`.
@@ -75,41 +108,64 @@ pub(super) fn unique(
 ) -> Option<Assumptions> {
     match relation {
         Relation::Scan(scan) => {
-            let position = |name: &String| scan.columns.iter().position(|(column, _)| column == name);
-            catalog.unique(&scan.table).into_iter().find_map(|(key, mut assumptions)| {
-                for name in &key {
-                    let index = position(name)?;
-                    if !columns.contains(&index) {
-                        return None;
+            let position =
+                |name: &String| scan.columns.iter().position(|(column, _)| column == name);
+            catalog
+                .unique(&scan.table)
+                .into_iter()
+                .find_map(|(key, mut assumptions)| {
+                    for name in &key {
+                        let index = position(name)?;
+                        if !columns.contains(&index) {
+                            return None;
+                        }
+                        if !is_present(index) {
+                            assumptions.extend(catalog.not_null(&scan.table, name)?);
+                        }
                     }
-                    if !is_present(index) {
-                        assumptions.extend(catalog.not_null(&scan.table, name)?);
-                    }
-                }
-                Some(assumptions)
-            })
+                    Some(assumptions)
+                })
         }
-        Relation::Group(group) if group.sets.is_none() => {
-            (0..group.keys.len()).all(|key| columns.contains(&key)).then(Assumptions::new)
+        Relation::Group(group) if group.sets.is_none() => (0..group.keys.len())
+            .all(|key| columns.contains(&key))
+            .then(Assumptions::new),
+        Relation::Select { block, outputs } => {
+            determined(catalog, block, &chosen(outputs, columns))
         }
-        Relation::Select { block, outputs } => determined(catalog, block, &chosen(outputs, columns)),
-        Relation::Window { block, outputs, .. } => determined(catalog, block, &chosen(outputs, columns)),
+        Relation::Window { block, outputs, .. } => {
+            determined(catalog, block, &chosen(outputs, columns))
+        }
         Relation::Limit(limit) if limit.fetch == Some(1) => Some(Assumptions::new()),
-        Relation::Limit(limit) => determined(catalog, &limit.block, &chosen(&limit.outputs, columns)),
+        Relation::Limit(limit) => {
+            determined(catalog, &limit.block, &chosen(&limit.outputs, columns))
+        }
         _ => None,
     }
 }
 
 fn chosen(outputs: &[Expr], columns: &BTreeSet<usize>) -> Vec<Expr> {
-    columns.iter().filter_map(|index| outputs.get(*index)).cloned().collect()
+    columns
+        .iter()
+        .filter_map(|index| outputs.get(*index))
+        .cloned()
+        .collect()
 }
 
 /// The assumptions under which the values of `known` fix the row of a block: the closure of the columns under the
 /// block's equalities holds a key of every source.
 pub(super) fn determined(catalog: &Catalog, block: &Block, known: &[Expr]) -> Option<Assumptions> {
-    let mut closure = Closure { catalog, block, known: known.to_vec(), done: BTreeSet::new(), assumptions: Assumptions::new() };
+    let mut closure = Closure {
+        catalog,
+        block,
+        known: known.to_vec(),
+        done: BTreeSet::new(),
+        assumptions: Assumptions::new(),
+    };
     while closure.step() {}
-    let is_complete = block.instances().iter().all(|instance| closure.done.contains(instance));
+    let is_complete = block
+        .instances()
+        .iter()
+        .all(|instance| closure.done.contains(instance));
     is_complete.then_some(closure.assumptions)
 }
 
@@ -128,9 +184,17 @@ impl Closure<'_> {
     }
 
     fn knows(&self, expr: &Expr) -> bool {
-        let is_done = expr.as_column().is_some_and(|column| self.done.contains(&column.instance));
-        let by_parts = || !expr.children().is_empty() && expr.children().into_iter().all(|child| self.knows(child));
-        self.known.contains(expr) || expr.as_literal().is_some() || is_done || (!expr.has_subquery() && !expr.is_volatile() && by_parts())
+        let is_done = expr
+            .as_column()
+            .is_some_and(|column| self.done.contains(&column.instance));
+        let by_parts = || {
+            !expr.children().is_empty()
+                && expr.children().into_iter().all(|child| self.knows(child))
+        };
+        self.known.contains(expr)
+            || expr.as_literal().is_some()
+            || is_done
+            || (!expr.has_subquery() && !expr.is_volatile() && by_parts())
     }
 
     fn follow_equalities(&mut self) -> bool {
@@ -147,7 +211,9 @@ impl Closure<'_> {
                         self.known.push((**left).clone());
                     }
                 }
-                Node::InSet(subject, points, false) if points.len() == 1 && !self.knows(subject) => {
+                Node::InSet(subject, points, false)
+                    if points.len() == 1 && !self.knows(subject) =>
+                {
                     self.known.push((**subject).clone());
                 }
                 _ => {}
@@ -163,13 +229,18 @@ impl Closure<'_> {
                 continue;
             }
             let types = source.columns();
-            let columns = (0..types.len()).filter(|index| self.knows(&types[*index])).collect();
+            let columns = (0..types.len())
+                .filter(|index| self.knows(&types[*index]))
+                .collect();
             let is_present = |index: usize| {
                 let part = &types[index];
-                self.block.predicates.iter().any(|predicate| self.block.is_inner(predicate) && rejects_null(predicate, part))
+                self.block.predicates.iter().any(|predicate| {
+                    self.block.is_inner(predicate) && rejects_null(predicate, part)
+                })
             };
             let by_key = unique(self.catalog, &source.relation, &columns, &is_present);
-            let found = by_key.or_else(|| self.first_of_partition(source.instance, &source.relation, &columns));
+            let found = by_key
+                .or_else(|| self.first_of_partition(source.instance, &source.relation, &columns));
             if let Some(assumptions) = found {
                 self.assumptions.extend(assumptions);
                 self.done.insert(source.instance);
@@ -179,8 +250,15 @@ impl Closure<'_> {
     }
 
     /// `row_number() over (partition by k) = 1` leaves one row per k.
-    fn first_of_partition(&self, instance: Instance, relation: &Relation, columns: &BTreeSet<usize>) -> Option<Assumptions> {
-        let Relation::Window { outputs, calls, .. } = relation else { return None };
+    fn first_of_partition(
+        &self,
+        instance: Instance,
+        relation: &Relation,
+        columns: &BTreeSet<usize>,
+    ) -> Option<Assumptions> {
+        let Relation::Window { outputs, calls, .. } = relation else {
+            return None;
+        };
         let is_first = |index: usize| {
             self.block.predicates.iter().any(|predicate| {
                 matches!(&predicate.node, Node::InSet(subject, points, false)
@@ -188,10 +266,16 @@ impl Closure<'_> {
             })
         };
         let partition_known = |call: &WindowCall| {
-            call.partition.iter().all(|part| columns.iter().any(|index| outputs.get(*index) == Some(part)))
+            call.partition.iter().all(|part| {
+                columns
+                    .iter()
+                    .any(|index| outputs.get(*index) == Some(part))
+            })
         };
         let found = calls.iter().enumerate().any(|(position, call)| {
-            call.function == "row_number" && is_first(outputs.len() + position) && partition_known(call)
+            call.function == "row_number"
+                && is_first(outputs.len() + position)
+                && partition_known(call)
         });
         found.then(Assumptions::new)
     }
@@ -216,8 +300,16 @@ impl Closure<'_> {
 }
 
 /// The columns of `instance` that a condition equates with something that `is_known`.
-pub(super) fn joined_columns(on: &[Expr], instance: Instance, is_known: &dyn Fn(&Expr) -> bool) -> BTreeSet<usize> {
-    let own = |expr: &Expr| expr.as_column().filter(|column| column.instance == instance).map(|column| column.index);
+pub(super) fn joined_columns(
+    on: &[Expr],
+    instance: Instance,
+    is_known: &dyn Fn(&Expr) -> bool,
+) -> BTreeSet<usize> {
+    let own = |expr: &Expr| {
+        expr.as_column()
+            .filter(|column| column.instance == instance)
+            .map(|column| column.index)
+    };
     let mut columns = BTreeSet::new();
     for predicate in on {
         match &predicate.node {

@@ -30,7 +30,9 @@ impl Literal {
             ScalarValue::Boolean(Some(value)) => Literal::Boolean(*value),
             ScalarValue::Int8(Some(value)) => Literal::Integer(i128::from(*value)),
             ScalarValue::Int16(Some(value)) => Literal::Integer(i128::from(*value)),
-            ScalarValue::Int32(Some(value)) | ScalarValue::Date32(Some(value)) => Literal::Integer(i128::from(*value)),
+            ScalarValue::Int32(Some(value)) | ScalarValue::Date32(Some(value)) => {
+                Literal::Integer(i128::from(*value))
+            }
             ScalarValue::Int64(Some(value)) => Literal::Integer(i128::from(*value)),
             ScalarValue::UInt8(Some(value)) => Literal::Integer(i128::from(*value)),
             ScalarValue::UInt16(Some(value)) => Literal::Integer(i128::from(*value)),
@@ -40,17 +42,21 @@ impl Literal {
             ScalarValue::TimestampSecond(Some(value), _)
             | ScalarValue::TimestampMillisecond(Some(value), _)
             | ScalarValue::TimestampMicrosecond(Some(value), _)
-            | ScalarValue::TimestampNanosecond(Some(value), _) => Literal::Integer(i128::from(*value)),
+            | ScalarValue::TimestampNanosecond(Some(value), _) => {
+                Literal::Integer(i128::from(*value))
+            }
             ScalarValue::Float32(Some(value)) => Literal::Float(f64::from(*value).to_bits()),
             ScalarValue::Float64(Some(value)) => Literal::Float(value.to_bits()),
-            ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => {
-                Literal::Text(text.clone())
-            }
+            ScalarValue::Utf8(Some(text))
+            | ScalarValue::LargeUtf8(Some(text))
+            | ScalarValue::Utf8View(Some(text)) => Literal::Text(text.clone()),
             ScalarValue::Dictionary(_, value) => Literal::from_scalar(value),
             ScalarValue::IntervalYearMonth(Some(months)) => Literal::Other(interval(*months, 0, 0)),
-            ScalarValue::IntervalDayTime(Some(value)) => {
-                Literal::Other(interval(0, value.days, i64::from(value.milliseconds) * 1_000_000))
-            }
+            ScalarValue::IntervalDayTime(Some(value)) => Literal::Other(interval(
+                0,
+                value.days,
+                i64::from(value.milliseconds) * 1_000_000,
+            )),
             ScalarValue::IntervalMonthDayNano(Some(value)) => {
                 Literal::Other(interval(value.months, value.days, value.nanoseconds))
             }
@@ -63,7 +69,9 @@ impl Literal {
         match (self, other) {
             (Literal::Boolean(left), Literal::Boolean(right)) => Some(left.cmp(right)),
             (Literal::Integer(left), Literal::Integer(right)) => Some(left.cmp(right)),
-            (Literal::Text(left), Literal::Text(right)) => Some(left.as_bytes().cmp(right.as_bytes())),
+            (Literal::Text(left), Literal::Text(right)) => {
+                Some(left.as_bytes().cmp(right.as_bytes()))
+            }
             _ => None,
         }
     }
@@ -87,7 +95,9 @@ impl Literal {
         match (self, ty) {
             (Literal::Null, _) => "null".into(),
             (Literal::Boolean(value), _) => value.to_string(),
-            (Literal::Integer(value), Type::Decimal(_, scale)) if *scale > 0 => decimal(*value, *scale as usize),
+            (Literal::Integer(value), Type::Decimal(_, scale)) if *scale > 0 => {
+                decimal(*value, *scale as usize)
+            }
             (Literal::Integer(value), Type::Date) => date(*value),
             (Literal::Integer(value), Type::Timestamp(unit, _)) => timestamp(*value, *unit),
             (Literal::Integer(value), _) => value.to_string(),
@@ -122,8 +132,13 @@ fn decimal(value: i128, scale: usize) -> String {
 }
 
 fn date(days: i128) -> String {
-    let date = i64::try_from(days).ok().and_then(|days| chrono::DateTime::from_timestamp(days * 86_400, 0));
-    date.map_or_else(|| days.to_string(), |date| format!("'{}'", date.format("%Y-%m-%d")))
+    let date = i64::try_from(days)
+        .ok()
+        .and_then(|days| chrono::DateTime::from_timestamp(days * 86_400, 0));
+    date.map_or_else(
+        || days.to_string(),
+        |date| format!("'{}'", date.format("%Y-%m-%d")),
+    )
 }
 
 fn timestamp(value: i128, unit: super::types::TimestampUnit) -> String {
@@ -137,5 +152,8 @@ fn timestamp(value: i128, unit: super::types::TimestampUnit) -> String {
     let nanoseconds = (value.rem_euclid(per_second) * (1_000_000_000 / per_second)) as u32;
     let seconds = i64::try_from(value.div_euclid(per_second)).ok();
     let time = seconds.and_then(|seconds| chrono::DateTime::from_timestamp(seconds, nanoseconds));
-    time.map_or_else(|| value.to_string(), |time| format!("'{}'", time.format("%Y-%m-%d %H:%M:%S%.f")))
+    time.map_or_else(
+        || value.to_string(),
+        |time| format!("'{}'", time.format("%Y-%m-%d %H:%M:%S%.f")),
+    )
 }

@@ -24,8 +24,18 @@ pub struct Measure {
 
 /// The measures among a query's outputs.
 pub fn measures(canonical: &Canonical, catalog: &Catalog) -> Vec<Measure> {
-    let Relation::Select { block, outputs } = &canonical.relation else { return vec![] };
-    let [Source { instance, relation: Relation::Group(group) }] = block.sources.as_slice() else { return vec![] };
+    let Relation::Select { block, outputs } = &canonical.relation else {
+        return vec![];
+    };
+    let [
+        Source {
+            instance,
+            relation: Relation::Group(group),
+        },
+    ] = block.sources.as_slice()
+    else {
+        return vec![];
+    };
     if group.aggregates.is_empty() || group.sets.is_some() {
         return vec![];
     }
@@ -61,9 +71,19 @@ fn parts(expr: &Expr, instance: Instance, group: &Group) -> Vec<Expr> {
     parts
 }
 
-fn measure(output: &str, expr: &Expr, instance: Instance, group: &Group, catalog: &Catalog) -> Measure {
+fn measure(
+    output: &str,
+    expr: &Expr,
+    instance: Instance,
+    group: &Group,
+    catalog: &Catalog,
+) -> Measure {
     let mut filters = BTreeSet::new();
-    let mut bare = Group { keys: vec![], is_grouped: false, ..group.clone() };
+    let mut bare = Group {
+        keys: vec![],
+        is_grouped: false,
+        ..group.clone()
+    };
     for call in &mut bare.aggregates {
         let reads = |filter: &Expr| words::expr_in(&group.block, filter);
         filters.extend(call.filter.iter().map(reads));
@@ -71,7 +91,10 @@ fn measure(output: &str, expr: &Expr, instance: Instance, group: &Group, catalog
         call.arguments.iter_mut().for_each(strip_casts);
     }
     take_filters(&mut bare.block, &mut filters);
-    let is_plain_count = bare.aggregates.iter().all(|call| call.function == "count" && call.arguments.is_empty());
+    let is_plain_count = bare
+        .aggregates
+        .iter()
+        .all(|call| call.function == "count" && call.arguments.is_empty());
     let width = group.keys.len();
     let mut moved = expr.clone();
     strip_casts(&mut moved);
@@ -82,11 +105,29 @@ fn measure(output: &str, expr: &Expr, instance: Instance, group: &Group, catalog
             Expr::column(instance, index, group.aggregates[index].ty.clone())
         })
     });
-    let text = words::expr_of(&Relation::Select { block: Block::over(Source { instance, relation: Relation::Group(group.clone()) }), outputs: vec![expr.clone()] });
-    let mut select = Relation::Select { block: Block::over(Source { instance, relation: Relation::Group(bare) }), outputs: vec![moved] };
+    let text = words::expr_of(&Relation::Select {
+        block: Block::over(Source {
+            instance,
+            relation: Relation::Group(group.clone()),
+        }),
+        outputs: vec![expr.clone()],
+    });
+    let mut select = Relation::Select {
+        block: Block::over(Source {
+            instance,
+            relation: Relation::Group(bare),
+        }),
+        outputs: vec![moved],
+    };
     super::prune::prune_root(&mut select);
     let signature = fingerprint(&name::text(&select, &["value".into()], catalog));
-    Measure { output: output.into(), signature, filters, text, is_plain_count }
+    Measure {
+        output: output.into(),
+        signature,
+        filters,
+        text,
+        is_plain_count,
+    }
 }
 
 /// Takes the filters of single tables out of a block and what is below; joins stay.

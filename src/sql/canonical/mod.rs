@@ -67,9 +67,19 @@ pub struct Canonical {
 
 /// Binds a plan to the relations of the models it reads; a table that `models` does not know is a base table.
 pub fn bind(state: &SessionState, plan: LogicalPlan, models: bind::Models) -> Result<Bound> {
-    let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
-    let names = plan.schema().fields().iter().map(|field| field.name().clone()).collect();
-    Ok(Bound { relation: Arc::new(bind::bind(&plan, models)?), names })
+    let plan = state
+        .analyzer()
+        .execute_and_check(plan, state.config_options(), |_, _| {})?;
+    let names = plan
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect();
+    Ok(Bound {
+        relation: Arc::new(bind::bind(&plan, models)?),
+        names,
+    })
 }
 
 /// Normalises a bound query down to its base tables.
@@ -77,7 +87,13 @@ pub fn canonicalise(bound: &Bound, catalog: &Catalog) -> Canonical {
     let (relation, assumptions) = rules::normalise((*bound.relation).clone(), catalog);
     let text = name::text(&relation, &bound.names, catalog);
     let hash = fingerprint(&text);
-    Canonical { relation, names: bound.names.clone(), text, hash, assumptions }
+    Canonical {
+        relation,
+        names: bound.names.clone(),
+        text,
+        hash,
+        assumptions,
+    }
 }
 
 /// The fingerprint of a canonical text: BLAKE3 with the version of the rules, 128 bits.

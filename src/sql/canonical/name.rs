@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::block::equal_columns;
 use super::catalog::Catalog;
-use super::form::{Aggregate, Block, ColumnRef, Comparison, Expr, Group, Instance, Limit, Node, Relation, SortKey, Source, WindowCall};
+use super::form::{
+    Aggregate, Block, ColumnRef, Comparison, Expr, Group, Instance, Limit, Node, Relation, SortKey,
+    Source, WindowCall,
+};
 use super::types::Type;
 
 /// Orders of identical sources that are tried; beyond it the order stays as it came: sound, only less is recognised.
@@ -17,7 +20,9 @@ const ORDERS: usize = 720;
 /// The canonical text of a query with named outputs.
 pub(super) fn text(relation: &Relation, names: &[String], catalog: &Catalog) -> String {
     let namer = Namer { catalog };
-    let Relation::Select { block, outputs } = relation else { unreachable!("a normal query is a select") };
+    let Relation::Select { block, outputs } = relation else {
+        unreachable!("a normal query is a select")
+    };
     let reads: Vec<&Expr> = outputs.iter().collect();
     let (text, ()) = namer.block(block, &reads, None, &|scope| {
         let mut columns: Vec<String> = names
@@ -63,16 +68,30 @@ struct Named {
 }
 
 impl Namer<'_> {
-    fn relation(&self, relation: &Relation, used: &BTreeSet<usize>, outer: Option<&Scope>) -> Named {
+    fn relation(
+        &self,
+        relation: &Relation,
+        used: &BTreeSet<usize>,
+        outer: Option<&Scope>,
+    ) -> Named {
         match relation {
             Relation::Scan(scan) => self.scan(scan, used),
             Relation::Select { block, outputs } => {
                 let reads: Vec<&Expr> = outputs.iter().collect();
-                let (text, columns) = self.block(block, &reads, outer, &|scope| self.sorted_columns("c", outputs, scope));
-                Named { text: format!("select{{{text}}}"), columns }
+                let (text, columns) = self.block(block, &reads, outer, &|scope| {
+                    self.sorted_columns("c", outputs, scope)
+                });
+                Named {
+                    text: format!("select{{{text}}}"),
+                    columns,
+                }
             }
             Relation::Group(group) => self.group(group, relation, outer),
-            Relation::Window { block, outputs, calls } => self.window(relation, block, outputs, calls, outer),
+            Relation::Window {
+                block,
+                outputs,
+                calls,
+            } => self.window(relation, block, outputs, calls, outer),
             Relation::Limit(limit) => self.limit(relation, limit, outer),
             Relation::Union { branches } => self.union(branches, outer),
             Relation::Full { left, right, on } => self.full(left, right, on, outer),
@@ -80,13 +99,31 @@ impl Namer<'_> {
                 let scope = lone_scope(outer);
                 let mut rows: Vec<String> = rows.iter().map(|row| self.list(row, &scope)).collect();
                 rows.sort();
-                Named { text: format!("values{{{types:?};{}}}", rows.join(";")), columns: numbered("v", types.len()) }
+                Named {
+                    text: format!("values{{{types:?};{}}}", rows.join(";")),
+                    columns: numbered("v", types.len()),
+                }
             }
-            Relation::Opaque { text, types, inputs, expressions } => {
-                let inputs: Vec<String> = inputs.iter().map(|source| self.opaque_input(source, outer)).collect();
+            Relation::Opaque {
+                text,
+                types,
+                inputs,
+                expressions,
+            } => {
+                let inputs: Vec<String> = inputs
+                    .iter()
+                    .map(|source| self.opaque_input(source, outer))
+                    .collect();
                 let scope = lone_scope(outer);
-                let text = format!("opaque{{{text:?};{};{}}}", inputs.join(";"), self.list(expressions, &scope));
-                Named { text, columns: numbered("o", types.len()) }
+                let text = format!(
+                    "opaque{{{text:?};{};{}}}",
+                    inputs.join(";"),
+                    self.list(expressions, &scope)
+                );
+                Named {
+                    text,
+                    columns: numbered("o", types.len()),
+                }
             }
         }
     }
@@ -99,13 +136,23 @@ impl Namer<'_> {
     }
 
     fn scan(&self, scan: &super::form::Scan, used: &BTreeSet<usize>) -> Named {
-        let columns: Vec<String> = scan.columns.iter().map(|(name, ty)| format!("{name}:{ty}")).collect();
+        let columns: Vec<String> = scan
+            .columns
+            .iter()
+            .map(|(name, ty)| format!("{name}:{ty}"))
+            .collect();
         let facts = self.catalog.tables.get(&scan.table);
         let text = match facts.and_then(|facts| facts.seed.as_ref()) {
             Some(seed) => {
-                let mut read: Vec<String> = used.iter().map(|index| scan.columns[*index].0.clone()).collect();
+                let mut read: Vec<String> = used
+                    .iter()
+                    .map(|index| scan.columns[*index].0.clone())
+                    .collect();
                 read.sort();
-                format!("seed{{{}}}", blake3::hash(seed.bag_text(&read).as_bytes()).to_hex())
+                format!(
+                    "seed{{{}}}",
+                    blake3::hash(seed.bag_text(&read).as_bytes()).to_hex()
+                )
             }
             None => match facts.and_then(|facts| facts.contract.as_ref()) {
                 Some(version) => format!("table{{{:?}@{version:?}}}", scan.table),
@@ -119,17 +166,38 @@ impl Namer<'_> {
         let reads = relation.head_exprs();
         let (text, columns) = self.block(&group.block, &reads, outer, &|scope| {
             if let Some(sets) = &group.sets {
-                let calls: Vec<String> = group.aggregates.iter().map(|call| self.aggregate(call, scope)).collect();
-                let text = format!("{};{sets:?};{}", self.list(&group.keys, scope), calls.join(","));
-                return (text, numbered("g", group.keys.len() + group.aggregates.len()));
+                let calls: Vec<String> = group
+                    .aggregates
+                    .iter()
+                    .map(|call| self.aggregate(call, scope))
+                    .collect();
+                let text = format!(
+                    "{};{sets:?};{}",
+                    self.list(&group.keys, scope),
+                    calls.join(",")
+                );
+                return (
+                    text,
+                    numbered("g", group.keys.len() + group.aggregates.len()),
+                );
             }
             let (keys, mut columns) = self.sorted_columns("k", &group.keys, scope);
-            let calls: Vec<String> = group.aggregates.iter().map(|call| self.aggregate(call, scope)).collect();
+            let calls: Vec<String> = group
+                .aggregates
+                .iter()
+                .map(|call| self.aggregate(call, scope))
+                .collect();
             let (calls, call_columns) = sorted("a", calls);
             columns.extend(call_columns);
             (format!("by[{keys}];[{calls}]"), columns)
         });
-        Named { text: format!("group{}{{{text}}}", if group.is_grouped { "" } else { "-all" }), columns }
+        Named {
+            text: format!(
+                "group{}{{{text}}}",
+                if group.is_grouped { "" } else { "-all" }
+            ),
+            columns,
+        }
     }
 
     fn window(
@@ -142,28 +210,46 @@ impl Namer<'_> {
     ) -> Named {
         let (text, columns) = self.block(block, &relation.head_exprs(), outer, &|scope| {
             let (text, mut columns) = self.sorted_columns("c", outputs, scope);
-            let calls: Vec<String> = calls.iter().map(|call| self.window_call(call, scope)).collect();
+            let calls: Vec<String> = calls
+                .iter()
+                .map(|call| self.window_call(call, scope))
+                .collect();
             let (calls, call_columns) = sorted("w", calls);
             columns.extend(call_columns);
             (format!("[{text}];[{calls}]"), columns)
         });
-        Named { text: format!("window{{{text}}}"), columns }
+        Named {
+            text: format!("window{{{text}}}"),
+            columns,
+        }
     }
 
     fn limit(&self, relation: &Relation, limit: &Limit, outer: Option<&Scope>) -> Named {
         let (text, columns) = self.block(&limit.block, &relation.head_exprs(), outer, &|scope| {
             let (text, columns) = self.sorted_columns("c", &limit.outputs, scope);
-            (format!("[{text}];[{}]", self.order(&limit.order, scope)), columns)
+            (
+                format!("[{text}];[{}]", self.order(&limit.order, scope)),
+                columns,
+            )
         });
-        Named { text: format!("limit{{{:?},{};{text}}}", limit.fetch, limit.skip), columns }
+        Named {
+            text: format!("limit{{{:?},{};{text}}}", limit.fetch, limit.skip),
+            columns,
+        }
     }
 
     /// Branches are a bag; columns are matched by position, so all branches share one order of columns.
     fn union(&self, branches: &[Relation], outer: Option<&Scope>) -> Named {
         let width = branches.first().map_or(0, Relation::width);
-        let named: Vec<(String, Vec<String>)> = branches.iter().map(|branch| self.branch(branch, outer)).collect();
+        let named: Vec<(String, Vec<String>)> = branches
+            .iter()
+            .map(|branch| self.branch(branch, outer))
+            .collect();
         let signature = |column: usize| {
-            let mut texts: Vec<String> = named.iter().map(|(body, columns)| format!("{body}#{}", columns[column])).collect();
+            let mut texts: Vec<String> = named
+                .iter()
+                .map(|(body, columns)| format!("{body}#{}", columns[column]))
+                .collect();
             texts.sort();
             texts.join("|")
         };
@@ -172,28 +258,42 @@ impl Namer<'_> {
             let mut texts: Vec<String> = named
                 .iter()
                 .map(|(body, columns)| {
-                    let columns: Vec<&str> = order.iter().map(|column| columns[*column].as_str()).collect();
+                    let columns: Vec<&str> = order
+                        .iter()
+                        .map(|column| columns[*column].as_str())
+                        .collect();
                     format!("{body}[{}]", columns.join(","))
                 })
                 .collect();
             texts.sort();
             texts.join(";")
         };
-        let best = orders(&signatures).into_iter().map(|order| (written(&order), order)).min();
+        let best = orders(&signatures)
+            .into_iter()
+            .map(|order| (written(&order), order))
+            .min();
         let (text, order) = best.unwrap_or_default();
         let mut columns = vec![String::new(); width];
         for (position, column) in order.iter().enumerate() {
             columns[*column] = format!("u{position}");
         }
-        Named { text: format!("union{{{text}}}"), columns }
+        Named {
+            text: format!("union{{{text}}}"),
+            columns,
+        }
     }
 
     /// A branch's block text and the text of each of its columns.
     fn branch(&self, branch: &Relation, outer: Option<&Scope>) -> (String, Vec<String>) {
-        let Relation::Select { block, outputs } = branch else { unreachable!("a union's branch is a select") };
+        let Relation::Select { block, outputs } = branch else {
+            unreachable!("a union's branch is a select")
+        };
         let reads: Vec<&Expr> = outputs.iter().collect();
         let (text, columns) = self.block(block, &reads, outer, &|scope| {
-            let columns: Vec<String> = outputs.iter().map(|output| self.expr(output, scope)).collect();
+            let columns: Vec<String> = outputs
+                .iter()
+                .map(|output| self.expr(output, scope))
+                .collect();
             let mut sorted = columns.clone();
             sorted.sort();
             (sorted.join(","), columns)
@@ -211,15 +311,28 @@ impl Namer<'_> {
         let written = |first: (&Source, &Named), second: (&Source, &Named)| {
             let mut scope = lone_scope(outer);
             for (name, (source, named)) in [("l", first), ("r", second)] {
-                scope.columns.insert(source.instance, prefixed(&format!("{name}{}", scope.depth), &named.columns));
+                scope.columns.insert(
+                    source.instance,
+                    prefixed(&format!("{name}{}", scope.depth), &named.columns),
+                );
             }
             let on = self.conjunction(on, &scope);
-            (format!("full{{{};{};{on}}}", first.1.text, second.1.text), scope)
+            (
+                format!("full{{{};{};{on}}}", first.1.text, second.1.text),
+                scope,
+            )
         };
         let as_is = written((left, &left_named), (right, &right_named));
         let mirrored = written((right, &right_named), (left, &left_named));
-        let (text, scope) = if as_is.0 <= mirrored.0 { as_is } else { mirrored };
-        let columns = [left.instance, right.instance].iter().flat_map(|instance| scope.columns[instance].clone()).collect();
+        let (text, scope) = if as_is.0 <= mirrored.0 {
+            as_is
+        } else {
+            mirrored
+        };
+        let columns = [left.instance, right.instance]
+            .iter()
+            .flat_map(|instance| scope.columns[instance].clone())
+            .collect();
         Named { text, columns }
     }
 
@@ -249,7 +362,13 @@ impl Namer<'_> {
         let kinds: Vec<String> = sources
             .iter()
             .zip(&named)
-            .map(|(source, named)| format!("{} {}", u8::from(block.is_optional(source.instance)), named.text))
+            .map(|(source, named)| {
+                format!(
+                    "{} {}",
+                    u8::from(block.is_optional(source.instance)),
+                    named.text
+                )
+            })
             .collect();
         let colors = self.refined(block, reads, outer, &named, kinds);
         let written = |order: &[usize]| {
@@ -282,21 +401,32 @@ impl Namer<'_> {
             return kinds;
         }
         let sources = block.all_sources();
-        let color = |kinds: &[String], index: usize| blake3::hash(kinds[index].as_bytes()).to_hex()[..16].to_string();
+        let color = |kinds: &[String], index: usize| {
+            blake3::hash(kinds[index].as_bytes()).to_hex()[..16].to_string()
+        };
         let refine = |kinds: &[String]| -> Vec<String> {
             (0..kinds.len())
                 .map(|own| {
                     let mut scope = lone_scope(outer);
                     for (index, source) in sources.iter().enumerate() {
-                        let prefix = if index == own { "@".to_string() } else { color(kinds, index) };
-                        scope.columns.insert(source.instance, prefixed(&prefix, &named[index].columns));
+                        let prefix = if index == own {
+                            "@".to_string()
+                        } else {
+                            color(kinds, index)
+                        };
+                        scope
+                            .columns
+                            .insert(source.instance, prefixed(&prefix, &named[index].columns));
                     }
                     // A column of a class may be written as any of its members: all of them together are its name here.
                     for class in classes(block) {
-                        let mut names: Vec<String> = class.iter().map(|column| scope.column(*column)).collect();
+                        let mut names: Vec<String> =
+                            class.iter().map(|column| scope.column(*column)).collect();
                         names.sort();
                         let name = format!("same({})", names.join(","));
-                        scope.aliases.extend(class.into_iter().map(|column| (column, name.clone())));
+                        scope
+                            .aliases
+                            .extend(class.into_iter().map(|column| (column, name.clone())));
                     }
                     let instance = sources[own].instance;
                     let mut uses: Vec<String> = reads
@@ -316,16 +446,31 @@ impl Namer<'_> {
         refine(&once)
     }
 
-    fn scope<'a>(&self, block: &Block, named: &[Named], order: &[usize], outer: Option<&'a Scope<'a>>) -> Scope<'a> {
+    fn scope<'a>(
+        &self,
+        block: &Block,
+        named: &[Named],
+        order: &[usize],
+        outer: Option<&'a Scope<'a>>,
+    ) -> Scope<'a> {
         let mut scope = lone_scope(outer);
         let sources = block.all_sources();
         for (position, index) in order.iter().enumerate() {
             let prefix = format!("s{}_{position}", scope.depth);
-            scope.columns.insert(sources[*index].instance, prefixed(&prefix, &named[*index].columns));
+            scope.columns.insert(
+                sources[*index].instance,
+                prefixed(&prefix, &named[*index].columns),
+            );
         }
         for class in classes(block) {
-            let name = class.iter().map(|column| scope.column(*column)).min().expect("a class has members");
-            scope.aliases.extend(class.into_iter().map(|column| (column, name.clone())));
+            let name = class
+                .iter()
+                .map(|column| scope.column(*column))
+                .min()
+                .expect("a class has members");
+            scope
+                .aliases
+                .extend(class.into_iter().map(|column| (column, name.clone())));
         }
         scope
     }
@@ -335,34 +480,65 @@ impl Namer<'_> {
         let mut texts = vec![];
         for index in order {
             let instance = sources[*index].instance;
-            let on = block.optional.iter().find(|optional| optional.source.instance == instance);
+            let on = block
+                .optional
+                .iter()
+                .find(|optional| optional.source.instance == instance);
             texts.push(match on {
                 None => named[*index].text.clone(),
-                Some(optional) => format!("left({} on {})", named[*index].text, self.conjunction(&optional.on, scope)),
+                Some(optional) => format!(
+                    "left({} on {})",
+                    named[*index].text,
+                    self.conjunction(&optional.on, scope)
+                ),
             });
         }
-        let plain: Vec<Expr> = block.predicates.iter().filter(|predicate| !is_class(block, predicate)).cloned().collect();
-        let mut same: Vec<String> = classes(block).iter().map(|class| self.class_text(class, scope)).collect();
+        let plain: Vec<Expr> = block
+            .predicates
+            .iter()
+            .filter(|predicate| !is_class(block, predicate))
+            .cloned()
+            .collect();
+        let mut same: Vec<String> = classes(block)
+            .iter()
+            .map(|class| self.class_text(class, scope))
+            .collect();
         same.sort();
-        format!("{};{};{}", texts.join(","), same.join(","), self.conjunction(&plain, scope))
+        format!(
+            "{};{};{}",
+            texts.join(","),
+            same.join(","),
+            self.conjunction(&plain, scope)
+        )
     }
 
     fn class_text(&self, class: &BTreeSet<ColumnRef>, scope: &Scope) -> String {
-        let bare = Scope { outer: scope.outer, depth: scope.depth, columns: scope.columns.clone(), aliases: HashMap::new() };
+        let bare = Scope {
+            outer: scope.outer,
+            depth: scope.depth,
+            columns: scope.columns.clone(),
+            aliases: HashMap::new(),
+        };
         let mut names: Vec<String> = class.iter().map(|column| bare.column(*column)).collect();
         names.sort();
         format!("same({})", names.join(","))
     }
 
     fn conjunction(&self, predicates: &[Expr], scope: &Scope) -> String {
-        let mut texts: Vec<String> = predicates.iter().map(|predicate| self.expr(predicate, scope)).collect();
+        let mut texts: Vec<String> = predicates
+            .iter()
+            .map(|predicate| self.expr(predicate, scope))
+            .collect();
         texts.sort();
         texts.dedup();
         texts.join("&")
     }
 
     fn sorted_columns(&self, prefix: &str, exprs: &[Expr], scope: &Scope) -> (String, Vec<String>) {
-        sorted(prefix, exprs.iter().map(|expr| self.expr(expr, scope)).collect())
+        sorted(
+            prefix,
+            exprs.iter().map(|expr| self.expr(expr, scope)).collect(),
+        )
     }
 
     fn aggregate(&self, call: &Aggregate, scope: &Scope) -> String {
@@ -372,14 +548,26 @@ impl Namer<'_> {
             if call.is_distinct { "-distinct" } else { "" },
             call.ty,
             self.list(&call.arguments, scope),
-            if call.filter.is_empty() { String::new() } else { format!("where({})", self.conjunction(&call.filter, scope)) },
-            if call.order.is_empty() { String::new() } else { format!("order({})", self.order(&call.order, scope)) },
+            if call.filter.is_empty() {
+                String::new()
+            } else {
+                format!("where({})", self.conjunction(&call.filter, scope))
+            },
+            if call.order.is_empty() {
+                String::new()
+            } else {
+                format!("order({})", self.order(&call.order, scope))
+            },
             call.nulls.as_deref().unwrap_or_default(),
         )
     }
 
     fn window_call(&self, call: &WindowCall, scope: &Scope) -> String {
-        let mut partition: Vec<String> = call.partition.iter().map(|expr| self.expr(expr, scope)).collect();
+        let mut partition: Vec<String> = call
+            .partition
+            .iter()
+            .map(|expr| self.expr(expr, scope))
+            .collect();
         partition.sort();
         format!(
             "{}{}:{}({})where({})partition({})order({})frame({}){}",
@@ -405,7 +593,11 @@ impl Namer<'_> {
     }
 
     fn list(&self, exprs: &[Expr], scope: &Scope) -> String {
-        exprs.iter().map(|expr| self.expr(expr, scope)).collect::<Vec<_>>().join(",")
+        exprs
+            .iter()
+            .map(|expr| self.expr(expr, scope))
+            .collect::<Vec<_>>()
+            .join(",")
     }
 
     fn set(&self, exprs: &[Expr], scope: &Scope) -> String {
@@ -423,61 +615,107 @@ impl Namer<'_> {
             Node::And(items) => format!("and({})", self.set(items, scope)),
             Node::Or(items) => format!("or({})", self.set(items, scope)),
             Node::Not(inner) => format!("not({})", one(inner)),
-            Node::Compare(Comparison::Equal, left, right) => format!("eq({})", pair(one(left), one(right))),
-            Node::Compare(Comparison::NotEqual, left, right) => format!("ne({})", pair(one(left), one(right))),
-            Node::Compare(Comparison::Less, left, right) => format!("lt({},{})", one(left), one(right)),
-            Node::Compare(Comparison::LessOrEqual, left, right) => format!("le({},{})", one(left), one(right)),
+            Node::Compare(Comparison::Equal, left, right) => {
+                format!("eq({})", pair(one(left), one(right)))
+            }
+            Node::Compare(Comparison::NotEqual, left, right) => {
+                format!("ne({})", pair(one(left), one(right)))
+            }
+            Node::Compare(Comparison::Less, left, right) => {
+                format!("lt({},{})", one(left), one(right))
+            }
+            Node::Compare(Comparison::LessOrEqual, left, right) => {
+                format!("le({},{})", one(left), one(right))
+            }
             Node::InSet(subject, set, is_negated) => {
                 let items: Vec<String> = set.iter().map(ToString::to_string).collect();
                 let name = if *is_negated { "out" } else { "in" };
-                format!("{name}({};{}:{})", one(subject), items.join(","), subject.ty)
+                format!(
+                    "{name}({};{}:{})",
+                    one(subject),
+                    items.join(","),
+                    subject.ty
+                )
             }
             Node::IsNull(inner) => format!("null({})", one(inner)),
             Node::IsTrue(inner) => format!("true({})", one(inner)),
             Node::DistinctFrom(left, right) => format!("distinct({})", pair(one(left), one(right))),
             Node::Sum(terms) => {
-                let mut texts: Vec<String> =
-                    terms.iter().map(|term| format!("{}*[{}]", term.coefficient, self.set(&term.factors, scope))).collect();
+                let mut texts: Vec<String> = terms
+                    .iter()
+                    .map(|term| {
+                        format!("{}*[{}]", term.coefficient, self.set(&term.factors, scope))
+                    })
+                    .collect();
                 texts.sort();
                 format!("sum:{ty}({})", texts.join(","))
             }
             Node::Case(arms, otherwise) => {
-                let arms: Vec<String> = arms.iter().map(|(when, then)| format!("{}=>{}", one(when), one(then))).collect();
+                let arms: Vec<String> = arms
+                    .iter()
+                    .map(|(when, then)| format!("{}=>{}", one(when), one(then)))
+                    .collect();
                 let otherwise = otherwise.as_ref().map(|expr| one(expr)).unwrap_or_default();
                 format!("case:{ty}({};{otherwise})", arms.join(";"))
             }
             Node::Cast(inner) => format!("cast({}:{ty})", one(inner)),
             Node::TryCast(inner) => format!("try_cast({}:{ty})", one(inner)),
             Node::Call(name, arguments, is_volatile) => {
-                let arguments = if commutes(name, arguments) { self.set(arguments, scope) } else { self.list(arguments, scope) };
-                format!("{name:?}{}:{ty}({arguments})", if *is_volatile { "!" } else { "" })
+                let arguments = if commutes(name, arguments) {
+                    self.set(arguments, scope)
+                } else {
+                    self.list(arguments, scope)
+                };
+                format!(
+                    "{name:?}{}:{ty}({arguments})",
+                    if *is_volatile { "!" } else { "" }
+                )
             }
-            Node::Exists(relation) => format!("exists({})", self.relation(relation, &BTreeSet::new(), Some(scope)).text),
-            Node::InQuery(needle, relation) => format!("in_query({};{})", one(needle), self.subquery(relation, scope)),
+            Node::Exists(relation) => format!(
+                "exists({})",
+                self.relation(relation, &BTreeSet::new(), Some(scope)).text
+            ),
+            Node::InQuery(needle, relation) => format!(
+                "in_query({};{})",
+                one(needle),
+                self.subquery(relation, scope)
+            ),
             Node::Scalar(relation) => format!("scalar:{ty}({})", self.subquery(relation, scope)),
         }
     }
 
     fn subquery(&self, relation: &Relation, scope: &Scope) -> String {
-        self.relation(relation, &(0..relation.width()).collect(), Some(scope)).text
+        self.relation(relation, &(0..relation.width()).collect(), Some(scope))
+            .text
     }
 }
 
 fn commutes(name: &str, arguments: &[Expr]) -> bool {
     match name {
-        "+" | "*" => arguments.iter().all(|argument| matches!(argument.ty, Type::Decimal(..))),
+        "+" | "*" => arguments
+            .iter()
+            .all(|argument| matches!(argument.ty, Type::Decimal(..))),
         "greatest" | "least" => arguments.iter().all(|argument| argument.ty.is_exact()),
         _ => false,
     }
 }
 
 fn pair(left: String, right: String) -> String {
-    if left <= right { format!("{left},{right}") } else { format!("{right},{left}") }
+    if left <= right {
+        format!("{left},{right}")
+    } else {
+        format!("{right},{left}")
+    }
 }
 
 fn lone_scope<'a>(outer: Option<&'a Scope<'a>>) -> Scope<'a> {
     let depth = outer.map_or(0, |outer| outer.depth + 1);
-    Scope { outer, depth, columns: HashMap::new(), aliases: HashMap::new() }
+    Scope {
+        outer,
+        depth,
+        columns: HashMap::new(),
+        aliases: HashMap::new(),
+    }
 }
 
 fn numbered(prefix: &str, count: usize) -> Vec<String> {
@@ -485,23 +723,43 @@ fn numbered(prefix: &str, count: usize) -> Vec<String> {
 }
 
 fn prefixed(prefix: &str, columns: &[String]) -> Vec<String> {
-    columns.iter().map(|column| format!("{prefix}.{column}")).collect()
+    columns
+        .iter()
+        .map(|column| format!("{prefix}.{column}"))
+        .collect()
 }
 
 /// Sorts texts as a set; each item's name is its place in the set.
 fn sorted(prefix: &str, texts: Vec<String>) -> (String, Vec<String>) {
     let set: BTreeSet<&String> = texts.iter().collect();
-    let places: BTreeMap<&String, usize> = set.iter().enumerate().map(|(place, text)| (*text, place)).collect();
-    let columns = texts.iter().map(|text| format!("{prefix}{}", places[text])).collect();
-    (set.into_iter().cloned().collect::<Vec<_>>().join(","), columns)
+    let places: BTreeMap<&String, usize> = set
+        .iter()
+        .enumerate()
+        .map(|(place, text)| (*text, place))
+        .collect();
+    let columns = texts
+        .iter()
+        .map(|text| format!("{prefix}{}", places[text]))
+        .collect();
+    (
+        set.into_iter().cloned().collect::<Vec<_>>().join(","),
+        columns,
+    )
 }
 
 /// The columns that predicates of the block make equal.
 fn classes(block: &Block) -> Vec<BTreeSet<ColumnRef>> {
     let mut classes: Vec<BTreeSet<ColumnRef>> = vec![];
-    for predicate in block.predicates.iter().filter(|predicate| is_class(block, predicate)) {
+    for predicate in block
+        .predicates
+        .iter()
+        .filter(|predicate| is_class(block, predicate))
+    {
         let (left, right) = equal_columns(predicate).expect("is_class() has seen two columns");
-        let mut joined: BTreeSet<ColumnRef> = [left, right].into_iter().filter_map(Expr::as_column).collect();
+        let mut joined: BTreeSet<ColumnRef> = [left, right]
+            .into_iter()
+            .filter_map(Expr::as_column)
+            .collect();
         let members = joined.clone();
         classes.retain(|class| {
             let touches = !class.is_disjoint(&members);
@@ -529,7 +787,12 @@ fn orders(colors: &[String]) -> Vec<Vec<usize>> {
         if all.len() * ways.len() > ORDERS {
             return vec![sorted];
         }
-        all = all.iter().flat_map(|start: &Vec<usize>| ways.iter().map(move |way| [start.as_slice(), way].concat())).collect();
+        all = all
+            .iter()
+            .flat_map(|start: &Vec<usize>| {
+                ways.iter().map(move |way| [start.as_slice(), way].concat())
+            })
+            .collect();
     }
     all
 }
@@ -543,7 +806,12 @@ fn permutations(items: &[usize]) -> Vec<Vec<usize>> {
     }
     let mut all = vec![];
     for (index, first) in items.iter().enumerate() {
-        let rest: Vec<usize> = items.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, item)| *item).collect();
+        let rest: Vec<usize> = items
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != index)
+            .map(|(_, item)| *item)
+            .collect();
         all.extend(permutations(&rest).into_iter().map(|mut tail| {
             tail.insert(0, *first);
             tail

@@ -9,18 +9,34 @@ pub(super) fn drop_unobserved(relation: &mut Relation, is_observed: bool) {
     let below = match &*relation {
         Relation::Select { .. } | Relation::Union { .. } => is_observed,
         Relation::Window { calls, .. } => {
-            is_observed || calls.iter().any(|call| call.order.is_empty() && !aggregates::is_order_free(&call.function))
+            is_observed
+                || calls
+                    .iter()
+                    .any(|call| call.order.is_empty() && !aggregates::is_order_free(&call.function))
         }
         Relation::Group(group) => group.aggregates.iter().any(aggregates::reads_order),
-        Relation::Limit(limit) => limit.order.is_empty() && (limit.fetch.is_some() || limit.skip > 0 || is_observed),
+        Relation::Limit(limit) => {
+            limit.order.is_empty() && (limit.fetch.is_some() || limit.skip > 0 || is_observed)
+        }
         _ => false,
     };
-    relation.inputs_mut().into_iter().for_each(|input| drop_unobserved(input, below));
-    relation.head_exprs_mut().into_iter().for_each(drop_in_subqueries);
+    relation
+        .inputs_mut()
+        .into_iter()
+        .for_each(|input| drop_unobserved(input, below));
+    relation
+        .head_exprs_mut()
+        .into_iter()
+        .for_each(drop_in_subqueries);
     if let Some(block) = relation.block_mut() {
         block.exprs_mut().into_iter().for_each(drop_in_subqueries);
     }
-    if let Relation::Limit(Limit { fetch: None, skip: 0, order, .. }) = relation
+    if let Relation::Limit(Limit {
+        fetch: None,
+        skip: 0,
+        order,
+        ..
+    }) = relation
         && !is_observed
     {
         order.clear();

@@ -16,7 +16,10 @@ const LIMIT: usize = 48;
 
 /// Normalises a sum whose factors are already normal.
 pub(super) fn normalise(terms: Vec<Monomial>, ty: &Type, context: &Context) -> Expr {
-    let has_null = terms.iter().flat_map(|term| &term.factors).any(Expr::is_null_literal);
+    let has_null = terms
+        .iter()
+        .flat_map(|term| &term.factors)
+        .any(Expr::is_null_literal);
     if has_null {
         return Expr::null(ty.clone());
     }
@@ -36,7 +39,11 @@ fn expand(term: Monomial, ty: &Type) -> Vec<(Vec<Expr>, i128)> {
     let mut products = vec![(vec![], ty.wrap(term.coefficient))];
     for factor in term.factors {
         let parts = parts(&factor, ty);
-        let parts = if products.len() * parts.len() > LIMIT { vec![(vec![factor], 1)] } else { parts };
+        let parts = if products.len() * parts.len() > LIMIT {
+            vec![(vec![factor], 1)]
+        } else {
+            parts
+        };
         let mut next = vec![];
         for (factors, coefficient) in &products {
             for (more, times) in &parts {
@@ -52,10 +59,13 @@ fn expand(term: Monomial, ty: &Type) -> Vec<(Vec<Expr>, i128)> {
 
 fn parts(factor: &Expr, ty: &Type) -> Vec<(Vec<Expr>, i128)> {
     match &factor.node {
-        Node::Literal(literal) if let Some(value) = literal.as_integer() => vec![(vec![], ty.wrap(value))],
-        Node::Sum(terms) if factor.ty == *ty => {
-            terms.iter().map(|term| (term.factors.clone(), term.coefficient)).collect()
+        Node::Literal(literal) if let Some(value) = literal.as_integer() => {
+            vec![(vec![], ty.wrap(value))]
         }
+        Node::Sum(terms) if factor.ty == *ty => terms
+            .iter()
+            .map(|term| (term.factors.clone(), term.coefficient))
+            .collect(),
         _ => vec![(vec![factor.clone()], 1)],
     }
 }
@@ -66,19 +76,33 @@ fn multiply(left: i128, right: i128, ty: &Type) -> i128 {
 }
 
 fn drop_vanished(merged: &mut BTreeMap<Vec<Expr>, i128>, context: &Context) {
-    let live: Vec<Expr> = merged.iter().filter(|(_, times)| **times != 0).flat_map(|(factors, _)| factors.clone()).collect();
+    let live: Vec<Expr> = merged
+        .iter()
+        .filter(|(_, times)| **times != 0)
+        .flat_map(|(factors, _)| factors.clone())
+        .collect();
     merged.retain(|factors, coefficient| {
-        *coefficient != 0 || factors.iter().any(|factor| !live.contains(factor) && !context.is_not_null(factor))
+        *coefficient != 0
+            || factors
+                .iter()
+                .any(|factor| !live.contains(factor) && !context.is_not_null(factor))
     });
 }
 
 fn rebuild(merged: BTreeMap<Vec<Expr>, i128>, ty: &Type) -> Expr {
-    let mut terms: Vec<Monomial> =
-        merged.into_iter().map(|(factors, coefficient)| Monomial { coefficient, factors }).collect();
+    let mut terms: Vec<Monomial> = merged
+        .into_iter()
+        .map(|(factors, coefficient)| Monomial {
+            coefficient,
+            factors,
+        })
+        .collect();
     match terms.as_slice() {
         [] => Expr::integer(0, ty.clone()),
         [only] if only.factors.is_empty() => Expr::integer(only.coefficient, ty.clone()),
-        [only] if only.coefficient == 1 && only.factors.len() == 1 => terms.remove(0).factors.remove(0),
+        [only] if only.coefficient == 1 && only.factors.len() == 1 => {
+            terms.remove(0).factors.remove(0)
+        }
         _ => Expr::new(Node::Sum(terms), ty.clone()),
     }
 }

@@ -31,7 +31,10 @@ const ARMS: usize = 4;
 /// The conjunction of `predicates` as clauses, where only TRUE passes.
 pub(super) fn filter(predicates: Vec<Expr>, context: &Context) -> Vec<Expr> {
     let whole = Expr::boolean(Node::And(predicates));
-    let mut clauses = clauses(negation_normal(whole, false, Mode::Filter, context), Mode::Filter);
+    let mut clauses = clauses(
+        negation_normal(whole, false, Mode::Filter, context),
+        Mode::Filter,
+    );
     for _ in 0..8 {
         let before = clauses.clone();
         clauses = merge_units(propagate(absorb(clauses, Mode::Filter)));
@@ -49,8 +52,16 @@ pub(super) fn filter_expr(predicate: Expr, context: &Context) -> Expr {
 
 /// A boolean whose NULL matters.
 pub(super) fn value(expr: Expr, context: &Context) -> Expr {
-    let clauses = clauses(negation_normal(expr, false, Mode::Value, context), Mode::Value);
-    conjunction(absorb(clauses, Mode::Value).into_iter().map(clause_expr).collect())
+    let clauses = clauses(
+        negation_normal(expr, false, Mode::Value, context),
+        Mode::Value,
+    );
+    conjunction(
+        absorb(clauses, Mode::Value)
+            .into_iter()
+            .map(clause_expr)
+            .collect(),
+    )
 }
 
 pub(super) fn conjunction(mut items: Vec<Expr>) -> Expr {
@@ -63,7 +74,12 @@ pub(super) fn conjunction(mut items: Vec<Expr>) -> Expr {
 
 /// Pushes NOT down to the atoms and simplifies those.
 pub(super) fn negation_normal(expr: Expr, negate: bool, mode: Mode, context: &Context) -> Expr {
-    let each = |items: Vec<Expr>| items.into_iter().map(|item| negation_normal(item, negate, mode, context)).collect();
+    let each = |items: Vec<Expr>| {
+        items
+            .into_iter()
+            .map(|item| negation_normal(item, negate, mode, context))
+            .collect()
+    };
     match expr.node {
         Node::And(items) if negate => Expr::boolean(Node::Or(each(items))),
         Node::And(items) => Expr::boolean(Node::And(each(items))),
@@ -80,7 +96,11 @@ fn atom(expr: Expr, negate: bool, mode: Mode, context: &Context) -> Expr {
         return negation_normal(expr, negate, mode, context);
     }
     let expr = if negate { negated(expr) } else { expr };
-    let expr = if negate { scalar::simplify_atom_or_not(expr, context) } else { expr };
+    let expr = if negate {
+        scalar::simplify_atom_or_not(expr, context)
+    } else {
+        expr
+    };
     match mode {
         Mode::Value => expr,
         Mode::Filter => filter_atom(expr, context),
@@ -92,15 +112,21 @@ fn negated(expr: Expr) -> Expr {
     match expr.node {
         Node::Literal(Literal::Boolean(value)) => Expr::truth(!value),
         Node::Literal(Literal::Null) => expr,
-        Node::Compare(Comparison::Equal, left, right) => Expr::boolean(Node::Compare(Comparison::NotEqual, left, right)),
-        Node::Compare(Comparison::NotEqual, left, right) => Expr::boolean(Node::Compare(Comparison::Equal, left, right)),
+        Node::Compare(Comparison::Equal, left, right) => {
+            Expr::boolean(Node::Compare(Comparison::NotEqual, left, right))
+        }
+        Node::Compare(Comparison::NotEqual, left, right) => {
+            Expr::boolean(Node::Compare(Comparison::Equal, left, right))
+        }
         Node::Compare(Comparison::Less, left, right) => {
             Expr::boolean(Node::Compare(Comparison::LessOrEqual, right, left))
         }
         Node::Compare(Comparison::LessOrEqual, left, right) => {
             Expr::boolean(Node::Compare(Comparison::Less, right, left))
         }
-        Node::InSet(subject, set, is_negated) => Expr::boolean(Node::InSet(subject, set, !is_negated)),
+        Node::InSet(subject, set, is_negated) => {
+            Expr::boolean(Node::InSet(subject, set, !is_negated))
+        }
         _ => expr.not(),
     }
 }
@@ -111,13 +137,17 @@ fn filter_atom(expr: Expr, context: &Context) -> Expr {
     match &expr.node {
         Node::Literal(Literal::Null) => Expr::truth(false),
         Node::IsTrue(inner) => again((**inner).clone()),
-        Node::DistinctFrom(left, right) => distinct_filter(left, right, context).map_or(expr, again),
+        Node::DistinctFrom(left, right) => {
+            distinct_filter(left, right, context).map_or(expr, again)
+        }
         Node::Case(arms, otherwise) => {
             case_filter(arms, otherwise.as_deref(), &|value| value.clone()).map_or(expr, again)
         }
         // `x = x` and `x <= x` ask only that x is there, `x < x` and `x <> x` are never TRUE; in the engine's total order
         // of floats NaN = NaN, so this holds for them too.
-        Node::Compare(Comparison::Equal | Comparison::LessOrEqual, left, right) if left == right && !left.is_volatile() => {
+        Node::Compare(Comparison::Equal | Comparison::LessOrEqual, left, right)
+            if left == right && !left.is_volatile() =>
+        {
             again(left.as_ref().clone().is_not_null())
         }
         Node::Compare(_, left, right) if left == right && !left.is_volatile() => Expr::truth(false),
@@ -126,7 +156,13 @@ fn filter_atom(expr: Expr, context: &Context) -> Expr {
         }
         Node::InSet(subject, set, is_negated) => match &subject.node {
             Node::Case(arms, otherwise) if settles(arms, otherwise.as_deref()) => {
-                let test = |value: &Expr| Expr::boolean(Node::InSet(Box::new(value.clone()), set.clone(), *is_negated));
+                let test = |value: &Expr| {
+                    Expr::boolean(Node::InSet(
+                        Box::new(value.clone()),
+                        set.clone(),
+                        *is_negated,
+                    ))
+                };
                 case_filter(arms, otherwise.as_deref(), &test).map_or(expr, again)
             }
             _ => expr,
@@ -138,14 +174,19 @@ fn filter_atom(expr: Expr, context: &Context) -> Expr {
                 (**tested).clone().not(),
                 (**tested).clone().is_null(),
             ]))),
-            Node::DistinctFrom(left, right) if context.is_not_null(left) || context.is_not_null(right) => {
+            Node::DistinctFrom(left, right)
+                if context.is_not_null(left) || context.is_not_null(right) =>
+            {
                 again((**left).clone().equals((**right).clone()))
             }
             Node::IsNull(subject) => null_case(subject, false).map_or(expr, again),
             Node::Case(arms, otherwise) => {
-                case_filter(arms, otherwise.as_deref(), &|value| value.clone().not()).map_or(expr, again)
+                case_filter(arms, otherwise.as_deref(), &|value| value.clone().not())
+                    .map_or(expr, again)
             }
-            Node::InQuery(needle, relation) => not_in_not_null(needle, relation, context).map_or(expr, again),
+            Node::InQuery(needle, relation) => {
+                not_in_not_null(needle, relation, context).map_or(expr, again)
+            }
             _ => expr,
         },
         _ => expr,
@@ -159,14 +200,24 @@ fn distinct_filter(left: &Expr, right: &Expr, context: &Context) -> Option<Expr>
         (true, _) => (right, left),
         _ => return None,
     };
-    let differs =
-        Expr::boolean(Node::Compare(Comparison::NotEqual, Box::new(left.clone()), Box::new(right.clone())));
-    Some(Expr::boolean(Node::Or(vec![differs, nullable.clone().is_null()])))
+    let differs = Expr::boolean(Node::Compare(
+        Comparison::NotEqual,
+        Box::new(left.clone()),
+        Box::new(right.clone()),
+    ));
+    Some(Expr::boolean(Node::Or(vec![
+        differs,
+        nullable.clone().is_null(),
+    ])))
 }
 
 /// The rows for which `test` of a CASE is TRUE: some arm is the first whose condition is TRUE, and its value passes.
 /// Opened only when at most one value is not a literal, so that the result is not larger than the CASE.
-fn case_filter(arms: &[(Expr, Expr)], otherwise: Option<&Expr>, test: &dyn Fn(&Expr) -> Expr) -> Option<Expr> {
+fn case_filter(
+    arms: &[(Expr, Expr)],
+    otherwise: Option<&Expr>,
+    test: &dyn Fn(&Expr) -> Expr,
+) -> Option<Expr> {
     if !settles(arms, otherwise) {
         return None;
     }
@@ -191,13 +242,25 @@ fn settles(arms: &[(Expr, Expr)], otherwise: Option<&Expr>) -> bool {
 
 /// The condition is FALSE or NULL.
 fn not_true(condition: &Expr) -> Expr {
-    Expr::boolean(Node::Or(vec![condition.clone().not(), condition.clone().is_null()]))
+    Expr::boolean(Node::Or(vec![
+        condition.clone().not(),
+        condition.clone().is_null(),
+    ]))
 }
 
 /// A comparison of a CASE with a literal moves into the CASE.
-fn compared_case(comparison: Comparison, left: &Expr, right: &Expr, _context: &Context) -> Option<Expr> {
+fn compared_case(
+    comparison: Comparison,
+    left: &Expr,
+    right: &Expr,
+    _context: &Context,
+) -> Option<Expr> {
     let compare = |left: &Expr, right: &Expr| {
-        Expr::boolean(Node::Compare(comparison, Box::new(left.clone()), Box::new(right.clone())))
+        Expr::boolean(Node::Compare(
+            comparison,
+            Box::new(left.clone()),
+            Box::new(right.clone()),
+        ))
     };
     match (&left.node, &right.node) {
         (Node::Case(arms, otherwise), Node::Literal(_)) => {
@@ -212,7 +275,9 @@ fn compared_case(comparison: Comparison, left: &Expr, right: &Expr, _context: &C
 
 /// `CASE … IS NULL` and `IS NOT NULL`: the first arm that is TRUE decides; IS NULL itself is never NULL.
 fn null_case(subject: &Expr, wants_null: bool) -> Option<Expr> {
-    let Node::Case(arms, otherwise) = &subject.node else { return None };
+    let Node::Case(arms, otherwise) = &subject.node else {
+        return None;
+    };
     if arms.len() > ARMS {
         return None;
     }
@@ -223,7 +288,9 @@ fn null_case(subject: &Expr, wants_null: bool) -> Option<Expr> {
     let mut earlier: Vec<Expr> = vec![];
     let mut ways = vec![];
     for (when, then) in arms {
-        ways.push(Expr::boolean(Node::And([earlier.clone(), vec![when.clone(), test(then)]].concat())));
+        ways.push(Expr::boolean(Node::And(
+            [earlier.clone(), vec![when.clone(), test(then)]].concat(),
+        )));
         earlier.push(not_true(when));
     }
     let last = otherwise.as_deref().map_or(Expr::truth(wants_null), test);
@@ -234,27 +301,42 @@ fn null_case(subject: &Expr, wants_null: bool) -> Option<Expr> {
 
 /// `x IN (query)` is TRUE exactly when some row of the query equals x; FALSE and NULL are one here.
 fn exists_equal(needle: &Expr, relation: &Relation) -> Option<Expr> {
-    let Relation::Select { block, outputs } = relation else { return None };
-    let [output] = outputs.as_slice() else { return None };
+    let Relation::Select { block, outputs } = relation else {
+        return None;
+    };
+    let [output] = outputs.as_slice() else {
+        return None;
+    };
     if output.is_volatile() || needle.is_volatile() {
         return None;
     }
     let mut block = block.clone();
     block.predicates.push(needle.clone().equals(output.clone()));
-    Some(Expr::boolean(Node::Exists(Box::new(Relation::Select { block, outputs: vec![] }))))
+    Some(Expr::boolean(Node::Exists(Box::new(Relation::Select {
+        block,
+        outputs: vec![],
+    }))))
 }
 
 /// `x NOT IN (query)` is `NOT EXISTS (… = x)` only when neither side can be NULL: one NULL row empties the result.
 fn not_in_not_null(needle: &Expr, relation: &Relation, context: &Context) -> Option<Expr> {
-    let Relation::Select { outputs, .. } = relation else { return None };
-    let are_never_null = outputs.iter().all(|output| context.is_not_null(output)) && context.is_not_null(needle);
-    are_never_null.then(|| exists_equal(needle, relation).map(Expr::not)).flatten()
+    let Relation::Select { outputs, .. } = relation else {
+        return None;
+    };
+    let are_never_null =
+        outputs.iter().all(|output| context.is_not_null(output)) && context.is_not_null(needle);
+    are_never_null
+        .then(|| exists_equal(needle, relation).map(Expr::not))
+        .flatten()
 }
 
 fn clauses(expr: Expr, mode: Mode) -> Vec<Clause> {
     match expr.node {
         Node::And(items) => {
-            let all = items.into_iter().flat_map(|item| clauses(item, mode)).collect();
+            let all = items
+                .into_iter()
+                .flat_map(|item| clauses(item, mode))
+                .collect();
             tidy(all, mode)
         }
         Node::Or(items) => disjunction(items, mode),
@@ -271,13 +353,21 @@ fn disjunction(items: Vec<Expr>, mode: Mode) -> Vec<Clause> {
     for item in flatten_or(items) {
         let item_clauses = clauses(item.clone(), mode);
         if product.len() * item_clauses.len() > LIMIT {
-            opaque.insert(conjunction(item_clauses.into_iter().map(clause_expr).collect()));
+            opaque.insert(conjunction(
+                item_clauses.into_iter().map(clause_expr).collect(),
+            ));
             continue;
         }
-        let joined = product.iter().flat_map(|left| item_clauses.iter().map(move |right| left | right)).collect();
+        let joined = product
+            .iter()
+            .flat_map(|left| item_clauses.iter().map(move |right| left | right))
+            .collect();
         product = tidy(joined, mode);
     }
-    product.into_iter().map(|clause| &clause | &opaque).collect()
+    product
+        .into_iter()
+        .map(|clause| &clause | &opaque)
+        .collect()
 }
 
 fn flatten_or(items: Vec<Expr>) -> Vec<Expr> {
@@ -291,7 +381,13 @@ fn flatten_or(items: Vec<Expr>) -> Vec<Expr> {
 }
 
 fn tidy(clauses: Vec<Clause>, mode: Mode) -> Vec<Clause> {
-    absorb(clauses.into_iter().map(|clause| merge_sets(clause, mode)).collect(), mode)
+    absorb(
+        clauses
+            .into_iter()
+            .map(|clause| merge_sets(clause, mode))
+            .collect(),
+        mode,
+    )
 }
 
 /// `x = a OR x = b` is `x IN (a, b)`, exactly; a clause with TRUE is TRUE; FALSE adds nothing to a clause.
@@ -304,7 +400,9 @@ fn merge_sets(clause: Clause, mode: Mode) -> Clause {
         if literal.is_truth(false) {
             continue;
         }
-        let found = merged.iter_mut().find_map(|earlier| union_points(earlier, &literal).map(|both| *earlier = both));
+        let found = merged
+            .iter_mut()
+            .find_map(|earlier| union_points(earlier, &literal).map(|both| *earlier = both));
         if found.is_none() {
             merged.push(literal);
         }
@@ -317,8 +415,14 @@ fn merge_sets(clause: Clause, mode: Mode) -> Clause {
 
 fn union_points(left: &Expr, right: &Expr) -> Option<Expr> {
     match (&left.node, &right.node) {
-        (Node::InSet(subject, points, false), Node::InSet(other, more, false)) if subject == other => {
-            Some(Expr::boolean(Node::InSet(subject.clone(), points | more, false)))
+        (Node::InSet(subject, points, false), Node::InSet(other, more, false))
+            if subject == other =>
+        {
+            Some(Expr::boolean(Node::InSet(
+                subject.clone(),
+                points | more,
+                false,
+            )))
         }
         _ => None,
     }
@@ -328,8 +432,8 @@ fn union_points(left: &Expr, right: &Expr) -> Option<Expr> {
 fn drop_implied_literals(literals: &mut Vec<Expr>) {
     let mut index = 0;
     while index < literals.len() {
-        let is_implied =
-            (0..literals.len()).any(|other| other != index && implies(&literals[index], &literals[other]));
+        let is_implied = (0..literals.len())
+            .any(|other| other != index && implies(&literals[index], &literals[other]));
         if is_implied {
             literals.remove(index);
         } else {
@@ -337,15 +441,20 @@ fn drop_implied_literals(literals: &mut Vec<Expr>) {
         }
     }
     let covers = |subject: &Expr| literals.contains(&subject.clone().is_not_null());
-    if literals.iter().any(|literal| matches!(&literal.node, Node::IsNull(subject) if covers(subject))) {
+    if literals
+        .iter()
+        .any(|literal| matches!(&literal.node, Node::IsNull(subject) if covers(subject)))
+    {
         *literals = vec![Expr::truth(true)];
     }
 }
 
 /// Drops clauses that another clause already demands.
 fn absorb(clauses: Vec<Clause>, mode: Mode) -> Vec<Clause> {
-    let mut clauses: Vec<Clause> =
-        clauses.into_iter().filter(|clause| !clause.iter().any(|literal| literal.is_truth(true))).collect();
+    let mut clauses: Vec<Clause> = clauses
+        .into_iter()
+        .filter(|clause| !clause.iter().any(|literal| literal.is_truth(true)))
+        .collect();
     clauses.sort();
     clauses.dedup();
     if clauses.iter().any(Clause::is_empty) {
@@ -353,8 +462,8 @@ fn absorb(clauses: Vec<Clause>, mode: Mode) -> Vec<Clause> {
     }
     let mut index = 0;
     while index < clauses.len() {
-        let is_demanded =
-            (0..clauses.len()).any(|other| other != index && clause_implies(&clauses[other], &clauses[index], mode));
+        let is_demanded = (0..clauses.len())
+            .any(|other| other != index && clause_implies(&clauses[other], &clauses[index], mode));
         if is_demanded {
             clauses.remove(index);
         } else {
@@ -366,7 +475,8 @@ fn absorb(clauses: Vec<Clause>, mode: Mode) -> Vec<Clause> {
 
 fn clause_implies(strong: &Clause, weak: &Clause, mode: Mode) -> bool {
     strong.iter().all(|literal| {
-        weak.contains(literal) || (mode == Mode::Filter && weak.iter().any(|other| implies(literal, other)))
+        weak.contains(literal)
+            || (mode == Mode::Filter && weak.iter().any(|other| implies(literal, other)))
     })
 }
 
@@ -390,10 +500,12 @@ pub(super) fn implies(strong: &Expr, weak: &Expr) -> bool {
 /// The two are never TRUE together.
 pub(super) fn excludes(left: &Expr, right: &Expr) -> bool {
     let is_negation = |literal: &Expr, other: &Expr| matches!(&literal.node, Node::Not(inner) if **inner == *other);
-    let null_and_needed = |literal: &Expr, other: &Expr| {
-        matches!(&literal.node, Node::IsNull(subject) if rejects_null(other, subject))
-    };
-    if is_negation(left, right) || is_negation(right, left) || null_and_needed(left, right) || null_and_needed(right, left) {
+    let null_and_needed = |literal: &Expr, other: &Expr| matches!(&literal.node, Node::IsNull(subject) if rejects_null(other, subject));
+    if is_negation(left, right)
+        || is_negation(right, left)
+        || null_and_needed(left, right)
+        || null_and_needed(right, left)
+    {
         return true;
     }
     match (domain::of(left), domain::of(right)) {
@@ -404,8 +516,17 @@ pub(super) fn excludes(left: &Expr, right: &Expr) -> bool {
 
 /// A literal that a clause of one literal rules out can never make its own clause TRUE.
 fn propagate(clauses: Vec<Clause>) -> Vec<Clause> {
-    let units: Vec<Expr> = clauses.iter().filter(|clause| clause.len() == 1).flatten().cloned().collect();
-    let is_possible = |literal: &Expr| !units.iter().any(|unit| unit != literal && excludes(unit, literal));
+    let units: Vec<Expr> = clauses
+        .iter()
+        .filter(|clause| clause.len() == 1)
+        .flatten()
+        .cloned()
+        .collect();
+    let is_possible = |literal: &Expr| {
+        !units
+            .iter()
+            .any(|unit| unit != literal && excludes(unit, literal))
+    };
     clauses
         .into_iter()
         .map(|clause| clause.into_iter().filter(&is_possible).collect())
@@ -423,17 +544,23 @@ fn merge_units(clauses: Vec<Clause>) -> Vec<Clause> {
         };
         match known {
             None => rest.push(clause),
-            Some((subject, domain)) => match subjects.iter_mut().find(|(earlier, _)| *earlier == subject) {
-                Some((_, earlier)) => *earlier = earlier.intersect(&domain),
-                None => subjects.push((subject, domain)),
-            },
+            Some((subject, domain)) => {
+                match subjects.iter_mut().find(|(earlier, _)| *earlier == subject) {
+                    Some((_, earlier)) => *earlier = earlier.intersect(&domain),
+                    None => subjects.push((subject, domain)),
+                }
+            }
         }
     }
     for (subject, domain) in subjects {
-        rest.extend(domain::predicates(&subject, &domain).into_iter().map(|literal| match literal.is_truth(false) {
-            true => Clause::new(),
-            false => Clause::from([literal]),
-        }));
+        rest.extend(
+            domain::predicates(&subject, &domain)
+                .into_iter()
+                .map(|literal| match literal.is_truth(false) {
+                    true => Clause::new(),
+                    false => Clause::from([literal]),
+                }),
+        );
     }
     absorb(rest, Mode::Filter)
 }

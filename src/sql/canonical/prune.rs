@@ -21,18 +21,38 @@ fn prune(relation: &mut Relation, used: &BTreeSet<usize>) -> Moves {
         Relation::Limit(limit) => keep(&mut limit.outputs, used),
         Relation::Group(group) if group.sets.is_none() => {
             let keys = group.keys.len();
-            let calls: BTreeSet<usize> = used.iter().filter(|index| **index >= keys).map(|index| index - keys).collect();
+            let calls: BTreeSet<usize> = used
+                .iter()
+                .filter(|index| **index >= keys)
+                .map(|index| index - keys)
+                .collect();
             let mut moves: Moves = (0..keys).map(|index| (index, index)).collect();
-            moves.extend(keep(&mut group.aggregates, &calls).into_iter().map(|(old, new)| (old + keys, new + keys)));
+            moves.extend(
+                keep(&mut group.aggregates, &calls)
+                    .into_iter()
+                    .map(|(old, new)| (old + keys, new + keys)),
+            );
             moves
         }
         Relation::Window { outputs, calls, .. } => {
             let width = outputs.len();
-            let used_calls = used.iter().filter(|index| **index >= width).map(|index| index - width).collect();
-            let own: BTreeSet<usize> = used.iter().filter(|index| **index < width).copied().collect();
+            let used_calls = used
+                .iter()
+                .filter(|index| **index >= width)
+                .map(|index| index - width)
+                .collect();
+            let own: BTreeSet<usize> = used
+                .iter()
+                .filter(|index| **index < width)
+                .copied()
+                .collect();
             let mut moves = keep(outputs, &own);
             let kept = outputs.len();
-            moves.extend(keep(calls, &used_calls).into_iter().map(|(old, new)| (old + width, new + kept)));
+            moves.extend(
+                keep(calls, &used_calls)
+                    .into_iter()
+                    .map(|(old, new)| (old + width, new + kept)),
+            );
             moves
         }
         Relation::Union { branches } => prune_union(branches, used),
@@ -47,11 +67,18 @@ fn prune(relation: &mut Relation, used: &BTreeSet<usize>) -> Moves {
 fn keep<T: PartialEq + Clone>(items: &mut Vec<T>, used: &BTreeSet<usize>) -> Moves {
     let mut kept: Vec<T> = vec![];
     let mut moves = Moves::new();
-    for (index, item) in items.iter().enumerate().filter(|(index, _)| used.contains(index)) {
-        let position = kept.iter().position(|earlier| earlier == item).unwrap_or_else(|| {
-            kept.push(item.clone());
-            kept.len() - 1
-        });
+    for (index, item) in items
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| used.contains(index))
+    {
+        let position = kept
+            .iter()
+            .position(|earlier| earlier == item)
+            .unwrap_or_else(|| {
+                kept.push(item.clone());
+                kept.len() - 1
+            });
         moves.insert(index, position);
     }
     *items = kept;
@@ -60,20 +87,29 @@ fn keep<T: PartialEq + Clone>(items: &mut Vec<T>, used: &BTreeSet<usize>) -> Mov
 
 fn prune_union(branches: &mut [Relation], used: &BTreeSet<usize>) -> Moves {
     for branch in branches {
-        let Relation::Select { outputs, .. } = branch else { continue };
+        let Relation::Select { outputs, .. } = branch else {
+            continue;
+        };
         *outputs = used.iter().map(|index| outputs[*index].clone()).collect();
         prune_below(branch);
     }
-    used.iter().enumerate().map(|(new, old)| (*old, new)).collect()
+    used.iter()
+        .enumerate()
+        .map(|(new, old)| (*old, new))
+        .collect()
 }
 
 fn prune_full(relation: &mut Relation, used: &BTreeSet<usize>) -> Moves {
-    let Relation::Full { left, right, on } = relation else { unreachable!("matched by the caller") };
+    let Relation::Full { left, right, on } = relation else {
+        unreachable!("matched by the caller")
+    };
     let width = left.relation.width();
     let side = |source: &Source, offset: usize| -> BTreeSet<usize> {
-        let mut columns: BTreeSet<usize> =
-            (0..source.relation.width()).filter(|index| used.contains(&(index + offset))).collect();
-        on.iter().for_each(|expr| collect(expr, source.instance, &mut columns));
+        let mut columns: BTreeSet<usize> = (0..source.relation.width())
+            .filter(|index| used.contains(&(index + offset)))
+            .collect();
+        on.iter()
+            .for_each(|expr| collect(expr, source.instance, &mut columns));
         columns
     };
     let (left_used, right_used) = (side(left, 0), side(right, width));
@@ -85,7 +121,11 @@ fn prune_full(relation: &mut Relation, used: &BTreeSet<usize>) -> Moves {
     }
     let kept = left.relation.width();
     let mut moves = left_moves;
-    moves.extend(right_moves.into_iter().map(|(old, new)| (old + width, new + kept)));
+    moves.extend(
+        right_moves
+            .into_iter()
+            .map(|(old, new)| (old + width, new + kept)),
+    );
     moves
 }
 
@@ -99,7 +139,9 @@ fn prune_below(relation: &mut Relation) {
         Some(block) => prune_block(block, &exprs),
         None => {
             if let Relation::Opaque { inputs, .. } = relation {
-                inputs.iter_mut().for_each(|source| prune_below(&mut source.relation));
+                inputs
+                    .iter_mut()
+                    .for_each(|source| prune_below(&mut source.relation));
             }
             if let Relation::Union { branches } = relation {
                 branches.iter_mut().for_each(prune_below);
@@ -107,7 +149,11 @@ fn prune_below(relation: &mut Relation) {
             return;
         }
     };
-    let fix = |expr: &mut Expr| moves.iter().for_each(|(instance, moves)| apply(expr, *instance, moves));
+    let fix = |expr: &mut Expr| {
+        moves
+            .iter()
+            .for_each(|(instance, moves)| apply(expr, *instance, moves))
+    };
     relation.head_exprs_mut().into_iter().for_each(fix);
     if let Some(block) = relation.block_mut() {
         block.exprs_mut().into_iter().for_each(fix);
@@ -123,7 +169,9 @@ fn prune_block(block: &mut Block, exprs: &[Expr]) -> Vec<(Instance, Moves)> {
     let mut moves = vec![];
     for source in block.sources_mut() {
         let mut used = BTreeSet::new();
-        exprs.iter().for_each(|expr| collect(expr, source.instance, &mut used));
+        exprs
+            .iter()
+            .for_each(|expr| collect(expr, source.instance, &mut used));
         moves.push((source.instance, prune(&mut source.relation, &used)));
     }
     moves
@@ -157,11 +205,19 @@ fn move_columns(expr: &mut Expr, instance: Instance, moves: &Moves) {
         if column.instance == instance
             && let Some(index) = moves.get(&column.index)
         {
-            *expr = Expr { node: super::form::Node::Column(ColumnRef { instance, index: *index }), ty };
+            *expr = Expr {
+                node: super::form::Node::Column(ColumnRef {
+                    instance,
+                    index: *index,
+                }),
+                ty,
+            };
         }
         return;
     }
-    expr.children_mut().into_iter().for_each(|child| move_columns(child, instance, moves));
+    expr.children_mut()
+        .into_iter()
+        .for_each(|child| move_columns(child, instance, moves));
     if let Some(relation) = expr.subquery_mut() {
         relation.each_expr_mut(&mut |inner| move_columns(inner, instance, moves));
     }

@@ -13,7 +13,8 @@ use super::types::Type;
 pub(super) fn predicates_down(block: &mut Block) {
     let mut kept = vec![];
     for predicate in std::mem::take(&mut block.predicates) {
-        let moved = !predicate.has_subquery() && !predicate.is_volatile() && push_one(block, &predicate);
+        let moved =
+            !predicate.has_subquery() && !predicate.is_volatile() && push_one(block, &predicate);
         if !moved {
             kept.push(predicate);
         }
@@ -23,7 +24,11 @@ pub(super) fn predicates_down(block: &mut Block) {
 
 fn push_one(block: &mut Block, predicate: &Expr) -> bool {
     let instances = predicate.instances();
-    let Some(source) = block.sources.iter_mut().find(|source| instances == BTreeSet::from([source.instance])) else {
+    let Some(source) = block
+        .sources
+        .iter_mut()
+        .find(|source| instances == BTreeSet::from([source.instance]))
+    else {
         return false;
     };
     let mut columns = BTreeSet::new();
@@ -33,14 +38,22 @@ fn push_one(block: &mut Block, predicate: &Expr) -> bool {
     let instance = source.instance;
     let with = |exprs: &[Expr]| substituted(predicate, instance, exprs);
     match &mut source.relation {
-        Relation::Group(group) if group.sets.is_none() && columns.iter().all(|index| *index < group.keys.len()) => {
+        Relation::Group(group)
+            if group.sets.is_none() && columns.iter().all(|index| *index < group.keys.len()) =>
+        {
             let below = with(&group.keys);
             group.block.predicates.push(below);
             true
         }
-        Relation::Window { block, outputs, calls } => {
+        Relation::Window {
+            block,
+            outputs,
+            calls,
+        } => {
             let is_partition = |index: &usize| {
-                outputs.get(*index).is_some_and(|output| calls.iter().all(|call| call.partition.contains(output)))
+                outputs
+                    .get(*index)
+                    .is_some_and(|output| calls.iter().all(|call| call.partition.contains(output)))
             };
             let is_whole = columns.iter().all(is_partition);
             if is_whole {
@@ -50,7 +63,9 @@ fn push_one(block: &mut Block, predicate: &Expr) -> bool {
         }
         Relation::Union { branches } => {
             for branch in branches {
-                let Relation::Select { block, outputs } = branch else { return false };
+                let Relation::Select { block, outputs } = branch else {
+                    return false;
+                };
                 block.predicates.push(with(outputs));
             }
             true
@@ -61,7 +76,9 @@ fn push_one(block: &mut Block, predicate: &Expr) -> bool {
 
 fn substituted(expr: &Expr, instance: Instance, exprs: &[Expr]) -> Expr {
     let mut expr = expr.clone();
-    expr.replace_columns(&|column: ColumnRef| (column.instance == instance).then(|| exprs[column.index].clone()));
+    expr.replace_columns(&|column: ColumnRef| {
+        (column.instance == instance).then(|| exprs[column.index].clone())
+    });
     expr
 }
 
@@ -69,16 +86,26 @@ fn substituted(expr: &Expr, instance: Instance, exprs: &[Expr]) -> Expr {
 pub(super) fn into_union(block: &Block, outputs: &[Expr]) -> Option<Vec<Relation>> {
     let (source, branches) = lone_union(block)?;
     let is_identity = outputs == source.columns().as_slice();
-    if is_identity || outputs.iter().any(|output| output.has_subquery() || output.is_volatile()) {
+    if is_identity
+        || outputs
+            .iter()
+            .any(|output| output.has_subquery() || output.is_volatile())
+    {
         return None;
     }
     projected(branches, source.instance, outputs)
 }
 
 fn lone_union(block: &Block) -> Option<(&Source, &[Relation])> {
-    let [source] = block.sources.as_slice() else { return None };
+    let [source] = block.sources.as_slice() else {
+        return None;
+    };
     match &source.relation {
-        Relation::Union { branches } if block.optional.is_empty() && block.predicates.is_empty() => Some((source, branches)),
+        Relation::Union { branches }
+            if block.optional.is_empty() && block.predicates.is_empty() =>
+        {
+            Some((source, branches))
+        }
         _ => None,
     }
 }
@@ -86,12 +113,20 @@ fn lone_union(block: &Block) -> Option<(&Source, &[Relation])> {
 fn projected(branches: &[Relation], instance: Instance, wanted: &[Expr]) -> Option<Vec<Relation>> {
     let mut moved = vec![];
     for branch in branches {
-        let Relation::Select { block, outputs } = branch else { return None };
+        let Relation::Select { block, outputs } = branch else {
+            return None;
+        };
         if outputs.iter().any(Expr::is_volatile) {
             return None;
         }
-        let outputs = wanted.iter().map(|expr| substituted(expr, instance, outputs)).collect();
-        moved.push(Relation::Select { block: block.clone(), outputs });
+        let outputs = wanted
+            .iter()
+            .map(|expr| substituted(expr, instance, outputs))
+            .collect();
+        moved.push(Relation::Select {
+            block: block.clone(),
+            outputs,
+        });
     }
     Some(moved)
 }
@@ -102,7 +137,11 @@ pub(super) fn group_into_union(group: &mut Group) -> Option<Vec<Relation>> {
     let (source, branches) = lone_union(&group.block)?;
     let instance = source.instance;
     let mut wanted: Vec<Expr> = vec![];
-    for expr in group.keys.iter().chain(group.aggregates.iter().flat_map(Aggregate::exprs)) {
+    for expr in group
+        .keys
+        .iter()
+        .chain(group.aggregates.iter().flat_map(Aggregate::exprs))
+    {
         if expr.has_subquery() || expr.is_volatile() {
             return None;
         }
@@ -120,7 +159,11 @@ pub(super) fn group_into_union(group: &mut Group) -> Option<Vec<Relation>> {
         }
     };
     group.keys.iter_mut().for_each(read);
-    group.aggregates.iter_mut().flat_map(Aggregate::exprs_mut).for_each(read);
+    group
+        .aggregates
+        .iter_mut()
+        .flat_map(Aggregate::exprs_mut)
+        .for_each(read);
     Some(moved)
 }
 
@@ -131,17 +174,26 @@ pub(super) fn roll_up(group: Group) -> Group {
 }
 
 fn rolled(group: &Group) -> Option<Group> {
-    let [source] = group.block.sources.as_slice() else { return None };
-    if !group.block.optional.is_empty() || !group.block.predicates.is_empty() || group.aggregates.is_empty() {
+    let [source] = group.block.sources.as_slice() else {
+        return None;
+    };
+    if !group.block.optional.is_empty()
+        || !group.block.predicates.is_empty()
+        || group.aggregates.is_empty()
+    {
         return None;
     }
-    let Relation::Group(inner) = &source.relation else { return None };
+    let Relation::Group(inner) = &source.relation else {
+        return None;
+    };
     if inner.sets.is_some() || !inner.is_grouped {
         return None;
     }
     let reads_keys = |expr: &Expr| {
         let mut fits = !expr.has_subquery() && !expr.is_volatile();
-        expr.each_column(&mut |column| fits &= column.instance == source.instance && column.index < inner.keys.len());
+        expr.each_column(&mut |column| {
+            fits &= column.instance == source.instance && column.index < inner.keys.len()
+        });
         fits
     };
     if !group.keys.iter().all(reads_keys) {
@@ -149,17 +201,46 @@ fn rolled(group: &Group) -> Option<Group> {
     }
     let mut merged = vec![];
     for call in &group.aggregates {
-        merged.push(total_of_totals(call, inner, source.instance, group.is_grouped)?);
+        merged.push(total_of_totals(
+            call,
+            inner,
+            source.instance,
+            group.is_grouped,
+        )?);
     }
-    let keys = group.keys.iter().map(|key| substituted(key, source.instance, &inner.keys)).collect();
-    Some(Group { block: inner.block.clone(), keys, aggregates: merged, is_grouped: group.is_grouped, sets: None })
+    let keys = group
+        .keys
+        .iter()
+        .map(|key| substituted(key, source.instance, &inner.keys))
+        .collect();
+    Some(Group {
+        block: inner.block.clone(),
+        keys,
+        aggregates: merged,
+        is_grouped: group.is_grouped,
+        sets: None,
+    })
 }
 
-fn total_of_totals(call: &Aggregate, inner: &Group, instance: Instance, is_grouped: bool) -> Option<Aggregate> {
-    let is_plain = !call.is_distinct && call.filter.is_empty() && call.order.is_empty() && call.nulls.is_none();
-    let [argument] = call.arguments.as_slice() else { return None };
-    let column = argument.as_column().filter(|column| is_plain && column.instance == instance)?;
-    let part = inner.aggregates.get(column.index.checked_sub(inner.keys.len())?)?;
+fn total_of_totals(
+    call: &Aggregate,
+    inner: &Group,
+    instance: Instance,
+    is_grouped: bool,
+) -> Option<Aggregate> {
+    let is_plain = !call.is_distinct
+        && call.filter.is_empty()
+        && call.order.is_empty()
+        && call.nulls.is_none();
+    let [argument] = call.arguments.as_slice() else {
+        return None;
+    };
+    let column = argument
+        .as_column()
+        .filter(|column| is_plain && column.instance == instance)?;
+    let part = inner
+        .aggregates
+        .get(column.index.checked_sub(inner.keys.len())?)?;
     let fits = match (call.function.as_str(), part.function.as_str()) {
         ("sum", "sum") => !part.is_distinct && part.ty == Type::BIGINT && call.ty == Type::BIGINT,
         ("sum", "count") => !part.is_distinct && is_grouped && call.ty == Type::BIGINT,

@@ -9,7 +9,9 @@ use std::collections::{BTreeSet, HashMap};
 use super::aggregates::{self, Calls};
 use super::catalog::Catalog;
 use super::context::{Assumptions, Context, never_null};
-use super::form::{Block, ColumnRef, Expr, Group, Instance, Limit, Node, Relation, Source, WindowCall};
+use super::form::{
+    Block, ColumnRef, Expr, Group, Instance, Limit, Node, Relation, Source, WindowCall,
+};
 use super::{block, keys, order, predicate, prune, push, scalar, windows};
 
 /// More rounds than any sound plan needs; a plan that still changes is only less normal.
@@ -18,7 +20,11 @@ const ROUNDS: usize = 12;
 /// Normalises a whole query.
 pub(super) fn normalise(relation: Relation, catalog: &Catalog) -> (Relation, Assumptions) {
     let next = relation.bound_instances().into_iter().max().unwrap_or(0);
-    let rules = Rules { catalog, used: RefCell::default(), next: Cell::new(next) };
+    let rules = Rules {
+        catalog,
+        used: RefCell::default(),
+        next: Cell::new(next),
+    };
     let mut relation = relation;
     order::drop_unobserved(&mut relation, false);
     prune::prune_root(&mut relation);
@@ -51,30 +57,65 @@ impl Rules<'_> {
 
     /// One pass from the leaves up. `around` are the blocks of the queries outside a subquery, the nearest last;
     /// `ignores_repeats` says that whoever reads the rows cannot see how often one comes.
-    pub fn simplify(&self, relation: Relation, around: &[&Block], ignores_repeats: bool) -> Relation {
+    pub fn simplify(
+        &self,
+        relation: Relation,
+        around: &[&Block],
+        ignores_repeats: bool,
+    ) -> Relation {
         match relation {
-            Relation::Select { block, outputs } => self.select(block, outputs, around, ignores_repeats),
+            Relation::Select { block, outputs } => {
+                self.select(block, outputs, around, ignores_repeats)
+            }
             Relation::Group(group) => self.group(group, around),
-            Relation::Window { block, outputs, calls } => self.window(block, outputs, calls, around),
+            Relation::Window {
+                block,
+                outputs,
+                calls,
+            } => self.window(block, outputs, calls, around),
             Relation::Limit(limit) => self.limit(limit, around),
             Relation::Union { branches } => self.union(branches, around, ignores_repeats),
-            Relation::Full { mut left, mut right, on } => {
+            Relation::Full {
+                mut left,
+                mut right,
+                on,
+            } => {
                 left.relation = self.simplify(left.relation, around, false);
                 right.relation = self.simplify(right.relation, around, false);
                 let on = predicate::filter(on, &Context::new(&|_| None, &self.used));
                 self.all_of(Relation::Full { left, right, on })
             }
-            Relation::Opaque { text, types, mut inputs, expressions } => {
+            Relation::Opaque {
+                text,
+                types,
+                mut inputs,
+                expressions,
+            } => {
                 for input in &mut inputs {
-                    let owned = std::mem::replace(&mut input.relation, Relation::Union { branches: vec![] });
+                    let owned = std::mem::replace(
+                        &mut input.relation,
+                        Relation::Union { branches: vec![] },
+                    );
                     input.relation = self.simplify(owned, around, false);
                 }
-                self.all_of(Relation::Opaque { text, types, inputs, expressions })
+                self.all_of(Relation::Opaque {
+                    text,
+                    types,
+                    inputs,
+                    expressions,
+                })
             }
             Relation::Values { rows, types } => {
                 let context = Context::new(&|_| None, &self.used);
-                let simplify = |row: Vec<Expr>| row.into_iter().map(|expr| scalar::simplify(expr, &context)).collect();
-                self.all_of(Relation::Values { rows: rows.into_iter().map(simplify).collect(), types })
+                let simplify = |row: Vec<Expr>| {
+                    row.into_iter()
+                        .map(|expr| scalar::simplify(expr, &context))
+                        .collect()
+                };
+                self.all_of(Relation::Values {
+                    rows: rows.into_iter().map(simplify).collect(),
+                    types,
+                })
             }
             scan @ Relation::Scan(_) => self.all_of(scan),
         }
@@ -82,16 +123,36 @@ impl Rules<'_> {
 
     /// Every column of a relation that does not melt.
     fn all_of(&self, relation: Relation) -> Relation {
-        let source = Source { instance: self.fresh(), relation };
+        let source = Source {
+            instance: self.fresh(),
+            relation,
+        };
         let outputs = source.columns();
-        Relation::Select { block: Block::over(source), outputs }
+        Relation::Select {
+            block: Block::over(source),
+            outputs,
+        }
     }
 
-    fn select(&self, mut block: Block, mut outputs: Vec<Expr>, around: &[&Block], ignores_repeats: bool) -> Relation {
-        self.prepare(&mut block, outputs.iter_mut().collect(), around, ignores_repeats);
+    fn select(
+        &self,
+        mut block: Block,
+        mut outputs: Vec<Expr>,
+        around: &[&Block],
+        ignores_repeats: bool,
+    ) -> Relation {
+        self.prepare(
+            &mut block,
+            outputs.iter_mut().collect(),
+            around,
+            ignores_repeats,
+        );
         self.simplify_heads(&block, outputs.iter_mut().collect(), around);
         if let Some(branches) = push::into_union(&block, &outputs) {
-            let branches = branches.into_iter().map(|branch| self.simplify(branch, around, ignores_repeats)).collect();
+            let branches = branches
+                .into_iter()
+                .map(|branch| self.simplify(branch, around, ignores_repeats))
+                .collect();
             return self.union(branches, around, ignores_repeats);
         }
         Relation::Select { block, outputs }
@@ -119,10 +180,20 @@ impl Rules<'_> {
     }
 
     fn group(&self, mut group: Group, around: &[&Block]) -> Relation {
-        let ignores_repeats = group.is_grouped && group.sets.is_none() && group.aggregates.iter().all(aggregates::ignores_repeats)
+        let ignores_repeats = group.is_grouped
+            && group.sets.is_none()
+            && group.aggregates.iter().all(aggregates::ignores_repeats)
             || !group.is_grouped && group.aggregates.iter().all(aggregates::ignores_repeats);
-        let Group { block, keys, aggregates, .. } = &mut group;
-        let heads = keys.iter_mut().chain(aggregates.iter_mut().flat_map(|call| call.exprs_mut())).collect();
+        let Group {
+            block,
+            keys,
+            aggregates,
+            ..
+        } = &mut group;
+        let heads = keys
+            .iter_mut()
+            .chain(aggregates.iter_mut().flat_map(|call| call.exprs_mut()))
+            .collect();
         self.prepare(block, heads, around, ignores_repeats);
         self.simplify_heads(block, keys.iter_mut().collect(), around);
         if group.sets.is_some() {
@@ -142,32 +213,71 @@ impl Rules<'_> {
                 kept.push(key.clone());
             }
         }
-        let mut outputs: Vec<Expr> = group.keys.iter().map(|key| key_column(key, &kept, instance)).collect();
-        let mut calls = Calls { instance, offset: kept.len(), found: vec![] };
-        let rows: Vec<Expr> = group.block.predicates.iter().filter(|row| group.block.is_inner(row)).cloned().collect();
+        let mut outputs: Vec<Expr> = group
+            .keys
+            .iter()
+            .map(|key| key_column(key, &kept, instance))
+            .collect();
+        let mut calls = Calls {
+            instance,
+            offset: kept.len(),
+            found: vec![],
+        };
+        let rows: Vec<Expr> = group
+            .block
+            .predicates
+            .iter()
+            .filter(|row| group.block.is_inner(row))
+            .cloned()
+            .collect();
         for call in &group.aggregates {
             let mut call = call.clone();
-            if call.is_distinct && call.arguments.len() == 1 && self.is_key(&group.block, &call.arguments) {
+            if call.is_distinct
+                && call.arguments.len() == 1
+                && self.is_key(&group.block, &call.arguments)
+            {
                 call.is_distinct = false;
             }
-            outputs.push(aggregates::lower(call, group.is_grouped, &rows, &context, &mut calls));
+            outputs.push(aggregates::lower(
+                call,
+                group.is_grouped,
+                &rows,
+                &context,
+                &mut calls,
+            ));
         }
-        let lowered = Group { keys: kept, aggregates: calls.found, ..group };
+        let lowered = Group {
+            keys: kept,
+            aggregates: calls.found,
+            ..group
+        };
         if let Some(select) = self.distinct_of_key(&lowered, instance, &outputs) {
             return select;
         }
         let mut lowered = push::roll_up(lowered);
         if let Some(branches) = push::group_into_union(&mut lowered) {
-            let branches = branches.into_iter().map(|branch| self.simplify(branch, around, false)).collect();
+            let branches = branches
+                .into_iter()
+                .map(|branch| self.simplify(branch, around, false))
+                .collect();
             lowered.block.sources[0].relation = Relation::Union { branches };
         }
-        Relation::Select { block: Block::over(Source { instance, relation: Relation::Group(lowered) }), outputs }
+        Relation::Select {
+            block: Block::over(Source {
+                instance,
+                relation: Relation::Group(lowered),
+            }),
+            outputs,
+        }
     }
 
     /// The values fix the row, so that no two rows share them.
     fn is_key(&self, block: &Block, known: &[Expr]) -> bool {
         let never_null = known.iter().all(|expr| {
-            never_null(expr, &|column| keys::filtered_not_null(self.catalog, block, column)).is_some_and(|found| {
+            never_null(expr, &|column| {
+                keys::filtered_not_null(self.catalog, block, column)
+            })
+            .is_some_and(|found| {
                 self.note(found);
                 true
             })
@@ -182,46 +292,94 @@ impl Rules<'_> {
     }
 
     /// DISTINCT over columns that hold a key drops nothing.
-    fn distinct_of_key(&self, group: &Group, instance: Instance, outputs: &[Expr]) -> Option<Relation> {
+    fn distinct_of_key(
+        &self,
+        group: &Group,
+        instance: Instance,
+        outputs: &[Expr],
+    ) -> Option<Relation> {
         if !group.aggregates.is_empty() || !group.is_grouped {
             return None;
         }
         let assumptions = keys::determined(self.catalog, &group.block, &group.keys)?;
         self.note(assumptions);
         let mut outputs = outputs.to_vec();
-        let replace = |column: ColumnRef| (column.instance == instance).then(|| group.keys[column.index].clone());
-        outputs.iter_mut().for_each(|output| output.replace_columns(&replace));
-        Some(Relation::Select { block: group.block.clone(), outputs })
+        let replace = |column: ColumnRef| {
+            (column.instance == instance).then(|| group.keys[column.index].clone())
+        };
+        outputs
+            .iter_mut()
+            .for_each(|output| output.replace_columns(&replace));
+        Some(Relation::Select {
+            block: group.block.clone(),
+            outputs,
+        })
     }
 
-    fn window(&self, mut block: Block, mut outputs: Vec<Expr>, mut calls: Vec<WindowCall>, around: &[&Block]) -> Relation {
-        let heads = outputs.iter_mut().chain(calls.iter_mut().flat_map(|call| call.exprs_mut())).collect();
+    fn window(
+        &self,
+        mut block: Block,
+        mut outputs: Vec<Expr>,
+        mut calls: Vec<WindowCall>,
+        around: &[&Block],
+    ) -> Relation {
+        let heads = outputs
+            .iter_mut()
+            .chain(calls.iter_mut().flat_map(|call| call.exprs_mut()))
+            .collect();
         self.prepare(&mut block, heads, around, false);
-        let heads = outputs.iter_mut().chain(calls.iter_mut().flat_map(|call| call.exprs_mut())).collect();
+        let heads = outputs
+            .iter_mut()
+            .chain(calls.iter_mut().flat_map(|call| call.exprs_mut()))
+            .collect();
         self.simplify_heads(&block, heads, around);
         calls.iter_mut().for_each(windows::tidy);
         if calls.is_empty() {
             return Relation::Select { block, outputs };
         }
-        self.all_of(Relation::Window { block, outputs, calls })
+        self.all_of(Relation::Window {
+            block,
+            outputs,
+            calls,
+        })
     }
 
     fn limit(&self, mut limit: Limit, around: &[&Block]) -> Relation {
-        let Limit { block, outputs, order, .. } = &mut limit;
-        let heads = outputs.iter_mut().chain(order.iter_mut().map(|key| &mut key.expr)).collect();
+        let Limit {
+            block,
+            outputs,
+            order,
+            ..
+        } = &mut limit;
+        let heads = outputs
+            .iter_mut()
+            .chain(order.iter_mut().map(|key| &mut key.expr))
+            .collect();
         self.prepare(block, heads, around, false);
-        let heads = outputs.iter_mut().chain(order.iter_mut().map(|key| &mut key.expr)).collect();
+        let heads = outputs
+            .iter_mut()
+            .chain(order.iter_mut().map(|key| &mut key.expr))
+            .collect();
         self.simplify_heads(block, heads, around);
         let mut seen = BTreeSet::new();
         order.retain(|key| key.expr.as_literal().is_none() && seen.insert(key.expr.clone()));
         if limit.fetch.is_none() && limit.skip == 0 && limit.order.is_empty() {
-            return Relation::Select { block: limit.block, outputs: limit.outputs };
+            return Relation::Select {
+                block: limit.block,
+                outputs: limit.outputs,
+            };
         }
         self.all_of(Relation::Limit(limit))
     }
 
     /// Normalises a block and everything below; `heads` are the expressions of its relation and follow every move.
-    fn prepare(&self, block: &mut Block, mut heads: Vec<&mut Expr>, around: &[&Block], ignores_repeats: bool) {
+    fn prepare(
+        &self,
+        block: &mut Block,
+        mut heads: Vec<&mut Expr>,
+        around: &[&Block],
+        ignores_repeats: bool,
+    ) {
         self.melt(block, &mut heads, around, ignores_repeats);
         self.simplify_subqueries(block, &mut heads, around);
         self.simplify_predicates(block, around);
@@ -238,19 +396,31 @@ impl Rules<'_> {
     }
 
     /// Simplifies the sources and melts selects into the block.
-    fn melt(&self, block: &mut Block, heads: &mut [&mut Expr], around: &[&Block], ignores_repeats: bool) {
+    fn melt(
+        &self,
+        block: &mut Block,
+        heads: &mut [&mut Expr],
+        around: &[&Block],
+        ignores_repeats: bool,
+    ) {
         let mut moved: HashMap<Instance, Vec<Expr>> = HashMap::new();
         let mut melted = Block::default();
         for source in std::mem::take(&mut block.sources) {
             let relation = self.simplify(source.relation, around, ignores_repeats);
             match relation {
-                Relation::Select { block: inner, outputs } if !outputs.iter().any(Expr::is_volatile) => {
+                Relation::Select {
+                    block: inner,
+                    outputs,
+                } if !outputs.iter().any(Expr::is_volatile) => {
                     melted.sources.extend(inner.sources);
                     melted.optional.extend(inner.optional);
                     melted.predicates.extend(inner.predicates);
                     moved.insert(source.instance, outputs);
                 }
-                relation => melted.sources.push(Source { instance: source.instance, relation }),
+                relation => melted.sources.push(Source {
+                    instance: source.instance,
+                    relation,
+                }),
             }
         }
         for mut optional in std::mem::take(&mut block.optional) {
@@ -259,15 +429,25 @@ impl Rules<'_> {
         }
         melted.predicates.append(&mut block.predicates);
         *block = melted;
-        let replace = |column: ColumnRef| moved.get(&column.instance).map(|outputs| outputs[column.index].clone());
-        let own = block.exprs_mut().into_iter().chain(heads.iter_mut().map(|head| &mut **head));
+        let replace = |column: ColumnRef| {
+            moved
+                .get(&column.instance)
+                .map(|outputs| outputs[column.index].clone())
+        };
+        let own = block
+            .exprs_mut()
+            .into_iter()
+            .chain(heads.iter_mut().map(|head| &mut **head));
         own.for_each(|expr| expr.replace_columns(&replace));
     }
 
     fn simplify_subqueries(&self, block: &mut Block, heads: &mut [&mut Expr], around: &[&Block]) {
         let outside = block.clone();
         let around = [around, &[&outside]].concat();
-        let own = block.exprs_mut().into_iter().chain(heads.iter_mut().map(|head| &mut **head));
+        let own = block
+            .exprs_mut()
+            .into_iter()
+            .chain(heads.iter_mut().map(|head| &mut **head));
         own.for_each(|expr| self.simplify_subqueries_of(expr, &around));
     }
 
@@ -276,7 +456,9 @@ impl Rules<'_> {
             self.simplify_subqueries_of(child, around);
         }
         let is_exists = matches!(expr.node, Node::Exists(_));
-        let Some(relation) = expr.subquery_mut() else { return };
+        let Some(relation) = expr.subquery_mut() else {
+            return;
+        };
         let owned = std::mem::replace(relation, Relation::Union { branches: vec![] });
         *relation = self.simplify(owned, around, is_exists);
         if is_exists {
@@ -286,10 +468,18 @@ impl Rules<'_> {
 
     /// EXISTS over a group is EXISTS over its rows; a global aggregate always has a row; no row is FALSE.
     fn exists(&self, expr: &mut Expr) {
-        let Node::Exists(relation) = &mut expr.node else { return };
-        let Relation::Select { block, outputs } = relation.as_mut() else { return };
+        let Node::Exists(relation) = &mut expr.node else {
+            return;
+        };
+        let Relation::Select { block, outputs } = relation.as_mut() else {
+            return;
+        };
         outputs.clear();
-        if block.predicates.iter().any(|predicate| predicate.is_truth(false)) {
+        if block
+            .predicates
+            .iter()
+            .any(|predicate| predicate.is_truth(false))
+        {
             *expr = Expr::truth(false);
             return;
         }
@@ -297,7 +487,10 @@ impl Rules<'_> {
         let read: BTreeSet<Instance> = block.predicates.iter().flat_map(Expr::instances).collect();
         let needed = |block: &Block, instance: Instance| {
             read.contains(&instance)
-                || block.optional.iter().any(|other| other.source.instance != instance && other.on.iter().any(|on| on.reads(instance)))
+                || block.optional.iter().any(|other| {
+                    other.source.instance != instance
+                        && other.on.iter().any(|on| on.reads(instance))
+                })
         };
         let droppable: Vec<Instance> = block
             .optional
@@ -305,9 +498,14 @@ impl Rules<'_> {
             .map(|optional| optional.source.instance)
             .filter(|instance| !needed(block, *instance))
             .collect();
-        block.optional.retain(|optional| !droppable.contains(&optional.source.instance));
-        let is_lone = block.predicates.is_empty() && block.optional.is_empty() && block.sources.len() == 1;
-        if is_lone && matches!(&block.sources[0].relation, Relation::Group(group) if !group.is_grouped) {
+        block
+            .optional
+            .retain(|optional| !droppable.contains(&optional.source.instance));
+        let is_lone =
+            block.predicates.is_empty() && block.optional.is_empty() && block.sources.len() == 1;
+        if is_lone
+            && matches!(&block.sources[0].relation, Relation::Group(group) if !group.is_grouped)
+        {
             *expr = Expr::truth(true);
             return;
         }
@@ -316,14 +514,25 @@ impl Rules<'_> {
 
     /// A group whose columns nobody reads has a row exactly when its input has.
     fn open_exists_groups(&self, block: &mut Block) {
-        let read: BTreeSet<Instance> = block.exprs().into_iter().flat_map(Expr::instances).collect();
+        let read: BTreeSet<Instance> = block
+            .exprs()
+            .into_iter()
+            .flat_map(Expr::instances)
+            .collect();
         let mut opened = vec![];
         for source in std::mem::take(&mut block.sources) {
             match source.relation {
-                Relation::Group(group) if group.is_grouped && group.sets.is_none() && !read.contains(&source.instance) => {
+                Relation::Group(group)
+                    if group.is_grouped
+                        && group.sets.is_none()
+                        && !read.contains(&source.instance) =>
+                {
                     opened.push(group.block);
                 }
-                relation => block.sources.push(Source { instance: source.instance, relation }),
+                relation => block.sources.push(Source {
+                    instance: source.instance,
+                    relation,
+                }),
             }
         }
         for inner in opened {
@@ -364,18 +573,29 @@ impl Rules<'_> {
     /// What is known of a column after the block's filters.
     fn fact(&self, block: &Block, around: &[&Block], column: ColumnRef) -> Option<Assumptions> {
         let own = block.instances().contains(&column.instance);
-        if own { keys::filtered_not_null(self.catalog, block, column) } else { self.outer_fact(around, column) }
+        if own {
+            keys::filtered_not_null(self.catalog, block, column)
+        } else {
+            self.outer_fact(around, column)
+        }
     }
 
     /// What is known of a column before the block's filters.
     fn declared(&self, block: &Block, around: &[&Block], column: ColumnRef) -> Option<Assumptions> {
         let own = block.instances().contains(&column.instance);
-        if own { keys::declared_not_null(self.catalog, block, column) } else { self.outer_fact(around, column) }
+        if own {
+            keys::declared_not_null(self.catalog, block, column)
+        } else {
+            self.outer_fact(around, column)
+        }
     }
 
     /// A subquery sees rows of the outer product before all of its filters, so only declarations count.
     fn outer_fact(&self, around: &[&Block], column: ColumnRef) -> Option<Assumptions> {
-        around.iter().rev().find_map(|block| keys::declared_not_null(self.catalog, block, column))
+        around
+            .iter()
+            .rev()
+            .find_map(|block| keys::declared_not_null(self.catalog, block, column))
     }
 }
 

@@ -68,9 +68,13 @@ fn compare(comparison: Comparison, left: Expr, right: Expr) -> Expr {
         _ => (left, right),
     };
     match comparison {
-        Comparison::Equal | Comparison::NotEqual => equality(comparison == Comparison::NotEqual, left, right),
+        Comparison::Equal | Comparison::NotEqual => {
+            equality(comparison == Comparison::NotEqual, left, right)
+        }
         Comparison::Less => less(left, right),
-        Comparison::LessOrEqual => Expr::boolean(Node::Compare(comparison, Box::new(left), Box::new(right))),
+        Comparison::LessOrEqual => {
+            Expr::boolean(Node::Compare(comparison, Box::new(left), Box::new(right)))
+        }
     }
 }
 
@@ -93,17 +97,27 @@ fn equality(is_negated: bool, left: Expr, right: Expr) -> Expr {
     };
     match literal {
         Literal::Boolean(value) if subject.ty == Type::Boolean => {
-            if value == is_negated { subject.clone().not() } else { subject.clone() }
+            if value == is_negated {
+                subject.clone().not()
+            } else {
+                subject.clone()
+            }
         }
-        literal if subject.ty.is_exact() && left.ty == right.ty => {
-            Expr::boolean(Node::InSet(Box::new(subject.clone()), [literal].into(), is_negated))
-        }
+        literal if subject.ty.is_exact() && left.ty == right.ty => Expr::boolean(Node::InSet(
+            Box::new(subject.clone()),
+            [literal].into(),
+            is_negated,
+        )),
         _ => unordered(is_negated, left, right),
     }
 }
 
 fn unordered(is_negated: bool, left: Expr, right: Expr) -> Expr {
-    let comparison = if is_negated { Comparison::NotEqual } else { Comparison::Equal };
+    let comparison = if is_negated {
+        Comparison::NotEqual
+    } else {
+        Comparison::Equal
+    };
     Expr::boolean(Node::Compare(comparison, Box::new(left), Box::new(right)))
 }
 
@@ -117,11 +131,21 @@ fn less(left: Expr, right: Expr) -> Expr {
         };
         (range.0 <= value && value <= range.1).then(|| Expr::integer(value, expr.ty.clone()))
     };
-    let at_most = |left, right| Expr::boolean(Node::Compare(Comparison::LessOrEqual, Box::new(left), Box::new(right)));
+    let at_most = |left, right| {
+        Expr::boolean(Node::Compare(
+            Comparison::LessOrEqual,
+            Box::new(left),
+            Box::new(right),
+        ))
+    };
     match (step(&left, 1), step(&right, -1)) {
         (Some(low), None) => at_most(low, right),
         (None, Some(high)) => at_most(left, high),
-        _ => Expr::boolean(Node::Compare(Comparison::Less, Box::new(left), Box::new(right))),
+        _ => Expr::boolean(Node::Compare(
+            Comparison::Less,
+            Box::new(left),
+            Box::new(right),
+        )),
     }
 }
 
@@ -149,7 +173,12 @@ fn is_null(inner: Expr, context: &Context) -> Expr {
     if !is_strict {
         return inner.is_null();
     }
-    let operands = inner.children().into_iter().cloned().map(|operand| is_null(operand, context)).collect();
+    let operands = inner
+        .children()
+        .into_iter()
+        .cloned()
+        .map(|operand| is_null(operand, context))
+        .collect();
     predicate::value(Expr::boolean(Node::Or(operands)), context)
 }
 
@@ -162,7 +191,11 @@ fn is_true(inner: Expr, context: &Context) -> Expr {
 }
 
 fn distinct_from(left: Expr, right: Expr, context: &Context) -> Expr {
-    let (left, right) = if right < left { (right, left) } else { (left, right) };
+    let (left, right) = if right < left {
+        (right, left)
+    } else {
+        (left, right)
+    };
     match (left.is_null_literal(), right.is_null_literal()) {
         (true, true) => return Expr::truth(false),
         (true, false) => return right.is_not_null(),
@@ -190,8 +223,10 @@ fn cast(inner: Expr, ty: Type, context: &Context) -> Expr {
         ];
         return cases::simplify(arms, None, ty, context);
     }
-    if let (Some(value), Some((low, high))) = (inner.as_literal().and_then(Literal::as_integer), ty.integer_range())
-        && inner.ty.is_integer()
+    if let (Some(value), Some((low, high))) = (
+        inner.as_literal().and_then(Literal::as_integer),
+        ty.integer_range(),
+    ) && inner.ty.is_integer()
         && (low..=high).contains(&value)
     {
         return Expr::integer(value, ty);
@@ -208,7 +243,13 @@ fn call(name: String, mut arguments: Vec<Expr>, ty: Type) -> Expr {
     }
     match name.as_str() {
         // Both commute exactly on decimals: the result's precision does not depend on the side.
-        "+" | "*" if arguments.iter().all(|argument| matches!(argument.ty, Type::Decimal(..))) => arguments.sort(),
+        "+" | "*"
+            if arguments
+                .iter()
+                .all(|argument| matches!(argument.ty, Type::Decimal(..))) =>
+        {
+            arguments.sort()
+        }
         "greatest" | "least" if arguments.iter().all(|argument| argument.ty.is_exact()) => {
             arguments.sort();
             arguments.dedup();
@@ -218,7 +259,8 @@ fn call(name: String, mut arguments: Vec<Expr>, ty: Type) -> Expr {
             let pattern = arguments.pop().expect("like has two arguments");
             return compare(Comparison::Equal, arguments.remove(0), pattern);
         }
-        "upper" | "lower" if matches!(&arguments[0].node, Node::Call(inner, _, false) if *inner == name) => {
+        "upper" | "lower" if matches!(&arguments[0].node, Node::Call(inner, _, false) if *inner == name) =>
+        {
             return arguments.remove(0);
         }
         "date_trunc" | "date_part" => lower_first(&mut arguments),
@@ -250,7 +292,9 @@ fn lower_first(arguments: &mut [Expr]) {
 /// IEEE 754 gives one result per operation, so constants fold exactly in the order they are written; whole numbers
 /// divide as the engine does, unless by zero.
 fn fold_arithmetic(name: &str, arguments: &[Expr], ty: &Type) -> Option<Expr> {
-    let [left, right] = arguments else { return None };
+    let [left, right] = arguments else {
+        return None;
+    };
     let (one, other) = (left.as_literal()?, right.as_literal()?);
     if *ty == Type::Float(64) && left.ty == *ty && right.ty == *ty {
         let (one, other) = (one.as_float()?, other.as_float()?);
@@ -261,7 +305,10 @@ fn fold_arithmetic(name: &str, arguments: &[Expr], ty: &Type) -> Option<Expr> {
             "/" if other != 0.0 => one / other,
             _ => return None,
         };
-        return Some(Expr::new(Node::Literal(Literal::Float(value.to_bits())), ty.clone()));
+        return Some(Expr::new(
+            Node::Literal(Literal::Float(value.to_bits())),
+            ty.clone(),
+        ));
     }
     if ty.is_integer() && left.ty == *ty && right.ty == *ty {
         let (one, other) = (one.as_integer()?, other.as_integer()?);
@@ -271,7 +318,9 @@ fn fold_arithmetic(name: &str, arguments: &[Expr], ty: &Type) -> Option<Expr> {
             _ => return None,
         };
         let (low, high) = ty.integer_range()?;
-        return (low..=high).contains(&value).then(|| Expr::integer(value, ty.clone()));
+        return (low..=high)
+            .contains(&value)
+            .then(|| Expr::integer(value, ty.clone()));
     }
     None
 }
@@ -283,5 +332,8 @@ pub(super) fn condition(expr: Expr, context: &Context) -> Expr {
 
 /// The negation of a condition that is never NULL.
 pub(super) fn negated_condition(expr: Expr, context: &Context) -> Expr {
-    predicate::value(predicate::negation_normal(expr, true, Mode::Value, context), context)
+    predicate::value(
+        predicate::negation_normal(expr, true, Mode::Value, context),
+        context,
+    )
 }

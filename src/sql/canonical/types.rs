@@ -9,7 +9,10 @@ use datafusion::arrow::datatypes::{DataType, TimeUnit};
 pub enum Type {
     Null,
     Boolean,
-    Integer { bits: u8, is_signed: bool },
+    Integer {
+        bits: u8,
+        is_signed: bool,
+    },
     Float(u8),
     Decimal(u8, i8),
     Text,
@@ -29,7 +32,10 @@ pub enum TimestampUnit {
 }
 
 impl Type {
-    pub const BIGINT: Type = Type::Integer { bits: 64, is_signed: true };
+    pub const BIGINT: Type = Type::Integer {
+        bits: 64,
+        is_signed: true,
+    };
 
     pub fn is_integer(&self) -> bool {
         matches!(self, Type::Integer { .. })
@@ -39,15 +45,27 @@ impl Type {
     pub fn is_exact(&self) -> bool {
         matches!(
             self,
-            Type::Boolean | Type::Integer { .. } | Type::Decimal(..) | Type::Text | Type::Binary | Type::Date | Type::Timestamp(..)
+            Type::Boolean
+                | Type::Integer { .. }
+                | Type::Decimal(..)
+                | Type::Text
+                | Type::Binary
+                | Type::Date
+                | Type::Timestamp(..)
         )
     }
 
     /// The smallest and the largest value of an integer type.
     pub fn integer_range(&self) -> Option<(i128, i128)> {
         match *self {
-            Type::Integer { bits, is_signed: true } => Some((-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)),
-            Type::Integer { bits, is_signed: false } => Some((0, (1i128 << bits) - 1)),
+            Type::Integer {
+                bits,
+                is_signed: true,
+            } => Some((-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1)),
+            Type::Integer {
+                bits,
+                is_signed: false,
+            } => Some((0, (1i128 << bits) - 1)),
             _ => None,
         }
     }
@@ -58,7 +76,11 @@ impl Type {
             Type::Integer { bits, is_signed } => {
                 let modulus = 1i128 << bits;
                 let reduced = value.rem_euclid(modulus);
-                if is_signed && reduced >= modulus / 2 { reduced - modulus } else { reduced }
+                if is_signed && reduced >= modulus / 2 {
+                    reduced - modulus
+                } else {
+                    reduced
+                }
             }
             _ => value,
         }
@@ -70,14 +92,35 @@ impl From<&DataType> for Type {
         match data_type {
             DataType::Null => Type::Null,
             DataType::Boolean => Type::Boolean,
-            DataType::Int8 => Type::Integer { bits: 8, is_signed: true },
-            DataType::Int16 => Type::Integer { bits: 16, is_signed: true },
-            DataType::Int32 => Type::Integer { bits: 32, is_signed: true },
+            DataType::Int8 => Type::Integer {
+                bits: 8,
+                is_signed: true,
+            },
+            DataType::Int16 => Type::Integer {
+                bits: 16,
+                is_signed: true,
+            },
+            DataType::Int32 => Type::Integer {
+                bits: 32,
+                is_signed: true,
+            },
             DataType::Int64 => Type::BIGINT,
-            DataType::UInt8 => Type::Integer { bits: 8, is_signed: false },
-            DataType::UInt16 => Type::Integer { bits: 16, is_signed: false },
-            DataType::UInt32 => Type::Integer { bits: 32, is_signed: false },
-            DataType::UInt64 => Type::Integer { bits: 64, is_signed: false },
+            DataType::UInt8 => Type::Integer {
+                bits: 8,
+                is_signed: false,
+            },
+            DataType::UInt16 => Type::Integer {
+                bits: 16,
+                is_signed: false,
+            },
+            DataType::UInt32 => Type::Integer {
+                bits: 32,
+                is_signed: false,
+            },
+            DataType::UInt64 => Type::Integer {
+                bits: 64,
+                is_signed: false,
+            },
             DataType::Float16 => Type::Float(16),
             DataType::Float32 => Type::Float(32),
             DataType::Float64 => Type::Float(64),
@@ -87,9 +130,10 @@ impl From<&DataType> for Type {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Type::Text,
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Type::Binary,
             DataType::Date32 => Type::Date,
-            DataType::Timestamp(unit, zone) => {
-                Type::Timestamp(TimestampUnit::from(unit), zone.as_ref().map(ToString::to_string))
-            }
+            DataType::Timestamp(unit, zone) => Type::Timestamp(
+                TimestampUnit::from(unit),
+                zone.as_ref().map(ToString::to_string),
+            ),
             DataType::Dictionary(_, value) => Type::from(value.as_ref()),
             other => Type::Other(other.to_string()),
         }
@@ -112,7 +156,9 @@ impl fmt::Display for Type {
         match self {
             Type::Null => out.write_str("null"),
             Type::Boolean => out.write_str("bool"),
-            Type::Integer { bits, is_signed } => write!(out, "{}{bits}", if *is_signed { "i" } else { "u" }),
+            Type::Integer { bits, is_signed } => {
+                write!(out, "{}{bits}", if *is_signed { "i" } else { "u" })
+            }
             Type::Float(bits) => write!(out, "f{bits}"),
             Type::Decimal(precision, scale) => write!(out, "decimal({precision},{scale})"),
             Type::Text => out.write_str("text"),
@@ -125,7 +171,13 @@ impl fmt::Display for Type {
                     TimestampUnit::Microsecond => "us",
                     TimestampUnit::Nanosecond => "ns",
                 };
-                write!(out, "timestamp({unit}{})", zone.as_ref().map(|zone| format!(",{zone:?}")).unwrap_or_default())
+                write!(
+                    out,
+                    "timestamp({unit}{})",
+                    zone.as_ref()
+                        .map(|zone| format!(",{zone:?}"))
+                        .unwrap_or_default()
+                )
             }
             Type::Other(name) => write!(out, "other({name:?})"),
         }

@@ -19,7 +19,10 @@ pub(super) fn frame_text(frame: &WindowFrame) -> String {
     if start == "unbounded preceding" && end == "unbounded following" {
         return WHOLE.into();
     }
-    format!("{} {start} .. {end}", frame.units.to_string().to_lowercase())
+    format!(
+        "{} {start} .. {end}",
+        frame.units.to_string().to_lowercase()
+    )
 }
 
 fn bound(bound: &WindowFrameBound) -> String {
@@ -44,7 +47,10 @@ pub(super) fn row_number(partition: Vec<Expr>, order: Vec<SortKey>) -> WindowCal
         order,
         frame: RUNNING.into(),
         nulls: None,
-        ty: Type::Integer { bits: 64, is_signed: false },
+        ty: Type::Integer {
+            bits: 64,
+            is_signed: false,
+        },
     }
 }
 
@@ -52,7 +58,14 @@ pub(super) fn row_number(partition: Vec<Expr>, order: Vec<SortKey>) -> WindowCal
 pub(super) fn ignores_frame(function: &str) -> bool {
     matches!(
         function,
-        "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist" | "ntile" | "lag" | "lead"
+        "row_number"
+            | "rank"
+            | "dense_rank"
+            | "percent_rank"
+            | "cume_dist"
+            | "ntile"
+            | "lag"
+            | "lead"
     )
 }
 
@@ -76,7 +89,10 @@ pub(super) fn tidy(call: &mut WindowCall) {
     if call.order.is_empty() && call.frame == RUNNING {
         call.frame = WHOLE.into();
     }
-    if call.frame == WHOLE && super::aggregates::is_order_free(&call.function) && !call.order.is_empty() {
+    if call.frame == WHOLE
+        && super::aggregates::is_order_free(&call.function)
+        && !call.order.is_empty()
+    {
         call.order.clear();
     }
 }
@@ -89,14 +105,20 @@ pub(super) fn count_from_one(block: &mut Block) {
             Node::Compare(Comparison::Less, subject, limit) => (subject, limit, 1),
             _ => continue,
         };
-        let Some(Literal::Integer(limit)) = limit.as_literal() else { continue };
+        let Some(Literal::Integer(limit)) = limit.as_literal() else {
+            continue;
+        };
         let limit = limit - step;
         let is_whole = subject.ty.is_integer() || matches!(subject.ty, Type::Decimal(_, 0));
         if !is_whole || !is_rank(block, subject) || limit > 1 {
             continue;
         }
         block.predicates[index] = match limit {
-            1 => Expr::boolean(Node::InSet(subject.clone(), [Literal::Integer(1)].into(), false)),
+            1 => Expr::boolean(Node::InSet(
+                subject.clone(),
+                [Literal::Integer(1)].into(),
+                false,
+            )),
             _ => Expr::truth(false),
         };
     }
@@ -106,11 +128,18 @@ fn is_rank(block: &Block, subject: &Expr) -> bool {
     if let Node::Cast(inner) = &subject.node {
         return is_rank(block, inner);
     }
-    let Some(column) = subject.as_column() else { return false };
+    let Some(column) = subject.as_column() else {
+        return false;
+    };
     block.sources.iter().any(|source| match &source.relation {
         Relation::Window { outputs, calls, .. } if source.instance == column.instance => {
-            let call = column.index.checked_sub(outputs.len()).and_then(|index| calls.get(index));
-            call.is_some_and(|call| matches!(call.function.as_str(), "row_number" | "rank" | "dense_rank"))
+            let call = column
+                .index
+                .checked_sub(outputs.len())
+                .and_then(|index| calls.get(index));
+            call.is_some_and(|call| {
+                matches!(call.function.as_str(), "row_number" | "rank" | "dense_rank")
+            })
         }
         _ => false,
     })

@@ -4,8 +4,8 @@
 
 use super::Canonical;
 use super::form::{
-    Aggregate, Block, ColumnRef, Comparison, Expr, Group, Instance, Limit, Monomial, Node, Relation, SortKey, Source,
-    WindowCall,
+    Aggregate, Block, ColumnRef, Comparison, Expr, Group, Instance, Limit, Monomial, Node,
+    Relation, SortKey, Source, WindowCall,
 };
 use super::literal::Literal;
 
@@ -62,11 +62,17 @@ impl FactKind {
 /// The facts of a query, sorted, each once.
 pub fn facts(canonical: &Canonical) -> Vec<Fact> {
     let mut found = vec![];
-    let Relation::Select { block, outputs } = &canonical.relation else { return found };
+    let Relation::Select { block, outputs } = &canonical.relation else {
+        return found;
+    };
     block_facts(block, &mut found);
     let words = Words::of(block);
     for (name, output) in canonical.names.iter().zip(outputs) {
-        found.push(Fact { kind: FactKind::Column, subject: name.clone(), text: words.expr(output) });
+        found.push(Fact {
+            kind: FactKind::Column,
+            subject: name.clone(),
+            text: words.expr(output),
+        });
     }
     found.sort();
     found.dedup();
@@ -75,9 +81,19 @@ pub fn facts(canonical: &Canonical) -> Vec<Fact> {
 
 /// The outputs of a query and what they are, every column with its table.
 pub fn columns(canonical: &Canonical) -> Vec<(String, String)> {
-    let Relation::Select { block, outputs } = &canonical.relation else { return vec![] };
-    let words = Words { is_qualified: true, ..Words::of(block) };
-    canonical.names.iter().zip(outputs).map(|(name, output)| (name.clone(), words.expr(output))).collect()
+    let Relation::Select { block, outputs } = &canonical.relation else {
+        return vec![];
+    };
+    let words = Words {
+        is_qualified: true,
+        ..Words::of(block)
+    };
+    canonical
+        .names
+        .iter()
+        .zip(outputs)
+        .map(|(name, output)| (name.clone(), words.expr(output)))
+        .collect()
 }
 
 /// An expression over a block's columns, in words.
@@ -87,13 +103,25 @@ pub(super) fn expr_in(block: &Block, expr: &Expr) -> String {
 
 /// The outputs of a select, in words.
 pub(super) fn expr_of(relation: &Relation) -> String {
-    let Relation::Select { block, outputs } = relation else { return String::new() };
-    outputs.iter().map(|output| expr_in(block, output)).collect::<Vec<_>>().join(", ")
+    let Relation::Select { block, outputs } = relation else {
+        return String::new();
+    };
+    outputs
+        .iter()
+        .map(|output| expr_in(block, output))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn block_facts(block: &Block, found: &mut Vec<Fact>) {
     let words = Words::of(block);
-    let mut add = |kind, text: String| found.push(Fact { kind, subject: String::new(), text });
+    let mut add = |kind, text: String| {
+        found.push(Fact {
+            kind,
+            subject: String::new(),
+            text,
+        })
+    };
     for source in &block.sources {
         if let Relation::Scan(scan) = &source.relation {
             add(FactKind::Source, scan.table.clone());
@@ -101,12 +129,27 @@ fn block_facts(block: &Block, found: &mut Vec<Fact>) {
     }
     for predicate in &block.predicates {
         let instances = predicate.instances();
-        let is_join = instances.len() > 1 && predicate.subquery().is_none() && !predicate.has_subquery();
-        add(if is_join { FactKind::Join } else { FactKind::Filter }, words.expr(predicate));
+        let is_join =
+            instances.len() > 1 && predicate.subquery().is_none() && !predicate.has_subquery();
+        add(
+            if is_join {
+                FactKind::Join
+            } else {
+                FactKind::Filter
+            },
+            words.expr(predicate),
+        );
     }
     for optional in &block.optional {
         let on: Vec<String> = optional.on.iter().map(|on| words.expr(on)).collect();
-        add(FactKind::Join, format!("left join {} on {}", words.source_name(&optional.source), on.join(" and ")));
+        add(
+            FactKind::Join,
+            format!(
+                "left join {} on {}",
+                words.source_name(&optional.source),
+                on.join(" and ")
+            ),
+        );
     }
     for source in block.all_sources() {
         relation_facts(&source.relation, found);
@@ -114,7 +157,13 @@ fn block_facts(block: &Block, found: &mut Vec<Fact>) {
 }
 
 fn relation_facts(relation: &Relation, found: &mut Vec<Fact>) {
-    let mut add = |kind, text: String| found.push(Fact { kind, subject: String::new(), text });
+    let mut add = |kind, text: String| {
+        found.push(Fact {
+            kind,
+            subject: String::new(),
+            text,
+        })
+    };
     match relation {
         Relation::Scan(_) | Relation::Values { .. } => {}
         Relation::Select { block, .. } => block_facts(block, found),
@@ -124,7 +173,9 @@ fn relation_facts(relation: &Relation, found: &mut Vec<Fact>) {
         }
         Relation::Window { block, calls, .. } => {
             let words = Words::of(block);
-            calls.iter().for_each(|call| add(FactKind::Window, words.window(call)));
+            calls
+                .iter()
+                .for_each(|call| add(FactKind::Window, words.window(call)));
             block_facts(block, found);
         }
         Relation::Limit(limit) => {
@@ -132,17 +183,27 @@ fn relation_facts(relation: &Relation, found: &mut Vec<Fact>) {
             block_facts(&limit.block, found);
         }
         Relation::Union { branches } => {
-            add(FactKind::Union, format!("{} branches, repeats kept", branches.len()));
-            branches.iter().for_each(|branch| relation_facts(branch, found));
+            add(
+                FactKind::Union,
+                format!("{} branches, repeats kept", branches.len()),
+            );
+            branches
+                .iter()
+                .for_each(|branch| relation_facts(branch, found));
         }
         Relation::Full { left, right, on } => {
-            add(FactKind::Join, format!("full join on {} conditions", on.len()));
+            add(
+                FactKind::Join,
+                format!("full join on {} conditions", on.len()),
+            );
             relation_facts(&left.relation, found);
             relation_facts(&right.relation, found);
         }
         Relation::Opaque { text, inputs, .. } => {
             add(FactKind::Window, text.clone());
-            inputs.iter().for_each(|input| relation_facts(&input.relation, found));
+            inputs
+                .iter()
+                .for_each(|input| relation_facts(&input.relation, found));
         }
     }
 }
@@ -159,7 +220,10 @@ fn group_words(group: &Group) -> String {
 
 fn limit_words(limit: &Limit) -> String {
     let words = Words::of(&limit.block);
-    let fetch = limit.fetch.map(|fetch| format!("first {fetch}")).unwrap_or_else(|| "all".into());
+    let fetch = limit
+        .fetch
+        .map(|fetch| format!("first {fetch}"))
+        .unwrap_or_else(|| "all".into());
     format!("{fetch} ordered by {}", words.order(&limit.order))
 }
 
@@ -173,7 +237,11 @@ struct Words<'a> {
 impl<'a> Words<'a> {
     fn of(block: &'a Block) -> Words<'a> {
         let sources = block.all_sources();
-        Words { is_qualified: sources.len() > 1, sources, outer: None }
+        Words {
+            is_qualified: sources.len() > 1,
+            sources,
+            outer: None,
+        }
     }
 
     fn source_name(&self, source: &Source) -> String {
@@ -189,7 +257,9 @@ impl<'a> Words<'a> {
 
     fn column(&self, column: ColumnRef) -> String {
         let Some(source) = self.find(column.instance) else {
-            return self.outer.map_or_else(|| "?".into(), |outer| outer.column(column));
+            return self
+                .outer
+                .map_or_else(|| "?".into(), |outer| outer.column(column));
         };
         let name = output_words(&source.relation, column.index);
         match (&source.relation, self.is_qualified) {
@@ -199,7 +269,10 @@ impl<'a> Words<'a> {
     }
 
     fn find(&self, instance: Instance) -> Option<&'a Source> {
-        self.sources.iter().copied().find(|source| source.instance == instance)
+        self.sources
+            .iter()
+            .copied()
+            .find(|source| source.instance == instance)
     }
 
     fn expr(&self, expr: &Expr) -> String {
@@ -212,7 +285,9 @@ impl<'a> Words<'a> {
             Node::Not(inner) => match &inner.node {
                 Node::IsNull(tested) => format!("{} is not null", one(tested)),
                 Node::IsTrue(tested) => format!("{} is not true", one(tested)),
-                Node::DistinctFrom(left, right) => format!("{} is not distinct from {}", one(left), one(right)),
+                Node::DistinctFrom(left, right) => {
+                    format!("{} is not distinct from {}", one(left), one(right))
+                }
                 _ => format!("not {}", one(inner)),
             },
             Node::Compare(comparison, left, right) => self.comparison(*comparison, left, right),
@@ -227,7 +302,9 @@ impl<'a> Words<'a> {
             }
             Node::IsNull(inner) => format!("{} is null", one(inner)),
             Node::IsTrue(inner) => format!("{} is true", one(inner)),
-            Node::DistinctFrom(left, right) => format!("{} is distinct from {}", one(left), one(right)),
+            Node::DistinctFrom(left, right) => {
+                format!("{} is distinct from {}", one(left), one(right))
+            }
             Node::Sum(terms) => self.sum(terms),
             Node::Case(arms, otherwise) => {
                 let mut text = String::from("case");
@@ -243,7 +320,9 @@ impl<'a> Words<'a> {
             Node::TryCast(inner) => format!("try_cast({} as {})", self.expr(inner), expr.ty),
             Node::Call(name, arguments, _) => self.call(name, arguments),
             Node::Exists(relation) => format!("exists ({})", self.query(relation)),
-            Node::InQuery(needle, relation) => format!("{} in ({})", one(needle), self.query(relation)),
+            Node::InQuery(needle, relation) => {
+                format!("{} in ({})", one(needle), self.query(relation))
+            }
             Node::Scalar(relation) => format!("({})", self.query(relation)),
         }
     }
@@ -251,7 +330,11 @@ impl<'a> Words<'a> {
     /// Literals stand on the right, as people write them.
     fn comparison(&self, comparison: Comparison, left: &Expr, right: &Expr) -> String {
         let is_flipped = left.as_literal().is_some();
-        let (left, right) = if is_flipped { (right, left) } else { (left, right) };
+        let (left, right) = if is_flipped {
+            (right, left)
+        } else {
+            (left, right)
+        };
         let operator = match (comparison, is_flipped) {
             (Comparison::Equal, _) => "=",
             (Comparison::NotEqual, _) => "<>",
@@ -271,13 +354,21 @@ impl<'a> Words<'a> {
     }
 
     fn joined(&self, items: &[Expr], word: &str) -> String {
-        items.iter().map(|item| self.operand(item)).collect::<Vec<_>>().join(word)
+        items
+            .iter()
+            .map(|item| self.operand(item))
+            .collect::<Vec<_>>()
+            .join(word)
     }
 
     fn sum(&self, terms: &[Monomial]) -> String {
         let mut text = String::new();
         for term in terms {
-            let factors: Vec<String> = term.factors.iter().map(|factor| self.operand(factor)).collect();
+            let factors: Vec<String> = term
+                .factors
+                .iter()
+                .map(|factor| self.operand(factor))
+                .collect();
             let size = term.coefficient.unsigned_abs();
             let product = match (size, factors.is_empty()) {
                 (1, false) => factors.join(" * "),
@@ -295,11 +386,20 @@ impl<'a> Words<'a> {
     }
 
     fn call(&self, name: &str, arguments: &[Expr]) -> String {
-        let texts: Vec<String> = arguments.iter().map(|argument| self.expr(argument)).collect();
+        let texts: Vec<String> = arguments
+            .iter()
+            .map(|argument| self.expr(argument))
+            .collect();
         match (name, texts.as_slice()) {
-            ("engine", _) => arguments.first().and_then(Expr::as_literal).map(Literal::to_string).unwrap_or_default(),
+            ("engine", _) => arguments
+                .first()
+                .and_then(Expr::as_literal)
+                .map(Literal::to_string)
+                .unwrap_or_default(),
             ("like" | "ilike", [subject, pattern, ..]) => format!("{subject} {name} {pattern}"),
-            (name, [left, right]) if !name.starts_with(char::is_alphabetic) => format!("{left} {name} {right}"),
+            (name, [left, right]) if !name.starts_with(char::is_alphabetic) => {
+                format!("{left} {name} {right}")
+            }
             _ => format!("{name}({})", texts.join(", ")),
         }
     }
@@ -307,28 +407,70 @@ impl<'a> Words<'a> {
     fn query(&self, relation: &Relation) -> String {
         let mut tables = vec![];
         collect_tables(relation, &mut tables);
-        let Some(block) = relation.block() else { return tables.join(", ") };
-        let inner = Words { sources: block.all_sources(), is_qualified: true, outer: Some(self) };
-        let filters: Vec<String> = block.predicates.iter().map(|predicate| inner.expr(predicate)).collect();
+        let Some(block) = relation.block() else {
+            return tables.join(", ");
+        };
+        let inner = Words {
+            sources: block.all_sources(),
+            is_qualified: true,
+            outer: Some(self),
+        };
+        let filters: Vec<String> = block
+            .predicates
+            .iter()
+            .map(|predicate| inner.expr(predicate))
+            .collect();
         match filters.is_empty() {
             true => format!("rows of {}", tables.join(", ")),
-            false => format!("rows of {} where {}", tables.join(", "), filters.join(" and ")),
+            false => format!(
+                "rows of {} where {}",
+                tables.join(", "),
+                filters.join(" and ")
+            ),
         }
     }
 
     fn aggregate(&self, call: &Aggregate) -> String {
-        let arguments: Vec<String> = call.arguments.iter().map(|argument| self.expr(argument)).collect();
-        let arguments = if arguments.is_empty() { "*".into() } else { arguments.join(", ") };
+        let arguments: Vec<String> = call
+            .arguments
+            .iter()
+            .map(|argument| self.expr(argument))
+            .collect();
+        let arguments = if arguments.is_empty() {
+            "*".into()
+        } else {
+            arguments.join(", ")
+        };
         let filter: Vec<String> = call.filter.iter().map(|filter| self.expr(filter)).collect();
-        let filter = if filter.is_empty() { String::new() } else { format!(" where {}", filter.join(" and ")) };
-        let order = if call.order.is_empty() { String::new() } else { format!(" order by {}", self.order(&call.order)) };
-        format!("{}({}{arguments}{filter}{order})", call.function, if call.is_distinct { "distinct " } else { "" })
+        let filter = if filter.is_empty() {
+            String::new()
+        } else {
+            format!(" where {}", filter.join(" and "))
+        };
+        let order = if call.order.is_empty() {
+            String::new()
+        } else {
+            format!(" order by {}", self.order(&call.order))
+        };
+        format!(
+            "{}({}{arguments}{filter}{order})",
+            call.function,
+            if call.is_distinct { "distinct " } else { "" }
+        )
     }
 
     fn window(&self, call: &WindowCall) -> String {
-        let arguments: Vec<String> = call.arguments.iter().map(|argument| self.expr(argument)).collect();
+        let arguments: Vec<String> = call
+            .arguments
+            .iter()
+            .map(|argument| self.expr(argument))
+            .collect();
         let partition: Vec<String> = call.partition.iter().map(|part| self.expr(part)).collect();
-        let frame = if call.frame == super::windows::WHOLE { String::new() } else { format!(" {}", call.frame) };
+        let frame = if call.frame == super::windows::WHOLE {
+            String::new()
+        } else {
+            format!(" {}", call.frame)
+        };
         format!(
             "{}({}) over (partition by {} order by {}{frame})",
             call.function,
@@ -350,22 +492,34 @@ impl<'a> Words<'a> {
 
 /// An output of a relation as the expression that makes it.
 fn output_words(relation: &Relation, index: usize) -> String {
-    let in_block = |block: &Block, expr: Option<&Expr>| expr.map(|expr| Words::of(block).expr(expr)).unwrap_or_default();
+    let in_block = |block: &Block, expr: Option<&Expr>| {
+        expr.map(|expr| Words::of(block).expr(expr))
+            .unwrap_or_default()
+    };
     match relation {
         Relation::Scan(scan) => scan.columns[index].0.clone(),
         Relation::Select { block, outputs } | Relation::Limit(Limit { block, outputs, .. }) => {
             in_block(block, outputs.get(index))
         }
-        Relation::Group(group) => match group.aggregates.get(index.wrapping_sub(group.keys.len())) {
-            Some(call) => Words::of(&group.block).aggregate(call),
-            None => in_block(&group.block, group.keys.get(index)),
-        },
-        Relation::Window { block, outputs, calls } => match calls.get(index.wrapping_sub(outputs.len())) {
+        Relation::Group(group) => {
+            match group.aggregates.get(index.wrapping_sub(group.keys.len())) {
+                Some(call) => Words::of(&group.block).aggregate(call),
+                None => in_block(&group.block, group.keys.get(index)),
+            }
+        }
+        Relation::Window {
+            block,
+            outputs,
+            calls,
+        } => match calls.get(index.wrapping_sub(outputs.len())) {
             Some(call) => Words::of(block).window(call),
             None => in_block(block, outputs.get(index)),
         },
         Relation::Union { branches } => {
-            let texts: Vec<String> = branches.iter().map(|branch| output_words(branch, index)).collect();
+            let texts: Vec<String> = branches
+                .iter()
+                .map(|branch| output_words(branch, index))
+                .collect();
             format!("one of ({})", texts.join(" | "))
         }
         Relation::Full { left, right, .. } => match index.checked_sub(left.relation.width()) {
@@ -380,5 +534,8 @@ fn collect_tables(relation: &Relation, tables: &mut Vec<String>) {
     if let Relation::Scan(scan) = relation {
         tables.push(scan.table.clone());
     }
-    relation.inputs().into_iter().for_each(|input| collect_tables(input, tables));
+    relation
+        .inputs()
+        .into_iter()
+        .for_each(|input| collect_tables(input, tables));
 }

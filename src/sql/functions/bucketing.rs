@@ -42,9 +42,19 @@ pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
-const BUCKET: &[DataType] = &[DataType::Utf8, DataType::Utf8, DataType::Utf8, DataType::Int64];
-const ASSIGN: &[DataType] =
-    &[DataType::Utf8, DataType::Utf8, DataType::Int64, DataType::Utf8, DataType::Utf8];
+const BUCKET: &[DataType] = &[
+    DataType::Utf8,
+    DataType::Utf8,
+    DataType::Utf8,
+    DataType::Int64,
+];
+const ASSIGN: &[DataType] = &[
+    DataType::Utf8,
+    DataType::Utf8,
+    DataType::Int64,
+    DataType::Utf8,
+    DataType::Utf8,
+];
 const SEMVER: &[DataType] = &[DataType::Utf8];
 
 type Evaluate = fn(&[ArrayRef], usize) -> Result<ArrayRef>;
@@ -115,17 +125,25 @@ fn bucket(arrays: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     let counts = arrays.get(3).map(numbers).transpose()?;
     let mut algorithms = Memo::new(algorithm);
     let bucket = |row: usize| {
-        let is_known = [&ids, &salts, &units].iter().all(|array| array.is_valid(row));
+        let is_known = [&ids, &salts, &units]
+            .iter()
+            .all(|array| array.is_valid(row));
         if !is_known || counts.as_ref().is_some_and(|counts| counts.is_null(row)) {
             return Ok(None);
         }
         let algorithm = *algorithms.get(ids.value(row))?;
-        let of = counts
-            .as_ref()
-            .map_or(Ok(algorithm.buckets()), |counts| cut(algorithm, counts.value(row)))?;
-        Ok(Some(i64::from(algorithm.bucket_of(salts.value(row), units.value(row), of).index)))
+        let of = counts.as_ref().map_or(Ok(algorithm.buckets()), |counts| {
+            cut(algorithm, counts.value(row))
+        })?;
+        Ok(Some(i64::from(
+            algorithm
+                .bucket_of(salts.value(row), units.value(row), of)
+                .index,
+        )))
     };
-    Ok(Arc::new((0..rows).map(bucket).collect::<Result<Int64Array>>()?))
+    Ok(Arc::new(
+        (0..rows).map(bucket).collect::<Result<Int64Array>>()?,
+    ))
 }
 
 fn assign(arrays: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
@@ -136,7 +154,9 @@ fn assign(arrays: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
     let mut parsed = Memo::new(split);
     let mut variants = StringBuilder::with_capacity(rows, rows * 8);
     for row in 0..rows {
-        let is_known = [&ids, &salts, &splits, &units].iter().all(|array| array.is_valid(row));
+        let is_known = [&ids, &salts, &splits, &units]
+            .iter()
+            .all(|array| array.is_valid(row));
         if !is_known || counts.is_null(row) {
             variants.append_null();
             continue;
@@ -152,7 +172,10 @@ fn assign(arrays: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
 fn semver(arrays: &[ArrayRef], _: usize) -> Result<ArrayRef> {
     let versions = texts(&arrays[0])?;
     Ok(Arc::new(
-        versions.iter().map(|version| version.and_then(version_key)).collect::<StringArray>(),
+        versions
+            .iter()
+            .map(|version| version.and_then(version_key))
+            .collect::<StringArray>(),
     ))
 }
 
@@ -201,10 +224,18 @@ impl<T> Memo<T> {
 
 fn texts(array: &ArrayRef) -> Result<StringArray> {
     let array = cast(array, &DataType::Utf8)?;
-    Ok(array.as_any().downcast_ref::<StringArray>().expect("cast gives this type").clone())
+    Ok(array
+        .as_any()
+        .downcast_ref::<StringArray>()
+        .expect("cast gives this type")
+        .clone())
 }
 
 fn numbers(array: &ArrayRef) -> Result<Int64Array> {
     let array = cast(array, &DataType::Int64)?;
-    Ok(array.as_any().downcast_ref::<Int64Array>().expect("cast gives this type").clone())
+    Ok(array
+        .as_any()
+        .downcast_ref::<Int64Array>()
+        .expect("cast gives this type")
+        .clone())
 }

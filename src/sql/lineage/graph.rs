@@ -24,11 +24,20 @@ impl ColumnGraph {
     /// Adds a model's columns.
     pub fn add(&mut self, model: &str, lineage: &Lineage) {
         for output in &lineage.outputs {
-            let own = Origin { relation: model.into(), column: output.name.clone() };
+            let own = Origin {
+                relation: model.into(),
+                column: output.name.clone(),
+            };
             for (origin, kind) in &output.origins {
-                self.down.entry(origin.clone()).or_default().insert((own.clone(), *kind));
+                self.down
+                    .entry(origin.clone())
+                    .or_default()
+                    .insert((own.clone(), *kind));
             }
-            self.up.entry(own).or_default().extend(output.origins.iter().cloned());
+            self.up
+                .entry(own)
+                .or_default()
+                .extend(output.origins.iter().cloned());
         }
     }
 
@@ -61,7 +70,11 @@ fn walk(edges: &BTreeMap<Origin, BTreeSet<(Origin, Kind)>>, start: &Origin) -> V
         for column in &level {
             for (other, kind) in edges.get(column).into_iter().flatten() {
                 if !seen.contains(other) {
-                    found.push(Edge { distance, column: other.clone(), kind: *kind });
+                    found.push(Edge {
+                        distance,
+                        column: other.clone(),
+                        kind: *kind,
+                    });
                     next.insert(other.clone());
                 }
             }

@@ -46,25 +46,42 @@ pub struct Output {
 /// Traces every output column of a plan to the columns of the tables it scans.
 pub fn trace(plan: &LogicalPlan) -> Result<Lineage> {
     let traced = trace::Tracer::default().plan(plan)?;
-    let outputs = plan.schema().fields().iter().zip(traced.columns).map(|(field, mut origins)| {
-        origins.extend(traced.rows.iter().cloned());
-        Output { name: field.name().clone(), origins }
-    });
-    Ok(Lineage { outputs: outputs.collect() })
+    let outputs = plan
+        .schema()
+        .fields()
+        .iter()
+        .zip(traced.columns)
+        .map(|(field, mut origins)| {
+            origins.extend(traced.rows.iter().cloned());
+            Output {
+                name: field.name().clone(),
+                origins,
+            }
+        });
+    Ok(Lineage {
+        outputs: outputs.collect(),
+    })
 }
 
 impl Lineage {
     /// The kinds in which `origin` reaches `output`.
     pub fn kinds(&self, output: &str, origin: &Origin) -> Vec<Kind> {
         let found = self.outputs.iter().filter(|column| column.name == output);
-        found.flat_map(|column| &column.origins).filter(|(from, _)| from == origin).map(|(_, kind)| *kind).collect()
+        found
+            .flat_map(|column| &column.origins)
+            .filter(|(from, _)| from == origin)
+            .map(|(_, kind)| *kind)
+            .collect()
     }
 
     /// The columns read per relation.
     pub fn reads(&self) -> BTreeMap<String, BTreeSet<String>> {
         let mut reads: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (origin, _) in self.outputs.iter().flat_map(|output| &output.origins) {
-            reads.entry(origin.relation.clone()).or_default().insert(origin.column.clone());
+            reads
+                .entry(origin.relation.clone())
+                .or_default()
+                .insert(origin.column.clone());
         }
         reads
     }

@@ -38,14 +38,24 @@ impl Tracer {
             LogicalPlan::Projection(projection) => self.projection(projection),
             LogicalPlan::Filter(filter) => {
                 let input = self.plan(&filter.input)?;
-                self.filtered(input, filter.input.schema(), std::slice::from_ref(&filter.predicate), Kind::Filter)
+                self.filtered(
+                    input,
+                    filter.input.schema(),
+                    std::slice::from_ref(&filter.predicate),
+                    Kind::Filter,
+                )
             }
             LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Window(window) => self.window(window),
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let mut input = self.plan(input)?;
-                input.rows.extend(input.columns.iter().flat_map(|column| with_kind(column, Kind::Group)));
+                input.rows.extend(
+                    input
+                        .columns
+                        .iter()
+                        .flat_map(|column| with_kind(column, Kind::Group)),
+                );
                 Ok(input)
             }
             LogicalPlan::Distinct(Distinct::On(distinct)) => self.distinct_on(distinct),
@@ -70,10 +80,19 @@ impl Tracer {
         if let Some(known) = self.recursive.get(&relation) {
             return Ok(known.clone());
         }
-        let origin = |column: &str| Origin { relation: relation.clone(), column: column.into() };
+        let origin = |column: &str| Origin {
+            relation: relation.clone(),
+            column: column.into(),
+        };
         let fields = scan.projected_schema.fields();
-        let columns = fields.iter().map(|field| Origins::from([(origin(field.name()), Kind::Copy)])).collect();
-        let traced = Traced { columns, ..Traced::default() };
+        let columns = fields
+            .iter()
+            .map(|field| Origins::from([(origin(field.name()), Kind::Copy)]))
+            .collect();
+        let traced = Traced {
+            columns,
+            ..Traced::default()
+        };
         self.filtered(traced, &scan.projected_schema, &scan.filters, Kind::Filter)
     }
 
@@ -88,7 +107,13 @@ impl Tracer {
     }
 
     /// The input with rows that also depend on some conditions.
-    fn filtered(&mut self, mut input: Traced, schema: &DFSchema, conditions: &[Expr], kind: Kind) -> Result<Traced> {
+    fn filtered(
+        &mut self,
+        mut input: Traced,
+        schema: &DFSchema,
+        conditions: &[Expr],
+        kind: Kind,
+    ) -> Result<Traced> {
         for condition in conditions {
             let origins = self.used(condition, schema, &input.columns)?;
             input.rows.extend(with_kind(&origins, kind));
@@ -113,7 +138,11 @@ impl Tracer {
             JoinType::RightMark => [right.columns, vec![rows.clone()]].concat(),
             _ => columns,
         };
-        Ok(Traced { columns, rows, order: Origins::new() })
+        Ok(Traced {
+            columns,
+            rows,
+            order: Origins::new(),
+        })
     }
 
     fn aggregate(&mut self, aggregate: &df::Aggregate) -> Result<Traced> {
@@ -135,7 +164,11 @@ impl Tracer {
         for call in &aggregate.aggr_expr {
             columns.push(self.call(call, schema, &input.columns)?);
         }
-        Ok(Traced { columns, rows, order: Origins::new() })
+        Ok(Traced {
+            columns,
+            rows,
+            order: Origins::new(),
+        })
     }
 
     /// An aggregate or window call: its arguments are transformed, its FILTER filters, its PARTITION groups.
@@ -152,13 +185,37 @@ impl Tracer {
             Expr::Alias(alias) => return self.call(&alias.expr, schema, columns),
             Expr::AggregateFunction(call) => {
                 let params = &call.params;
-                add(self, params.args.iter().chain(params.order_by.iter().map(|key| &key.expr)).collect(), Kind::Transform)?;
-                add(self, params.filter.iter().map(AsRef::as_ref).collect(), Kind::Filter)?;
+                add(
+                    self,
+                    params
+                        .args
+                        .iter()
+                        .chain(params.order_by.iter().map(|key| &key.expr))
+                        .collect(),
+                    Kind::Transform,
+                )?;
+                add(
+                    self,
+                    params.filter.iter().map(AsRef::as_ref).collect(),
+                    Kind::Filter,
+                )?;
             }
             Expr::WindowFunction(call) => {
                 let params = &call.params;
-                add(self, params.args.iter().chain(params.order_by.iter().map(|key| &key.expr)).collect(), Kind::Transform)?;
-                add(self, params.filter.iter().map(AsRef::as_ref).collect(), Kind::Filter)?;
+                add(
+                    self,
+                    params
+                        .args
+                        .iter()
+                        .chain(params.order_by.iter().map(|key| &key.expr))
+                        .collect(),
+                    Kind::Transform,
+                )?;
+                add(
+                    self,
+                    params.filter.iter().map(AsRef::as_ref).collect(),
+                    Kind::Filter,
+                )?;
                 add(self, params.partition_by.iter().collect(), Kind::Group)?;
             }
             other => add(self, vec![other], Kind::Transform)?,
@@ -184,7 +241,12 @@ impl Tracer {
             columns.push(self.value(expr, schema, &input.columns)?);
         }
         let input = self.filtered(input, schema, &distinct.on_expr, Kind::Group)?;
-        let order: Vec<Expr> = distinct.sort_expr.iter().flatten().map(|key| key.expr.clone()).collect();
+        let order: Vec<Expr> = distinct
+            .sort_expr
+            .iter()
+            .flatten()
+            .map(|key| key.expr.clone())
+            .collect();
         let input = self.filtered(input, schema, &order, Kind::Filter)?;
         Ok(Traced { columns, ..input })
     }
@@ -203,7 +265,10 @@ impl Tracer {
     }
 
     fn union(&mut self, union: &df::Union) -> Result<Traced> {
-        let mut all = Traced { columns: vec![Origins::new(); union.schema.fields().len()], ..Traced::default() };
+        let mut all = Traced {
+            columns: vec![Origins::new(); union.schema.fields().len()],
+            ..Traced::default()
+        };
         for input in &union.inputs {
             all.absorb(self.plan(input)?);
         }
@@ -224,7 +289,8 @@ impl Tracer {
             }
         }
         self.recursive.remove(&query.name);
-        self.recursive.extend(shadowed.map(|shadowed| (query.name.clone(), shadowed)));
+        self.recursive
+            .extend(shadowed.map(|shadowed| (query.name.clone(), shadowed)));
         Ok(known)
     }
 
@@ -234,11 +300,20 @@ impl Tracer {
         let mut rows = Origins::new();
         for input in plan.inputs() {
             let input = self.plan(input)?;
-            origins.extend(input.columns.iter().flat_map(|column| with_kind(column, Kind::Transform)));
+            origins.extend(
+                input
+                    .columns
+                    .iter()
+                    .flat_map(|column| with_kind(column, Kind::Transform)),
+            );
             rows.extend(input.rows);
         }
         rows.extend(with_kind(&origins, Kind::Filter));
-        Ok(Traced { columns: vec![origins; plan.schema().fields().len()], rows, order: Origins::new() })
+        Ok(Traced {
+            columns: vec![origins; plan.schema().fields().len()],
+            rows,
+            order: Origins::new(),
+        })
     }
 
     /// Where the value of an expression comes from: a bare column is a copy.
@@ -256,7 +331,9 @@ impl Tracer {
         let mut subqueries = vec![];
         expr.apply(|part| {
             match part {
-                Expr::Column(column) => origins.extend(columns[schema.index_of_column(column)?].iter().cloned()),
+                Expr::Column(column) => {
+                    origins.extend(columns[schema.index_of_column(column)?].iter().cloned())
+                }
                 Expr::OuterReferenceColumn(_, column) => origins.extend(self.outer_column(column)),
                 Expr::Exists(exists) => subqueries.push(exists.subquery.subquery.clone()),
                 Expr::InSubquery(query) => subqueries.push(query.subquery.subquery.clone()),
@@ -278,7 +355,9 @@ impl Tracer {
 
     fn outer_column(&self, column: &Column) -> Origins {
         let found = self.outer.iter().rev().find_map(|(schema, columns)| {
-            schema.maybe_index_of_column(column).map(|index| columns[index].clone())
+            schema
+                .maybe_index_of_column(column)
+                .map(|index| columns[index].clone())
         });
         found.unwrap_or_default()
     }
@@ -295,5 +374,7 @@ impl Traced {
 
 /// The same origins, acting in another way.
 fn with_kind(origins: &Origins, kind: Kind) -> impl Iterator<Item = (Origin, Kind)> + '_ {
-    origins.iter().map(move |(origin, _)| (origin.clone(), kind))
+    origins
+        .iter()
+        .map(move |(origin, _)| (origin.clone(), kind))
 }

@@ -25,7 +25,10 @@ type Kinds = Map<String, Json>;
 type Ranges = Vec<(u32, u32)>;
 
 fn carry(draft: &mut Draft, key: &str, flag: &Json, kinds: &Kinds) -> Result<Json, Refusal> {
-    if flag["totalShards"].as_u64().is_some_and(|total| total != 10_000) {
+    if flag["totalShards"]
+        .as_u64()
+        .is_some_and(|total| total != 10_000)
+    {
         return Err(format!(
             "it has {} shards, and md5-mod10000/1 has 10,000",
             flag["totalShards"]
@@ -40,13 +43,19 @@ fn carry(draft: &mut Draft, key: &str, flag: &Json, kinds: &Kinds) -> Result<Jso
     };
     let mut variants = Variants::default();
     for (name, variation) in flag["variations"].as_object().into_iter().flatten() {
-        variants.0.push((name.clone(), value(kind, &variation["value"])?));
+        variants
+            .0
+            .push((name.clone(), value(kind, &variation["value"])?));
     }
     let mut rules = Vec::new();
     for allocation in items(&flag["allocations"]) {
         rules.extend(allocation_rules(draft, allocation, kinds)?);
     }
-    let state = if flag["enabled"] == json!(true) { "enabled" } else { "disabled" };
+    let state = if flag["enabled"] == json!(true) {
+        "enabled"
+    } else {
+        "disabled"
+    };
     Ok(
         json!({"key": key, "type": kind, "state": state, "variants": variants.to_json(), "rules": rules}),
     )
@@ -71,8 +80,10 @@ fn allocation_rules(
 ) -> Result<Vec<Json>, Refusal> {
     let id = text(&allocation["key"])?;
     let when = condition(draft, items(&allocation["rules"]), kinds)?;
-    let splits: Vec<(String, Vec<(String, Ranges)>)> =
-        items(&allocation["splits"]).iter().map(split).collect::<Result<_, _>>()?;
+    let splits: Vec<(String, Vec<(String, Ranges)>)> = items(&allocation["splits"])
+        .iter()
+        .map(split)
+        .collect::<Result<_, _>>()?;
     let shared: Vec<(String, Ranges)> = splits.first().map_or_else(Vec::new, |(_, first)| {
         first
             .iter()
@@ -81,12 +92,18 @@ fn allocation_rules(
             .collect()
     });
     let own = |shards: &[(String, Ranges)]| -> Vec<(String, Ranges)> {
-        shards.iter().filter(|shard| !shared.contains(shard)).cloned().collect()
+        shards
+            .iter()
+            .filter(|shard| !shared.contains(shard))
+            .cloned()
+            .collect()
     };
     let mut conditions: Vec<String> = when.into_iter().collect();
     conditions.extend(shared.iter().map(in_shard));
-    let rest: Vec<(String, Vec<(String, Ranges)>)> =
-        splits.iter().map(|(variation, shards)| (variation.clone(), own(shards))).collect();
+    let rest: Vec<(String, Vec<(String, Ranges)>)> = splits
+        .iter()
+        .map(|(variation, shards)| (variation.clone(), own(shards)))
+        .collect();
     let mut rules = match rollout(&rest) {
         Some(rollout) => vec![rule(id, all(&conditions), ("rollout", rollout))],
         None => rest
@@ -98,8 +115,11 @@ fn allocation_rules(
                     .cloned()
                     .chain(shards.iter().map(in_shard))
                     .collect::<Vec<_>>();
-                let id =
-                    if rest.len() == 1 { id.to_owned() } else { format!("{id}.{}", index + 1) };
+                let id = if rest.len() == 1 {
+                    id.to_owned()
+                } else {
+                    format!("{id}.{}", index + 1)
+                };
                 rule(&id, all(&tests), ("serve", json!(variation)))
             })
             .collect(),
@@ -116,7 +136,10 @@ fn allocation_rules(
 
 fn split(split: &Json) -> Result<(String, Vec<(String, Ranges)>), Refusal> {
     let number = |value: &Json| {
-        value.as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or(10_000)
+        value
+            .as_u64()
+            .and_then(|number| u32::try_from(number).ok())
+            .unwrap_or(10_000)
     };
     let shard = |shard: &Json| -> Result<(String, Ranges), Refusal> {
         let ranges = items(&shard["ranges"])
@@ -124,8 +147,10 @@ fn split(split: &Json) -> Result<(String, Vec<(String, Ranges)>), Refusal> {
             .map(|range| (number(&range["start"]), number(&range["end"]).min(10_000)));
         Ok((text(&shard["salt"])?.to_owned(), ranges.collect()))
     };
-    let mut shards: Vec<(String, Ranges)> =
-        items(&split["shards"]).iter().map(shard).collect::<Result<_, _>>()?;
+    let mut shards: Vec<(String, Ranges)> = items(&split["shards"])
+        .iter()
+        .map(shard)
+        .collect::<Result<_, _>>()?;
     // A shard that has every bucket decides nothing.
     shards.retain(|(_, ranges)| !ranges.contains(&(0, 10_000)));
     Ok((text(&split["variationKey"])?.to_owned(), shards))
@@ -137,7 +162,9 @@ fn rollout(splits: &[(String, Vec<(String, Ranges)>)]) -> Option<Json> {
     let mut by_variation = Map::new();
     let mut taken: Ranges = Vec::new();
     for (variation, shards) in splits {
-        let [(own, ranges)] = shards.as_slice() else { return None };
+        let [(own, ranges)] = shards.as_slice() else {
+            return None;
+        };
         let is_free = ranges.iter().all(|(start, end)| {
             start < end && taken.iter().all(|(from, to)| end <= from || to <= start)
         });
@@ -151,7 +178,10 @@ fn rollout(splits: &[(String, Vec<(String, Ranges)>)]) -> Option<Json> {
 }
 
 fn in_shard((salt, ranges): &(String, Ranges)) -> String {
-    in_ranges(&format!("bucket('md5-mod10000/1', {}, id)", quoted(salt)), ranges)
+    in_ranges(
+        &format!("bucket('md5-mod10000/1', {}, id)", quoted(salt)),
+        ranges,
+    )
 }
 
 /// An end is inclusive in UFC and exclusive here.
@@ -187,8 +217,11 @@ fn condition(draft: &mut Draft, rules: &[Json], kinds: &Kinds) -> Result<Option<
 }
 
 fn one(draft: &mut Draft, test: &Json, kinds: &Kinds) -> Result<String, Refusal> {
-    let (name, operator, value) =
-        (text(&test["attribute"])?, text(&test["operator"])?, &test["value"]);
+    let (name, operator, value) = (
+        text(&test["attribute"])?,
+        text(&test["operator"])?,
+        &test["value"],
+    );
     let kind = match kinds.get(name).and_then(Json::as_str) {
         Some("number") => Type::Float,
         Some("boolean") => Type::Boolean,
@@ -215,9 +248,17 @@ fn one(draft: &mut Draft, test: &Json, kinds: &Kinds) -> Result<String, Refusal>
         }
         ("GTE" | "GT" | "LTE" | "LT", Type::Text) => strict_version(
             &attribute,
-            &format!("semver({attribute}) {} semver({})", sign(operator), quoted(text(value)?)),
+            &format!(
+                "semver({attribute}) {} semver({})",
+                sign(operator),
+                quoted(text(value)?)
+            ),
         ),
-        _ => return Err(format!("`{operator}` on the {kind} `{name}` has no counterpart")),
+        _ => {
+            return Err(format!(
+                "`{operator}` on the {kind} `{name}` has no counterpart"
+            ));
+        }
     })
 }
 
@@ -229,8 +270,15 @@ fn membership(attribute: &str, kind: Type, values: &Json, word: &str) -> String 
         _ => true,
     };
     let texts = items(values).iter().filter_map(Json::as_str).filter(fits);
-    let listed: Vec<String> =
-        texts.map(|text| if kind == Type::Text { quoted(text) } else { text.to_owned() }).collect();
+    let listed: Vec<String> = texts
+        .map(|text| {
+            if kind == Type::Text {
+                quoted(text)
+            } else {
+                text.to_owned()
+            }
+        })
+        .collect();
     match (listed.is_empty(), word) {
         (true, "IN") => "false".to_owned(),
         (true, _) => format!("{attribute} IS NOT NULL"),
@@ -240,7 +288,9 @@ fn membership(attribute: &str, kind: Type, values: &Json, word: &str) -> String 
 
 fn number(value: &Json) -> Result<String, Refusal> {
     let number = value.as_f64().or_else(|| value.as_str()?.parse().ok());
-    number.map(|number| format!("{number:?}")).ok_or_else(|| format!("`{value}` is no number"))
+    number
+        .map(|number| format!("{number:?}"))
+        .ok_or_else(|| format!("`{value}` is no number"))
 }
 
 /// What the conditions of all flags compare an attribute with: numbers, booleans, or texts.
@@ -270,12 +320,15 @@ fn compared_with(test: &Json) -> Option<&'static str> {
     let value = &test["value"];
     match test["operator"].as_str()? {
         "GTE" | "GT" | "LTE" | "LT" => {
-            let is_version = value.as_str().is_some_and(|text| Version::parse(text).is_ok());
+            let is_version = value
+                .as_str()
+                .is_some_and(|text| Version::parse(text).is_ok());
             Some(if is_version { "text" } else { "number" })
         }
         "ONE_OF" | "NOT_ONE_OF" => {
-            let is_boolean =
-                items(value).iter().all(|item| matches!(item.as_str(), Some("true" | "false")));
+            let is_boolean = items(value)
+                .iter()
+                .all(|item| matches!(item.as_str(), Some("true" | "false")));
             Some(if is_boolean { "boolean" } else { "text" })
         }
         "MATCHES" | "NOT_MATCHES" => Some("text"),

@@ -14,7 +14,15 @@ use crate::flags::targeting::{identifier, quoted};
 pub fn from_flagd(body: &Json, version: FractionalVersion) -> Imported {
     let mut draft = Draft::new("user", "targetingKey");
     for (key, flag) in FlagdFlags::read(body).flags() {
-        draft.add(key, |draft| Carrier { draft, key, flag, version }.carry());
+        draft.add(key, |draft| {
+            Carrier {
+                draft,
+                key,
+                flag,
+                version,
+            }
+            .carry()
+        });
     }
     draft.finish()
 }
@@ -58,11 +66,22 @@ impl Carrier<'_> {
                 .collect(),
         );
         let mut branches = Vec::new();
-        if self.flag["targeting"].as_object().is_some_and(|rule| !rule.is_empty()) {
-            self.branches(&self.flag["targeting"].clone(), &mut Vec::new(), &mut branches)?;
+        if self.flag["targeting"]
+            .as_object()
+            .is_some_and(|rule| !rule.is_empty())
+        {
+            self.branches(
+                &self.flag["targeting"].clone(),
+                &mut Vec::new(),
+                &mut branches,
+            )?;
         }
         let rules = self.rules(branches)?;
-        let state = if self.flag["state"] == json!("DISABLED") { "disabled" } else { "enabled" };
+        let state = if self.flag["state"] == json!("DISABLED") {
+            "disabled"
+        } else {
+            "enabled"
+        };
         let mut flag = json!({"key": self.key, "type": variants.kind()?, "state": state, "variants": variants.to_json(), "rules": rules});
         let default = self.default_variant();
         if !default.is_null() {
@@ -72,8 +91,14 @@ impl Carrier<'_> {
     }
 
     fn default_variant(&self) -> Json {
-        let stated = self.flag.get("defaultVariant").or_else(|| self.flag.get("default_variant"));
-        stated.filter(|name| **name != json!("")).cloned().unwrap_or_default()
+        let stated = self
+            .flag
+            .get("defaultVariant")
+            .or_else(|| self.flag.get("default_variant"));
+        stated
+            .filter(|name| **name != json!(""))
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Walks the chain; `path` holds the conditions that led here.
@@ -102,9 +127,9 @@ impl Carrier<'_> {
             Json::Null => Ok(Leaf::Default),
             Json::String(name) => Ok(Leaf::Variant(name.clone())),
             Json::Bool(boolean) => Ok(Leaf::Variant(boolean.to_string())),
-            Json::Object(_) if rule.get("fractional").is_some() => {
-                self.fractional(items(&rule["fractional"])).map(Leaf::Rollout)
-            }
+            Json::Object(_) if rule.get("fractional").is_some() => self
+                .fractional(items(&rule["fractional"]))
+                .map(Leaf::Rollout),
             other => Err(format!("the result {other} is calculated")),
         }
     }
@@ -145,7 +170,10 @@ impl Carrier<'_> {
     ) -> Vec<Json> {
         let unit = identifier(&rollout.unit);
         let mut rules = Vec::new();
-        let missing = [("missing", format!("{unit} IS NULL")), ("empty", format!("{unit} = ''"))];
+        let missing = [
+            ("missing", format!("{unit} IS NULL")),
+            ("empty", format!("{unit} = ''")),
+        ];
         for ((name, test), variant) in missing.into_iter().zip(rollout.without) {
             let variant = variant.map_or_else(|| default.clone(), Json::from);
             if variant.is_null() {
@@ -157,7 +185,11 @@ impl Carrier<'_> {
                 continue;
             }
             let tests: Vec<String> = when.iter().cloned().chain([test]).collect();
-            rules.push(rule(&format!("{id}.{name}"), all(&tests), ("serve", variant)));
+            rules.push(rule(
+                &format!("{id}.{name}"),
+                all(&tests),
+                ("serve", variant),
+            ));
         }
         rules.push(rule(id, when, ("rollout", rollout.json)));
         rules
@@ -172,7 +204,7 @@ impl Carrier<'_> {
             }
             _ => {
                 return Err(
-                    "version 3 of fractional over another value than the targeting key".to_owned()
+                    "version 3 of fractional over another value than the targeting key".to_owned(),
                 );
             }
         };
@@ -186,8 +218,14 @@ impl Carrier<'_> {
             let (variant, weight) = weighted(entry)?;
             let range = json!([end, end + weight]);
             end += weight;
-            let Some(name) = variant.filter(|_| weight > 0) else { continue };
-            if let Some(ranges) = split.entry(name).or_insert_with(|| json!([])).as_array_mut() {
+            let Some(name) = variant.filter(|_| weight > 0) else {
+                continue;
+            };
+            if let Some(ranges) = split
+                .entry(name)
+                .or_insert_with(|| json!([]))
+                .as_array_mut()
+            {
                 ranges.push(range);
             }
         }
@@ -207,7 +245,9 @@ impl Carrier<'_> {
         let hashed = |unit: &str| variant(algorithm.bucket_of(&salt, unit, end as u32).index);
         // A variable alone that is missing is no value to hash; in a `cat` it is the text `null`.
         let is_shorthand = matches!(arguments, [Json::Array(_), ..]);
-        let is_alone = arguments.first().is_some_and(|first| first.get("var").is_some());
+        let is_alone = arguments
+            .first()
+            .is_some_and(|first| first.get("var").is_some());
         let without = match (is_shorthand, is_alone) {
             (true, _) => [None, None],
             (false, true) => [None, hashed("")],
@@ -220,13 +260,21 @@ impl Carrier<'_> {
             "buckets": end,
             "split": split,
         });
-        Ok(Rollout { json, unit, without })
+        Ok(Rollout {
+            json,
+            unit,
+            without,
+        })
     }
 
     /// Texts, the key of the flag, and one variable at the end.
     fn seed(&mut self, first: &Json) -> Result<(String, String), Refusal> {
         let single = [first.clone()];
-        let parts = if first.get("cat").is_some() { items(&first["cat"]) } else { &single };
+        let parts = if first.get("cat").is_some() {
+            items(&first["cat"])
+        } else {
+            &single
+        };
         let (last, front) = parts.split_last().ok_or("fractional over nothing")?;
         let mut salt = String::new();
         for part in front {
@@ -268,12 +316,16 @@ impl Carrier<'_> {
             }
             ("<" | "<=" | ">" | ">=", values) => self.ordered(name, values),
             ("in", [subject, Json::Array(values)]) => self.membership(subject, values),
-            ("in", [Json::String(part), subject]) => {
-                Ok(format!("contains({}, {})", self.attribute(subject, Type::Text)?, quoted(part)))
-            }
-            ("starts_with" | "ends_with", [subject, Json::String(part)]) => {
-                Ok(format!("{name}({}, {})", self.attribute(subject, Type::Text)?, quoted(part)))
-            }
+            ("in", [Json::String(part), subject]) => Ok(format!(
+                "contains({}, {})",
+                self.attribute(subject, Type::Text)?,
+                quoted(part)
+            )),
+            ("starts_with" | "ends_with", [subject, Json::String(part)]) => Ok(format!(
+                "{name}({}, {})",
+                self.attribute(subject, Type::Text)?,
+                quoted(part)
+            )),
             ("sem_ver", [subject, operator, wanted]) => {
                 self.version(subject, text(operator)?, text(wanted)?)
             }
@@ -294,7 +346,11 @@ impl Carrier<'_> {
 
     /// Loosely, a missing attribute equals zero and false.
     fn equal(&mut self, left: &Json, right: &Json, is_strict: bool) -> Result<String, Refusal> {
-        let (subject, value) = if left.is_object() { (left, right) } else { (right, left) };
+        let (subject, value) = if left.is_object() {
+            (left, right)
+        } else {
+            (right, left)
+        };
         if value.is_null() {
             let name = variable(subject).ok_or_else(|| format!("the operand {subject}"))?;
             return Ok(format!("{} IS NULL", self.draft.any_attribute(name)?));
@@ -316,9 +372,10 @@ impl Carrier<'_> {
                 .iter()
                 .map(|side| match side {
                     Json::Number(number) => Ok(number.to_string()),
-                    subject => {
-                        Ok(format!("coalesce({}, 0)", self.attribute(subject, Type::Float)?))
-                    }
+                    subject => Ok(format!(
+                        "coalesce({}, 0)",
+                        self.attribute(subject, Type::Float)?
+                    )),
                 })
                 .collect::<Result<_, Refusal>>()?;
             tests.push(format!("{} {sign} {}", sides[0], sides[1]));
@@ -348,14 +405,19 @@ impl Carrier<'_> {
             )
         };
         match operator {
-            "=" | "<" | "<=" | ">" | ">=" => {
-                Ok(format!("semver({attribute}) {operator} semver({})", quoted(wanted)))
-            }
+            "=" | "<" | "<=" | ">" | ">=" => Ok(format!(
+                "semver({attribute}) {operator} semver({})",
+                quoted(wanted)
+            )),
             "!=" => Ok(format!("semver({attribute}) <> semver({})", quoted(wanted))),
-            "^" => Ok(between(format!("{major}.0.0-0"), format!("{}.0.0-0", major + 1))),
-            "~" => {
-                Ok(between(format!("{major}.{minor}.0-0"), format!("{major}.{}.0-0", minor + 1)))
-            }
+            "^" => Ok(between(
+                format!("{major}.0.0-0"),
+                format!("{}.0.0-0", major + 1),
+            )),
+            "~" => Ok(between(
+                format!("{major}.{minor}.0-0"),
+                format!("{major}.{}.0-0", minor + 1),
+            )),
             other => Err(format!("`sem_ver` with {other}")),
         }
     }
@@ -373,9 +435,10 @@ fn variable(rule: &Json) -> Option<&str> {
 fn weighted(entry: &Json) -> Result<(Option<String>, u64), Refusal> {
     let (variant, weight) = match items(entry) {
         [variant] => (variant, 1),
-        [variant, weight] => {
-            (variant, weight.as_i64().ok_or("a weight is calculated")?.max(0) as u64)
-        }
+        [variant, weight] => (
+            variant,
+            weight.as_i64().ok_or("a weight is calculated")?.max(0) as u64,
+        ),
         _ => return Err(format!("the entry {entry}")),
     };
     match variant {

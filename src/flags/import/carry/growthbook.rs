@@ -18,7 +18,13 @@ pub fn from_growthbook(body: &Json) -> Imported {
     let groups = body["savedGroups"].as_object().cloned().unwrap_or_default();
     for (key, feature) in body["features"].as_object().into_iter().flatten() {
         draft.add(key, |draft| {
-            Carrier { draft, groups: &groups, key, variants: Variants::default() }.carry(feature)
+            Carrier {
+                draft,
+                groups: &groups,
+                key,
+                variants: Variants::default(),
+            }
+            .carry(feature)
         });
     }
     draft.finish()
@@ -58,7 +64,7 @@ impl Carrier<'_> {
     fn rule(&mut self, id: &str, rule: &Json) -> Result<Option<Json>, Refusal> {
         if !items(&rule["parentConditions"]).is_empty() {
             return Err(
-                "a prerequisite that fails gives null there and the default here".to_owned()
+                "a prerequisite that fails gives null there and the default here".to_owned(),
             );
         }
         if rule.get("contextualBanditRef").is_some() {
@@ -97,7 +103,9 @@ impl Carrier<'_> {
         if range.is_null() && coverage.is_none() {
             return Ok(Some(rule(id, all(&tests), ("serve", json!(variant)))));
         }
-        let Some(algorithm) = algorithm(given) else { return Ok(None) };
+        let Some(algorithm) = algorithm(given) else {
+            return Ok(None);
+        };
         let buckets = algorithm.buckets();
         let inside = |fraction: f64| match (pair(range), coverage) {
             (Some((start, end)), _) => fraction >= start && fraction < end,
@@ -106,8 +114,11 @@ impl Carrier<'_> {
             (None, None) => true,
         };
         let ranges = covered(buckets, inside);
-        let salt =
-            given["seed"].as_str().filter(|seed| !seed.is_empty()).unwrap_or(self.key).to_owned();
+        let salt = given["seed"]
+            .as_str()
+            .filter(|seed| !seed.is_empty())
+            .unwrap_or(self.key)
+            .to_owned();
         self.split(id, given, &salt, algorithm, vec![(variant, ranges)], tests)
     }
 
@@ -118,15 +129,23 @@ impl Carrier<'_> {
         variations: &[Json],
         mut tests: Vec<String>,
     ) -> Result<Option<Json>, Refusal> {
-        if items(&given["meta"]).iter().any(|meta| is_truthy(&meta["passthrough"])) {
+        if items(&given["meta"])
+            .iter()
+            .any(|meta| is_truthy(&meta["passthrough"]))
+        {
             return Err("a variation that passes units on has no counterpart".to_owned());
         }
         let Some(algorithm) = algorithm(given).filter(|_| variations.len() > 1) else {
             return Ok(None);
         };
-        let (key, seed) =
-            (given["key"].as_str().unwrap_or(self.key).to_owned(), given["seed"].as_str());
-        let salt = seed.filter(|seed| !seed.is_empty()).unwrap_or(&key).to_owned();
+        let (key, seed) = (
+            given["key"].as_str().unwrap_or(self.key).to_owned(),
+            given["seed"].as_str(),
+        );
+        let salt = seed
+            .filter(|seed| !seed.is_empty())
+            .unwrap_or(&key)
+            .to_owned();
         if let ([name, start, end], true) = (items(&given["namespace"]), given["filters"].is_null())
         {
             tests.push(self.namespace(given, text(name)?, start.as_f64(), end.as_f64())?);
@@ -154,7 +173,10 @@ impl Carrier<'_> {
                 let within = |(start, end): (f64, f64)| fraction >= start && fraction < end;
                 within(range) && !earlier.iter().any(|other| within(*other))
             };
-            splits.push((self.variants.of(value), covered(algorithm.buckets(), inside)));
+            splits.push((
+                self.variants.of(value),
+                covered(algorithm.buckets(), inside),
+            ));
             taken.push(range);
         }
         self.draft.note(
@@ -176,7 +198,10 @@ impl Carrier<'_> {
         splits: Vec<(String, Vec<(u32, u32)>)>,
         mut tests: Vec<String>,
     ) -> Result<Option<Json>, Refusal> {
-        let unit = given["hashAttribute"].as_str().filter(|unit| !unit.is_empty()).unwrap_or("id");
+        let unit = given["hashAttribute"]
+            .as_str()
+            .filter(|unit| !unit.is_empty())
+            .unwrap_or("id");
         let kind = self.draft.kind(unit)?;
         let name = self.draft.attribute(unit, Type::Text)?;
         tests.push(format!("{name} <> ''"));
@@ -202,9 +227,15 @@ impl Carrier<'_> {
             Some(_) => return Ok("false".to_owned()),
         };
         let ranges: Vec<(f64, f64)> = items(&filter["ranges"]).iter().filter_map(pair).collect();
-        let inside =
-            |fraction: f64| ranges.iter().any(|(start, end)| fraction >= *start && fraction < *end);
-        let bucket = format!("bucket('{algorithm}', {}, {name})", quoted(text(&filter["seed"])?));
+        let inside = |fraction: f64| {
+            ranges
+                .iter()
+                .any(|(start, end)| fraction >= *start && fraction < *end)
+        };
+        let bucket = format!(
+            "bucket('{algorithm}', {}, {name})",
+            quoted(text(&filter["seed"])?)
+        );
         Ok(format!(
             "{name} <> '' AND ({})",
             in_ranges(&bucket, &covered(algorithm.buckets(), inside))
@@ -218,12 +249,21 @@ impl Carrier<'_> {
         start: Option<f64>,
         end: Option<f64>,
     ) -> Result<String, Refusal> {
-        let unit = given["hashAttribute"].as_str().filter(|unit| !unit.is_empty()).unwrap_or("id");
+        let unit = given["hashAttribute"]
+            .as_str()
+            .filter(|unit| !unit.is_empty())
+            .unwrap_or("id");
         self.draft.kind(unit)?;
         let attribute = self.draft.attribute(unit, Type::Text)?;
         let (start, end) = start.zip(end).ok_or("a namespace without a range")?;
-        let bucket = format!("bucket('fnv1a-gb/1', {}, {attribute})", quoted(&format!("__{name}")));
-        Ok(in_ranges(&bucket, &covered(1_000, |fraction| fraction >= start && fraction < end)))
+        let bucket = format!(
+            "bucket('fnv1a-gb/1', {}, {attribute})",
+            quoted(&format!("__{name}"))
+        );
+        Ok(in_ranges(
+            &bucket,
+            &covered(1_000, |fraction| fraction >= start && fraction < end),
+        ))
     }
 
     /// Leaves may be unknown where GrowthBook says false; negations count unknown as false.
@@ -253,15 +293,19 @@ impl Carrier<'_> {
     fn value(&mut self, path: &str, wanted: &Json) -> Result<String, Refusal> {
         match wanted {
             Json::Null => Ok(format!("{} IS NULL", self.draft.any_attribute(path)?)),
-            Json::String(text) => {
-                Ok(format!("{} = {}", self.draft.attribute(path, Type::Text)?, quoted(text)))
-            }
-            Json::Number(number) => {
-                Ok(format!("coalesce({}, 0) = {number}", self.draft.attribute(path, Type::Float)?))
-            }
-            Json::Bool(boolean) => {
-                Ok(format!("{} = {boolean}", self.draft.attribute(path, Type::Boolean)?))
-            }
+            Json::String(text) => Ok(format!(
+                "{} = {}",
+                self.draft.attribute(path, Type::Text)?,
+                quoted(text)
+            )),
+            Json::Number(number) => Ok(format!(
+                "coalesce({}, 0) = {number}",
+                self.draft.attribute(path, Type::Float)?
+            )),
+            Json::Bool(boolean) => Ok(format!(
+                "{} = {boolean}",
+                self.draft.attribute(path, Type::Boolean)?
+            )),
             Json::Object(operators)
                 if operators.keys().all(|key| key.starts_with('$')) && !operators.is_empty() =>
             {
@@ -291,13 +335,24 @@ impl Carrier<'_> {
             "$in" => self.membership(path, items(expected)),
             "$nin" => Ok(not_true(&self.membership(path, items(expected))?)),
             "$inGroup" | "$notInGroup" => {
-                let group = self.groups.get(text(expected)?).map_or(&[][..], items).to_vec();
+                let group = self
+                    .groups
+                    .get(text(expected)?)
+                    .map_or(&[][..], items)
+                    .to_vec();
                 let inside = self.membership(path, &group)?;
-                Ok(if operator == "$inGroup" { inside } else { not_true(&inside) })
+                Ok(if operator == "$inGroup" {
+                    inside
+                } else {
+                    not_true(&inside)
+                })
             }
             "$exists" => {
                 let attribute = self.draft.any_attribute(path)?;
-                Ok(format!("{attribute} IS {}NULL", if is_truthy(expected) { "NOT " } else { "" }))
+                Ok(format!(
+                    "{attribute} IS {}NULL",
+                    if is_truthy(expected) { "NOT " } else { "" }
+                ))
             }
             "$regex" => {
                 let attribute = self.draft.attribute(path, Type::Text)?;
@@ -320,14 +375,16 @@ impl Carrier<'_> {
                     .map(|item| Ok(quoted(text(item)?)))
                     .collect::<Result<Vec<_>, Refusal>>()?;
                 let attribute = self.draft.attribute(path, Type::Texts)?;
-                let tests: Vec<String> =
-                    wanted.iter().map(|item| format!("array_has({attribute}, {item})")).collect();
+                let tests: Vec<String> = wanted
+                    .iter()
+                    .map(|item| format!("array_has({attribute}, {item})"))
+                    .collect();
                 Ok(all(&tests).unwrap_or_else(|| format!("{attribute} IS NOT NULL")))
             }
-            "$veq" | "$vne" | "$vgt" | "$vgte" | "$vlt" | "$vlte" => {
-                Err("versions are compared as padded texts there, which differs for short ones"
-                    .to_owned())
-            }
+            "$veq" | "$vne" | "$vgt" | "$vgte" | "$vlt" | "$vlte" => Err(
+                "versions are compared as padded texts there, which differs for short ones"
+                    .to_owned(),
+            ),
             other => Err(format!("`{other}` has no counterpart")),
         }
     }
@@ -345,9 +402,11 @@ impl Carrier<'_> {
                 "coalesce({}, 0) {sign} {number}",
                 self.draft.attribute(path, Type::Float)?
             )),
-            Json::String(text) => {
-                Ok(format!("{} {sign} {}", self.draft.attribute(path, Type::Text)?, quoted(text)))
-            }
+            Json::String(text) => Ok(format!(
+                "{} {sign} {}",
+                self.draft.attribute(path, Type::Text)?,
+                quoted(text)
+            )),
             other => Err(format!("`{path}` is ordered against {other}")),
         }
     }
@@ -360,8 +419,10 @@ impl Carrier<'_> {
             .ok_or_else(|| format!("`{path}` is looked up in values of several types"))?;
         if self.draft.attributes.get(path) == Some(&Type::Texts) && kind == Type::Text {
             let attribute = self.draft.attribute(path, Type::Texts)?;
-            let items: Vec<String> =
-                list.split(", ").map(|item| format!("array_has({attribute}, {item})")).collect();
+            let items: Vec<String> = list
+                .split(", ")
+                .map(|item| format!("array_has({attribute}, {item})"))
+                .collect();
             return Ok(any(&items).unwrap_or_default());
         }
         Ok(format!("{} IN ({list})", self.draft.attribute(path, kind)?))
@@ -369,7 +430,11 @@ impl Carrier<'_> {
 }
 
 fn algorithm(given: &Json) -> Option<Algorithm> {
-    match given["hashVersion"].as_f64().filter(|version| *version != 0.0).unwrap_or(1.0) {
+    match given["hashVersion"]
+        .as_f64()
+        .filter(|version| *version != 0.0)
+        .unwrap_or(1.0)
+    {
         1.0 => Some(Algorithm::FnvGrowthbook1),
         2.0 => Some(Algorithm::FnvGrowthbook2),
         _ => None,

@@ -77,7 +77,11 @@ impl Draft {
             Ok(flag) => self.flags.push(flag),
             Err(text) => {
                 *self = before;
-                self.report.push(Remark { flag: key.to_owned(), is_left_out: true, text });
+                self.report.push(Remark {
+                    flag: key.to_owned(),
+                    is_left_out: true,
+                    text,
+                });
             }
         }
     }
@@ -114,7 +118,11 @@ impl Draft {
     }
 
     fn note(&mut self, key: &str, text: &str) {
-        let remark = Remark { flag: key.to_owned(), is_left_out: false, text: text.to_owned() };
+        let remark = Remark {
+            flag: key.to_owned(),
+            is_left_out: false,
+            text: text.to_owned(),
+        };
         if !self.report.contains(&remark) {
             self.report.push(remark);
         }
@@ -125,13 +133,15 @@ impl Draft {
         if self.kinds.iter().any(|(_, unit)| unit == name) {
             return match kind {
                 Type::Text => Ok(identifier(name)),
-                other => Err(format!("`{name}` identifies units, so it cannot be a {other}")),
+                other => Err(format!(
+                    "`{name}` identifies units, so it cannot be a {other}"
+                )),
             };
         }
         match self.attributes.get(name) {
-            Some(known) if *known != kind => {
-                Err(format!("the attribute `{name}` is a {known} elsewhere and a {kind} here"))
-            }
+            Some(known) if *known != kind => Err(format!(
+                "the attribute `{name}` is a {known} elsewhere and a {kind} here"
+            )),
             _ => {
                 self.attributes.insert(name.to_owned(), kind);
                 Ok(identifier(name))
@@ -150,8 +160,14 @@ impl Draft {
         if let Some((name, _)) = self.kinds.iter().find(|(_, known)| known == unit) {
             return Ok(name.clone());
         }
-        if let Some(other) = self.attributes.remove(unit).filter(|kind| *kind != Type::Text) {
-            return Err(format!("`{unit}` identifies units, so it cannot be a {other}"));
+        if let Some(other) = self
+            .attributes
+            .remove(unit)
+            .filter(|kind| *kind != Type::Text)
+        {
+            return Err(format!(
+                "`{unit}` identifies units, so it cannot be a {other}"
+            ));
         }
         self.kinds.push((unit.to_owned(), unit.to_owned()));
         Ok(unit.to_owned())
@@ -162,7 +178,10 @@ impl Draft {
         for (index, (name, unit)) in self.kinds.iter().enumerate() {
             let mut context = json!({ "unit": unit });
             if index == 0 && !self.attributes.is_empty() {
-                let attributes = self.attributes.iter().filter(|(name, _)| !self.is_unit(name));
+                let attributes = self
+                    .attributes
+                    .iter()
+                    .filter(|(name, _)| !self.is_unit(name));
                 context["attributes"] = attributes
                     .map(|(name, kind)| (name.clone(), json!(kind.to_string())))
                     .collect();
@@ -170,7 +189,10 @@ impl Draft {
             contexts.insert(name.clone(), context);
         }
         let document = json!({"version": 1, "contexts": contexts, "flags": self.flags});
-        without_dead_rules(Imported { document, report: self.report })
+        without_dead_rules(Imported {
+            document,
+            report: self.report,
+        })
     }
 
     fn is_unit(&self, name: &str) -> bool {
@@ -188,22 +210,34 @@ fn without_dead_rules(mut imported: Imported) -> Imported {
         for (flag, rule) in dead {
             remove_rule(&mut imported.document, &flag, &rule);
             let text = format!("the rule `{rule}` never decides, and was dropped");
-            imported.report.push(Remark { flag, is_left_out: false, text });
+            imported.report.push(Remark {
+                flag,
+                is_left_out: false,
+                text,
+            });
         }
     }
 }
 
 /// Flag and identifier of every rule that proofs call unreachable.
 fn dead_rules(imported: &Imported) -> Vec<(String, String)> {
-    let Ok(spec) = serde_saphyr::from_str(&imported.to_yaml()) else { return Vec::new() };
-    let set = resolve(&[FlagSource { file: "import".into(), spec }]).value;
-    let dead = proofs::findings(&set).into_iter().filter_map(|finding| match finding.subject {
-        proofs::Subject::Rule { flag, rule } => {
-            let flag = &set.flags[flag];
-            Some((flag.key.to_string(), flag.rules[rule].id.to_string()))
-        }
-        _ => None,
-    });
+    let Ok(spec) = serde_saphyr::from_str(&imported.to_yaml()) else {
+        return Vec::new();
+    };
+    let set = resolve(&[FlagSource {
+        file: "import".into(),
+        spec,
+    }])
+    .value;
+    let dead = proofs::findings(&set)
+        .into_iter()
+        .filter_map(|finding| match finding.subject {
+            proofs::Subject::Rule { flag, rule } => {
+                let flag = &set.flags[flag];
+                Some((flag.key.to_string(), flag.rules[rule].id.to_string()))
+            }
+            _ => None,
+        });
     dead.collect()
 }
 
@@ -306,8 +340,16 @@ fn literals(values: &[Json]) -> Option<(String, Type)> {
     let literals: Vec<(String, Type)> = values.iter().map(literal).collect::<Option<_>>()?;
     let kind = literals.first()?.1;
     let is_uniform = literals.iter().all(|(_, other)| *other == kind);
-    is_uniform
-        .then(|| (literals.into_iter().map(|(text, _)| text).collect::<Vec<_>>().join(", "), kind))
+    is_uniform.then(|| {
+        (
+            literals
+                .into_iter()
+                .map(|(text, _)| text)
+                .collect::<Vec<_>>()
+                .join(", "),
+            kind,
+        )
+    })
 }
 
 /// A version by the letter of SemVer: ours also reads `v1.2`, which other systems call no version.
@@ -339,5 +381,7 @@ fn items(value: &Json) -> &[Json] {
 }
 
 fn text(value: &Json) -> Result<&str, Refusal> {
-    value.as_str().ok_or_else(|| format!("`{value}` should be a text"))
+    value
+        .as_str()
+        .ok_or_else(|| format!("`{value}` should be a text"))
 }

@@ -12,7 +12,12 @@ pub fn from_unleash(body: &Json) -> Imported {
     for feature in items(&body["features"]) {
         let key = feature["name"].as_str().unwrap_or_default();
         draft.add(key, |draft| {
-            Carrier { draft, key, segments: items(&body["segments"]) }.carry(feature)
+            Carrier {
+                draft,
+                key,
+                segments: items(&body["segments"]),
+            }
+            .carry(feature)
         });
     }
     draft.finish()
@@ -41,9 +46,15 @@ impl Carrier<'_> {
         for (index, strategy) in strategies.iter().enumerate() {
             rules.extend(self.strategy(&format!("strategy_{}", index + 1), strategy)?);
         }
-        let prerequisites: Vec<Json> =
-            items(&feature["dependencies"]).iter().map(prerequisite).collect::<Result<_, _>>()?;
-        let state = if feature["enabled"] == json!(true) { "enabled" } else { "disabled" };
+        let prerequisites: Vec<Json> = items(&feature["dependencies"])
+            .iter()
+            .map(prerequisite)
+            .collect::<Result<_, _>>()?;
+        let state = if feature["enabled"] == json!(true) {
+            "enabled"
+        } else {
+            "disabled"
+        };
         Ok(json!({
             "key": self.key,
             "type": "boolean",
@@ -86,7 +97,10 @@ impl Carrier<'_> {
         mut tests: Vec<String>,
     ) -> Result<Vec<Json>, Refusal> {
         let parameters = &strategy["parameters"];
-        let group = parameters["groupId"].as_str().unwrap_or(self.key).to_owned();
+        let group = parameters["groupId"]
+            .as_str()
+            .unwrap_or(self.key)
+            .to_owned();
         let name = text(&strategy["name"])?;
         match name {
             "default" => Ok(vec![rule(id, all(&tests), ("serve", json!("on")))]),
@@ -95,7 +109,10 @@ impl Carrier<'_> {
                 Ok(vec![rule(id, all(&tests), ("serve", json!("on")))])
             }
             "remoteAddress" => {
-                if parameters["IPs"].as_str().is_some_and(|list| list.contains('/')) {
+                if parameters["IPs"]
+                    .as_str()
+                    .is_some_and(|list| list.contains('/'))
+                {
                     return Err("networks have no counterpart".to_owned());
                 }
                 let attribute = self.draft.attribute("remoteAddress", Type::Text)?;
@@ -127,7 +144,9 @@ impl Carrier<'_> {
         match percentage(share)? {
             0 => Ok(Vec::new()),
             100 => Ok(vec![rule(id, all(&tests), ("serve", json!("on")))]),
-            other => Err(format!("{other} percent of all requests are drawn at random")),
+            other => Err(format!(
+                "{other} percent of all requests are drawn at random"
+            )),
         }
     }
 
@@ -178,11 +197,18 @@ impl Carrier<'_> {
         constraint: &Json,
         active: &mut Json,
     ) -> Result<Option<String>, Refusal> {
-        let (name, operator) = (text(&constraint["contextName"])?, text(&constraint["operator"])?);
+        let (name, operator) = (
+            text(&constraint["contextName"])?,
+            text(&constraint["operator"])?,
+        );
         let is_inverted = constraint["inverted"] == json!(true);
         if let ("currentTime", false, "DATE_AFTER" | "DATE_BEFORE") = (name, is_inverted, operator)
         {
-            let end = if operator == "DATE_AFTER" { "from" } else { "to" };
+            let end = if operator == "DATE_AFTER" {
+                "from"
+            } else {
+                "to"
+            };
             if active.get(end).is_some() {
                 return Err("two limits of the same kind on the time".to_owned());
             }
@@ -202,9 +228,17 @@ impl Carrier<'_> {
         let ignores_case = constraint["caseInsensitive"] == json!(true);
         if let Some(function) = text_function(operator) {
             let attribute = self.draft.attribute(name, Type::Text)?;
-            let subject = if ignores_case { format!("lower({attribute})") } else { attribute };
+            let subject = if ignores_case {
+                format!("lower({attribute})")
+            } else {
+                attribute
+            };
             let part = |value: &String| {
-                quoted(&if ignores_case { value.to_lowercase() } else { value.clone() })
+                quoted(&if ignores_case {
+                    value.to_lowercase()
+                } else {
+                    value.clone()
+                })
             };
             let tests: Vec<String> = values
                 .iter()
@@ -212,7 +246,11 @@ impl Carrier<'_> {
                 .collect();
             return Ok(any(&tests).unwrap_or_else(|| "false".to_owned()));
         }
-        let list = values.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(", ");
+        let list = values
+            .iter()
+            .map(|value| quoted(value))
+            .collect::<Vec<_>>()
+            .join(", ");
         let single = || text(&constraint["value"]);
         match operator {
             "IN" | "NOT_IN" => {
@@ -222,7 +260,11 @@ impl Carrier<'_> {
                 } else {
                     format!("{attribute} IN ({list})")
                 };
-                Ok(if operator == "IN" { inside } else { not_true(&inside) })
+                Ok(if operator == "IN" {
+                    inside
+                } else {
+                    not_true(&inside)
+                })
             }
             "REGEX" => {
                 let flags = if ignores_case { "(?i)" } else { "" };
@@ -248,12 +290,17 @@ impl Carrier<'_> {
         };
         match kind {
             "NUM" => {
-                let number: f64 = value.parse().map_err(|_| format!("`{value}` is no number"))?;
+                let number: f64 = value
+                    .parse()
+                    .map_err(|_| format!("`{value}` is no number"))?;
                 self.draft.note(
                     self.key,
                     &format!("`{name}` is a number here; Unleash's clients send it as a text"),
                 );
-                Ok(format!("{} {sign} {number:?}", self.draft.attribute(name, Type::Float)?))
+                Ok(format!(
+                    "{} {sign} {number:?}",
+                    self.draft.attribute(name, Type::Float)?
+                ))
             }
             "SEMVER" => {
                 semver::Version::parse(value).map_err(|_| format!("`{value}` is no version"))?;
@@ -282,13 +329,21 @@ fn prerequisite(parent: &Json) -> Result<Json, Refusal> {
     if !items(&parent["variants"]).is_empty() {
         return Err("it requires a variant of another feature".to_owned());
     }
-    let variant = if parent["enabled"] == json!(false) { "off" } else { "on" };
+    let variant = if parent["enabled"] == json!(false) {
+        "off"
+    } else {
+        "on"
+    };
     Ok(json!({"flag": text(&parent["feature"])?, "variant": variant}))
 }
 
 fn listed(attribute: &str, list: &Json) -> String {
-    let values: Vec<String> =
-        list.as_str().unwrap_or_default().split(',').map(|value| quoted(value.trim())).collect();
+    let values: Vec<String> = list
+        .as_str()
+        .unwrap_or_default()
+        .split(',')
+        .map(|value| quoted(value.trim()))
+        .collect();
     format!("{attribute} IN ({})", values.join(", "))
 }
 

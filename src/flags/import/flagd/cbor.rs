@@ -118,7 +118,10 @@ mod tests {
             (json!({"aa": 2, "b": 1, "a": 3}), "a361610361620162616102"),
         ];
         for (value, hex) in cases {
-            let written: String = encode(&value).iter().map(|byte| format!("{byte:02x}")).collect();
+            let written: String = encode(&value)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             assert_eq!(written, hex, "{value}");
         }
     }

@@ -45,7 +45,10 @@ fn choose(arguments: &[Json], root: &Json, version: FractionalVersion) -> Option
 
 /// Without an expression to split by, units are split by flag and targeting key.
 fn shorthand(root: &Json, version: FractionalVersion) -> Option<Draw> {
-    let unit = root.get("targetingKey")?.as_str().filter(|unit| !unit.is_empty())?;
+    let unit = root
+        .get("targetingKey")?
+        .as_str()
+        .filter(|unit| !unit.is_empty())?;
     let flag = root["$flagd"]["flagKey"].as_str()?;
     let algorithm = match version {
         FractionalVersion::Two => Algorithm::MurmurFlagd2,

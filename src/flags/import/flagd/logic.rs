@@ -85,13 +85,22 @@ impl Logic<'_> {
             "and" => self.connect(&list, data, false),
             "or" => self.connect(&list, data, true),
             "map" => self.each(&list, data, |_, mapped| Some(mapped)),
-            "filter" => self.each(&list, data, |item, kept| truthy(&kept).then(|| item.clone())),
+            "filter" => self.each(&list, data, |item, kept| {
+                truthy(&kept).then(|| item.clone())
+            }),
             "reduce" => self.reduce(&list, data),
             "all" => json!(
-                self.count(&list, data).is_some_and(|(matching, all)| all > 0 && matching == all)
+                self.count(&list, data)
+                    .is_some_and(|(matching, all)| all > 0 && matching == all)
             ),
-            "some" => json!(self.count(&list, data).is_some_and(|(matching, _)| matching > 0)),
-            "none" => json!(self.count(&list, data).is_none_or(|(matching, _)| matching == 0)),
+            "some" => json!(
+                self.count(&list, data)
+                    .is_some_and(|(matching, _)| matching > 0)
+            ),
+            "none" => json!(
+                self.count(&list, data)
+                    .is_none_or(|(matching, _)| matching == 0)
+            ),
             _ => {
                 let values = as_list(&self.apply(arguments, data)).into_owned();
                 self.calculate(name, &values, data)
@@ -118,7 +127,10 @@ impl Logic<'_> {
             "in" => json!(contains(at(1), at(0))),
             "cat" => json!(values.iter().map(javascript::text).collect::<String>()),
             "substr" => substring(at(0), at(1), at(2)),
-            "merge" => values.iter().flat_map(|value| as_list(value).into_owned()).collect(),
+            "merge" => values
+                .iter()
+                .flat_map(|value| as_list(value).into_owned())
+                .collect(),
             "log" => at(0).clone(),
             "fractional" => fractional(values, self.root, self.version),
             "starts_with" => affix(values, |text, affix| text.starts_with(affix)),
@@ -159,18 +171,31 @@ impl Logic<'_> {
     fn each(self, list: &[Json], data: &Json, keep: impl Fn(&Json, Json) -> Option<Json>) -> Json {
         let items = self.items(list, data).unwrap_or_default();
         let rule = list.get(1).unwrap_or(&Json::Null);
-        items.iter().filter_map(|item| keep(item, self.apply(rule, item))).collect()
+        items
+            .iter()
+            .filter_map(|item| keep(item, self.apply(rule, item)))
+            .collect()
     }
 
     fn count(self, list: &[Json], data: &Json) -> Option<(usize, usize)> {
         let items = self.items(list, data)?;
         let rule = list.get(1)?;
-        Some((items.iter().filter(|item| truthy(&self.apply(rule, item))).count(), items.len()))
+        Some((
+            items
+                .iter()
+                .filter(|item| truthy(&self.apply(rule, item)))
+                .count(),
+            items.len(),
+        ))
     }
 
     fn reduce(self, list: &[Json], data: &Json) -> Json {
-        let start = list.get(2).map_or(Json::Null, |start| self.apply(start, data));
-        let Some(rule) = list.get(1) else { return start };
+        let start = list
+            .get(2)
+            .map_or(Json::Null, |start| self.apply(start, data));
+        let Some(rule) = list.get(1) else {
+            return start;
+        };
         let items = self.items(list, data).unwrap_or_default();
         items.into_iter().fold(start, |sum, item| {
             self.apply(rule, &json!({"current": item, "accumulator": sum}))
@@ -218,12 +243,17 @@ fn variable(path: &Json, default: &Json, data: &Json) -> Json {
     if path.is_empty() {
         return data.clone();
     }
-    let found = path.split('.').try_fold(data, |current, name| match current {
-        Json::Object(fields) => fields.get(name),
-        Json::Array(items) => items.get(name.parse::<usize>().ok()?),
-        _ => None,
-    });
-    found.filter(|found| !found.is_null()).unwrap_or(default).clone()
+    let found = path
+        .split('.')
+        .try_fold(data, |current, name| match current {
+            Json::Object(fields) => fields.get(name),
+            Json::Array(items) => items.get(name.parse::<usize>().ok()?),
+            _ => None,
+        });
+    found
+        .filter(|found| !found.is_null())
+        .unwrap_or(default)
+        .clone()
 }
 
 fn missing(names: &[Json], data: &Json) -> Json {
@@ -242,7 +272,11 @@ fn missing_some(wanted: &Json, names: &Json, data: &Json) -> Json {
     let names = as_list(names);
     let absent = missing(&names, data);
     let count = absent.as_array().map_or(0, Vec::len);
-    if (names.len() - count) as f64 >= number(wanted) { json!([]) } else { absent }
+    if (names.len() - count) as f64 >= number(wanted) {
+        json!([])
+    } else {
+        absent
+    }
 }
 
 /// Two values in order, or the second between the first and the third.
@@ -264,14 +298,24 @@ fn contains(container: &Json, item: &Json) -> bool {
 }
 
 fn text_or_nothing(value: &Json) -> String {
-    if value.is_null() { String::new() } else { javascript::text(value) }
+    if value.is_null() {
+        String::new()
+    } else {
+        javascript::text(value)
+    }
 }
 
 /// A negative start counts from the end; a negative length leaves so many off the end.
 fn substring(text: &Json, start: &Json, length: &Json) -> Json {
     let units: Vec<u16> = text_or_nothing(text).encode_utf16().collect();
     let size = units.len() as i64;
-    let from_end = |at: i64| if at < 0 { (size + at).max(0) } else { at.min(size) };
+    let from_end = |at: i64| {
+        if at < 0 {
+            (size + at).max(0)
+        } else {
+            at.min(size)
+        }
+    };
     let start = from_end(number(start) as i64);
     let end = match length {
         Json::Null => size,
@@ -280,7 +324,9 @@ fn substring(text: &Json, start: &Json, length: &Json) -> Json {
             length => start.saturating_add(length).min(size),
         },
     };
-    json!(String::from_utf16_lossy(&units[start as usize..end.max(start) as usize]))
+    json!(String::from_utf16_lossy(
+        &units[start as usize..end.max(start) as usize]
+    ))
 }
 
 fn affix(values: &[Json], holds: impl Fn(&str, &str) -> bool) -> Json {
@@ -304,12 +350,18 @@ fn numeric(name: &str, values: &[Json]) -> Json {
         _ => f64::NAN,
     };
     // Whole results stay integers, so that they can be weights and names of variants.
-    number_text(result).parse::<i64>().map_or_else(|_| json!(result), |whole| json!(whole))
+    number_text(result)
+        .parse::<i64>()
+        .map_or_else(|_| json!(result), |whole| json!(whole))
 }
 
 fn compare_versions(values: &[Json]) -> Json {
-    let [left, operator, right] = values else { return Json::Null };
-    let (Some(left), Some(right)) = (version(left), version(right)) else { return Json::Null };
+    let [left, operator, right] = values else {
+        return Json::Null;
+    };
+    let (Some(left), Some(right)) = (version(left), version(right)) else {
+        return Json::Null;
+    };
     let order = left.cmp_precedence(&right);
     json!(match operator.as_str() {
         Some("=") => order.is_eq(),

@@ -45,12 +45,21 @@ pub struct Resolution {
 impl FlagdFlags {
     /// Reads a flag set; `$ref` is replaced by the evaluator of that name where there is one.
     pub fn read(body: &Json) -> Self {
-        let object =
-            |name: &str| body.get(name).and_then(Json::as_object).cloned().unwrap_or_default();
+        let object = |name: &str| {
+            body.get(name)
+                .and_then(Json::as_object)
+                .cloned()
+                .unwrap_or_default()
+        };
         let evaluators = object("$evaluators");
         let mut flags = object("flags");
-        flags.values_mut().for_each(|flag| insert_references(flag, &evaluators));
-        Self { flags, metadata: object("metadata") }
+        flags
+            .values_mut()
+            .for_each(|flag| insert_references(flag, &evaluators));
+        Self {
+            flags,
+            metadata: object("metadata"),
+        }
     }
 
     pub fn flags(&self) -> &Map<String, Json> {
@@ -61,17 +70,37 @@ impl FlagdFlags {
         let flag = self.flags.get(request.flag);
         let mut metadata = self.metadata.clone();
         metadata.extend(
-            flag.and_then(|flag| flag["metadata"].as_object()).cloned().unwrap_or_default(),
+            flag.and_then(|flag| flag["metadata"].as_object())
+                .cloned()
+                .unwrap_or_default(),
         );
-        let answer = flag.map_or(Err("FLAG_NOT_FOUND"), |flag| resolve(flag, request, version));
+        let answer = flag.map_or(Err("FLAG_NOT_FOUND"), |flag| {
+            resolve(flag, request, version)
+        });
         match answer {
-            Ok(Answer { value, variant, reason }) => {
+            Ok(Answer {
+                value,
+                variant,
+                reason,
+            }) => {
                 let value = value.unwrap_or_else(|| request.default.clone());
-                Resolution { value, variant, reason, error: None, metadata }
+                Resolution {
+                    value,
+                    variant,
+                    reason,
+                    error: None,
+                    metadata,
+                }
             }
             Err(error) => {
                 let value = request.default.clone();
-                Resolution { value, variant: None, reason: "ERROR", error: Some(error), metadata }
+                Resolution {
+                    value,
+                    variant: None,
+                    reason: "ERROR",
+                    error: Some(error),
+                    metadata,
+                }
             }
         }
     }
@@ -90,7 +119,11 @@ fn resolve(
     version: FractionalVersion,
 ) -> Result<Answer, &'static str> {
     if flag["state"] == json!("DISABLED") {
-        return Ok(Answer { value: None, variant: None, reason: "DISABLED" });
+        return Ok(Answer {
+            value: None,
+            variant: None,
+            reason: "DISABLED",
+        });
     }
     let (variant, reason) = match &flag["targeting"] {
         Json::Object(rule) if !rule.is_empty() => {
@@ -103,13 +136,21 @@ fn resolve(
         _ => return Err("PARSE_ERROR"),
     };
     let Some(variant) = variant else {
-        return Ok(Answer { value: None, variant: None, reason: "DEFAULT" });
+        return Ok(Answer {
+            value: None,
+            variant: None,
+            reason: "DEFAULT",
+        });
     };
     let value = flag["variants"].get(&variant).ok_or("GENERAL")?;
     if !has_type(request.kind, value) {
         return Err("TYPE_MISMATCH");
     }
-    Ok(Answer { value: Some(value.clone()), variant: Some(variant), reason })
+    Ok(Answer {
+        value: Some(value.clone()),
+        variant: Some(variant),
+        reason,
+    })
 }
 
 fn targeted(
@@ -121,14 +162,23 @@ fn targeted(
         return Err("PARSE_ERROR");
     }
     let mut data = request.context.clone();
-    data.insert("$flagd".into(), json!({"flagKey": request.flag, "timestamp": request.timestamp}));
+    data.insert(
+        "$flagd".into(),
+        json!({"flagKey": request.flag, "timestamp": request.timestamp}),
+    );
     let data = Json::Object(data);
-    Ok(Logic { root: &data, version }.apply(rule, &data))
+    Ok(Logic {
+        root: &data,
+        version,
+    }
+    .apply(rule, &data))
 }
 
 /// Some files write the name of the field in snake case.
 fn default_variant(flag: &Json) -> Option<String> {
-    let stated = flag.get("defaultVariant").or_else(|| flag.get("default_variant"))?;
+    let stated = flag
+        .get("defaultVariant")
+        .or_else(|| flag.get("default_variant"))?;
     match stated {
         Json::Null => None,
         Json::String(name) if name.is_empty() => None,
@@ -149,16 +199,21 @@ fn has_type(kind: ValueType, value: &Json) -> bool {
 }
 
 fn insert_references(value: &mut Json, evaluators: &Map<String, Json>) {
-    let evaluator = value.get("$ref").and_then(Json::as_str).and_then(|name| evaluators.get(name));
+    let evaluator = value
+        .get("$ref")
+        .and_then(Json::as_str)
+        .and_then(|name| evaluators.get(name));
     if let Some(evaluator) = evaluator {
         *value = evaluator.clone();
         return;
     }
     match value {
-        Json::Array(items) => items.iter_mut().for_each(|item| insert_references(item, evaluators)),
-        Json::Object(fields) => {
-            fields.values_mut().for_each(|field| insert_references(field, evaluators))
-        }
+        Json::Array(items) => items
+            .iter_mut()
+            .for_each(|item| insert_references(item, evaluators)),
+        Json::Object(fields) => fields
+            .values_mut()
+            .for_each(|field| insert_references(field, evaluators)),
         _ => {}
     }
 }

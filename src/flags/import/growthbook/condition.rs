@@ -19,11 +19,15 @@ struct Matcher<'a> {
 impl Matcher<'_> {
     /// `visited` holds the saved groups that led here; one that comes again matches nobody.
     fn condition(&self, object: &Json, condition: &Json, visited: &[&str]) -> bool {
-        let Some(parts) = condition.as_object() else { return true };
+        let Some(parts) = condition.as_object() else {
+            return true;
+        };
         parts.iter().all(|(key, part)| match key.as_str() {
             "$or" => self.any(object, part, visited),
             "$nor" => !self.any(object, part, visited),
-            "$and" => items(part).iter().all(|part| self.condition(object, part, visited)),
+            "$and" => items(part)
+                .iter()
+                .all(|part| self.condition(object, part, visited)),
             "$not" => !self.condition(object, part, visited),
             "$savedGroup" => self.saved_group(object, part, visited),
             path => self.value(part, at_path(object, path), Case::Sensitive, visited),
@@ -32,11 +36,16 @@ impl Matcher<'_> {
 
     fn any(&self, object: &Json, parts: &Json, visited: &[&str]) -> bool {
         let parts = items(parts);
-        parts.is_empty() || parts.iter().any(|part| self.condition(object, part, visited))
+        parts.is_empty()
+            || parts
+                .iter()
+                .any(|part| self.condition(object, part, visited))
     }
 
     fn saved_group(&self, object: &Json, reference: &Json, visited: &[&str]) -> bool {
-        let Some(id) = reference.get("id").and_then(Json::as_str) else { return false };
+        let Some(id) = reference.get("id").and_then(Json::as_str) else {
+            return false;
+        };
         let (false, Some(group)) = (visited.contains(&id), self.saved_groups.get(id)) else {
             return false;
         };
@@ -51,11 +60,12 @@ impl Matcher<'_> {
                     is_in(at_path(object, key), values, Case::Sensitive)
                 })
             }
-            Some("condition") => {
-                group.get("condition").filter(|condition| condition.is_object()).is_some_and(
-                    |condition| self.condition(object, condition, &[visited, &[id]].concat()),
-                )
-            }
+            Some("condition") => group
+                .get("condition")
+                .filter(|condition| condition.is_object())
+                .is_some_and(|condition| {
+                    self.condition(object, condition, &[visited, &[id]].concat())
+                }),
             _ => false,
         }
     }
@@ -89,14 +99,18 @@ impl Matcher<'_> {
             "$vgt" => version_order(actual, expected).is_gt(),
             "$vgte" => version_order(actual, expected).is_ge(),
             "$exists" => is_truthy(expected) != actual.is_null(),
-            "$in" => expected.as_array().is_some_and(|list| is_in(actual, list, Case::Sensitive)),
-            "$nin" => expected.as_array().is_some_and(|list| !is_in(actual, list, Case::Sensitive)),
-            "$ini" => {
-                expected.as_array().is_some_and(|list| is_in(actual, list, Case::Insensitive))
-            }
-            "$nini" => {
-                expected.as_array().is_some_and(|list| !is_in(actual, list, Case::Insensitive))
-            }
+            "$in" => expected
+                .as_array()
+                .is_some_and(|list| is_in(actual, list, Case::Sensitive)),
+            "$nin" => expected
+                .as_array()
+                .is_some_and(|list| !is_in(actual, list, Case::Sensitive)),
+            "$ini" => expected
+                .as_array()
+                .is_some_and(|list| is_in(actual, list, Case::Insensitive)),
+            "$nini" => expected
+                .as_array()
+                .is_some_and(|list| !is_in(actual, list, Case::Insensitive)),
             "$inGroup" => is_in(actual, self.group(expected), Case::Sensitive),
             "$notInGroup" => !is_in(actual, self.group(expected), Case::Sensitive),
             "$not" => !self.value(expected, actual, Case::Sensitive, visited),
@@ -129,16 +143,20 @@ impl Matcher<'_> {
             true => self.value(expected, element, Case::Sensitive, visited),
             false => self.condition(element, expected, visited),
         };
-        items(actual).iter().any(|element| is_truthy(element) && matches(element))
+        items(actual)
+            .iter()
+            .any(|element| is_truthy(element) && matches(element))
     }
 
     fn has_all(&self, actual: &Json, expected: &Json, case: Case, visited: &[&str]) -> bool {
         let (Some(actual), Some(expected)) = (actual.as_array(), expected.as_array()) else {
             return false;
         };
-        expected
-            .iter()
-            .all(|wanted| actual.iter().any(|value| self.value(wanted, value, case, visited)))
+        expected.iter().all(|wanted| {
+            actual
+                .iter()
+                .any(|value| self.value(wanted, value, case, visited))
+        })
     }
 }
 
@@ -150,13 +168,19 @@ enum Case {
 
 impl Case {
     fn fold(self, text: &str) -> String {
-        if self == Self::Insensitive { text.to_lowercase() } else { text.to_owned() }
+        if self == Self::Insensitive {
+            text.to_lowercase()
+        } else {
+            text.to_owned()
+        }
     }
 }
 
 /// The value at a path of names with dots between them; null where there is none.
 fn at_path<'a>(object: &'a Json, path: &str) -> &'a Json {
-    path.split('.').try_fold(object, step).unwrap_or(&Json::Null)
+    path.split('.')
+        .try_fold(object, step)
+        .unwrap_or(&Json::Null)
 }
 
 fn step<'a>(current: &'a Json, name: &str) -> Option<&'a Json> {
@@ -182,9 +206,9 @@ fn is_in(actual: &Json, expected: &[Json], case: Case) -> bool {
         _ => is_same(left, right),
     };
     match actual {
-        Json::Array(elements) => {
-            elements.iter().any(|element| expected.iter().any(|wanted| equal(element, wanted)))
-        }
+        Json::Array(elements) => elements
+            .iter()
+            .any(|element| expected.iter().any(|wanted| equal(element, wanted))),
         single => expected.iter().any(|wanted| equal(single, wanted)),
     }
 }
@@ -192,7 +216,11 @@ fn is_in(actual: &Json, expected: &[Json], case: Case) -> bool {
 fn is_match(pattern: &Json, actual: &Json, case: Case) -> bool {
     let regex: Option<Regex> = pattern.as_str().and_then(|pattern| {
         let mut builder = RegexBuilder::new(pattern);
-        builder.case_insensitive(case == Case::Insensitive).size_limit(1 << 20).build().ok()
+        builder
+            .case_insensitive(case == Case::Insensitive)
+            .size_limit(1 << 20)
+            .build()
+            .ok()
     });
     regex.is_some_and(|regex| regex.is_match(&javascript::text(actual)))
 }
@@ -230,5 +258,9 @@ fn padded_version(version: &Json) -> String {
 
 fn padded_part(part: &str) -> String {
     let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if is_number { format!("{part:>5}") } else { part.to_owned() }
+    if is_number {
+        format!("{part:>5}")
+    } else {
+        part.to_owned()
+    }
 }

@@ -56,11 +56,22 @@ impl Evaluator<'_> {
         let experiment = &self.overridden(experiment);
         let chosen = self.chosen(experiment, stack);
         let result = |variation, is_hash_used, bucket, is_sticky| {
-            self.result(experiment, feature, variation, is_hash_used, bucket, is_sticky)
+            self.result(
+                experiment,
+                feature,
+                variation,
+                is_hash_used,
+                bucket,
+                is_sticky,
+            )
         };
         match chosen {
             Ok(Choice::Forced(variation)) => result(Some(variation), false, None, false),
-            Ok(Choice::Hashed { variation, bucket, is_sticky }) => {
+            Ok(Choice::Hashed {
+                variation,
+                bucket,
+                is_sticky,
+            }) => {
                 let result = result(Some(variation), true, Some(bucket), is_sticky);
                 self.remember(experiment, &result);
                 result
@@ -110,9 +121,12 @@ impl Evaluator<'_> {
         unit: &Unit,
         remembered: Remembered,
     ) -> Result<Choice, Exclusion> {
-        let bucket =
-            hash(experiment.seed(), &javascript::text(&unit.value), experiment.hash_version())
-                .ok_or(Exclusion::Other)?;
+        let bucket = hash(
+            experiment.seed(),
+            &javascript::text(&unit.value),
+            experiment.hash_version(),
+        )
+        .ok_or(Exclusion::Other)?;
         let (variation, is_sticky) = match remembered {
             Remembered::Blocked => return Err(Exclusion::BlockedVersion),
             Remembered::Variation(variation) => (Some(variation), true),
@@ -125,7 +139,11 @@ impl Evaluator<'_> {
         if self.user.is_qa || experiment.text("status") == Some("stopped") {
             return Err(Exclusion::Other);
         }
-        Ok(Choice::Hashed { variation, bucket, is_sticky })
+        Ok(Choice::Hashed {
+            variation,
+            bucket,
+            is_sticky,
+        })
     }
 
     fn forced_by_hand(&self, experiment: &Experiment) -> Option<usize> {
@@ -145,7 +163,10 @@ impl Evaluator<'_> {
             }
             (None, None) => true,
         };
-        let condition = experiment.0.get("condition").filter(|condition| is_truthy(condition));
+        let condition = experiment
+            .0
+            .get("condition")
+            .filter(|condition| is_truthy(condition));
         is_inside
             && condition.is_none_or(|condition| self.passes(condition))
             && experiment
@@ -170,27 +191,48 @@ impl Evaluator<'_> {
     }
 
     fn passes_filter(&self, filter: &Json) -> bool {
-        let Some(unit) = self.attribute(filter["attribute"].as_str(), None) else { return false };
-        let version =
-            filter["hashVersion"].as_f64().filter(|version| *version != 0.0).unwrap_or(2.0);
-        let bucket =
-            hash(&javascript::text(&filter["seed"]), &javascript::text(&unit.value), version);
+        let Some(unit) = self.attribute(filter["attribute"].as_str(), None) else {
+            return false;
+        };
+        let version = filter["hashVersion"]
+            .as_f64()
+            .filter(|version| *version != 0.0)
+            .unwrap_or(2.0);
+        let bucket = hash(
+            &javascript::text(&filter["seed"]),
+            &javascript::text(&unit.value),
+            version,
+        );
         bucket.is_some_and(|bucket| {
-            ranges(&filter["ranges"]).iter().any(|range| in_range(bucket, *range))
+            ranges(&filter["ranges"])
+                .iter()
+                .any(|range| in_range(bucket, *range))
         })
     }
 
     /// The attribute that is hashed, or the one that stands in for it.
     fn attribute(&self, name: Option<&str>, fallback: Option<&str>) -> Option<Unit> {
-        let names = [Some(name.filter(|name| !name.is_empty()).unwrap_or("id")), fallback];
+        let names = [
+            Some(name.filter(|name| !name.is_empty()).unwrap_or("id")),
+            fallback,
+        ];
         names.into_iter().flatten().find_map(|name| {
-            let value = self.user.attributes.get(name).filter(|value| is_truthy(value))?;
-            Some(Unit { attribute: name.to_owned(), value: value.clone() })
+            let value = self
+                .user
+                .attributes
+                .get(name)
+                .filter(|value| is_truthy(value))?;
+            Some(Unit {
+                attribute: name.to_owned(),
+                value: value.clone(),
+            })
         })
     }
 
     fn unit(&self, experiment: &Experiment) -> Option<Unit> {
-        let fallback = experiment.text("fallbackAttribute").filter(|_| self.keeps(experiment));
+        let fallback = experiment
+            .text("fallbackAttribute")
+            .filter(|_| self.keeps(experiment));
         self.attribute(experiment.text("hashAttribute"), fallback)
     }
 
@@ -201,8 +243,13 @@ impl Evaluator<'_> {
         if range.is_none() && coverage.is_none_or(|coverage| coverage == 0.0) {
             return coverage.is_none();
         }
-        let Some(unit) = self.unit(rule) else { return false };
-        let seed = rule.text("seed").filter(|seed| !seed.is_empty()).unwrap_or(feature);
+        let Some(unit) = self.unit(rule) else {
+            return false;
+        };
+        let seed = rule
+            .text("seed")
+            .filter(|seed| !seed.is_empty())
+            .unwrap_or(feature);
         let bucket = hash(seed, &javascript::text(&unit.value), rule.hash_version());
         bucket.is_some_and(|bucket| match (range, coverage) {
             (Some(range), _) => in_range(bucket, range),
@@ -213,7 +260,10 @@ impl Evaluator<'_> {
 
     fn keeps(&self, experiment: &Experiment) -> bool {
         self.user.sticky.is_some()
-            && !experiment.0.get("disableStickyBucketing").is_some_and(is_truthy)
+            && !experiment
+                .0
+                .get("disableStickyBucketing")
+                .is_some_and(is_truthy)
     }
 
     fn remembered(&self, experiment: &Experiment) -> Remembered {
@@ -225,7 +275,13 @@ impl Evaluator<'_> {
         let attributes: Vec<(&str, &Json)> = names
             .into_iter()
             .filter_map(|name| {
-                Some((name, self.user.attributes.get(name).filter(|value| is_truthy(value))?))
+                Some((
+                    name,
+                    self.user
+                        .attributes
+                        .get(name)
+                        .filter(|value| is_truthy(value))?,
+                ))
             })
             .collect();
         let meta = experiment.list("meta");
@@ -244,7 +300,11 @@ impl Evaluator<'_> {
         if !self.keeps(experiment) {
             return;
         }
-        let version = experiment.0.get("bucketVersion").and_then(Json::as_u64).unwrap_or(0);
+        let version = experiment
+            .0
+            .get("bucketVersion")
+            .and_then(Json::as_u64)
+            .unwrap_or(0);
         if let Some(documents) = &mut self.user.sticky {
             let attribute = (result.hash_attribute.as_str(), &result.hash_value);
             documents.remember(experiment.key(), version, attribute, &result.key);
@@ -269,14 +329,21 @@ impl Evaluator<'_> {
             value: json!(""),
         };
         let unit = self.unit(experiment).unwrap_or_else(none);
-        let meta = experiment.list("meta").get(variation).cloned().unwrap_or_default();
+        let meta = experiment
+            .list("meta")
+            .get(variation)
+            .cloned()
+            .unwrap_or_default();
         let key = meta["key"]
             .as_str()
             .filter(|key| !key.is_empty())
             .map_or_else(|| variation.to_string(), str::to_owned);
         ExperimentResult {
             key,
-            name: meta["name"].as_str().filter(|name| !name.is_empty()).map(str::to_owned),
+            name: meta["name"]
+                .as_str()
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
             feature: feature.map(str::to_owned),
             value: variations.get(variation).cloned().unwrap_or_default(),
             variation,
@@ -298,7 +365,11 @@ impl Evaluator<'_> {
 
 enum Choice {
     Forced(usize),
-    Hashed { variation: usize, bucket: f64, is_sticky: bool },
+    Hashed {
+        variation: usize,
+        bucket: f64,
+        is_sticky: bool,
+    },
 }
 
 impl Experiment {
@@ -311,7 +382,10 @@ impl Experiment {
     }
 
     pub(super) fn list(&self, name: &str) -> &[Json] {
-        self.0.get(name).and_then(Json::as_array).map_or(&[], Vec::as_slice)
+        self.0
+            .get(name)
+            .and_then(Json::as_array)
+            .map_or(&[], Vec::as_slice)
     }
 
     fn variations(&self) -> &[Json] {
@@ -319,7 +393,9 @@ impl Experiment {
     }
 
     fn seed(&self) -> &str {
-        self.text("seed").filter(|seed| !seed.is_empty()).unwrap_or(self.key())
+        self.text("seed")
+            .filter(|seed| !seed.is_empty())
+            .unwrap_or(self.key())
     }
 
     fn hash_version(&self) -> f64 {
@@ -391,7 +467,12 @@ fn range(value: &Json) -> Option<Range> {
 }
 
 fn ranges(value: &Json) -> Vec<Range> {
-    value.as_array().into_iter().flatten().filter_map(range).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(range)
+        .collect()
 }
 
 fn index(value: &Json) -> Option<usize> {
@@ -401,8 +482,11 @@ fn index(value: &Json) -> Option<usize> {
 /// A variation chosen in the address: `?experiment=1`.
 fn query_override(key: &str, url: &str, count: usize) -> Option<usize> {
     let query = url.split('?').nth(1)?.split('#').next()?;
-    let value =
-        query.split('&').filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == key)?.1;
+    let value = query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(name, _)| *name == key)?
+        .1;
     let digits: String = value.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok().filter(|variation| *variation < count)
 }

@@ -89,15 +89,26 @@ impl Evaluator<'_> {
                 return Some(FeatureResult::plain(Json::Null, Source::Prerequisite, ""));
             }
             Parents::Circle => {
-                return Some(FeatureResult::plain(Json::Null, Source::CyclicPrerequisite, ""));
+                return Some(FeatureResult::plain(
+                    Json::Null,
+                    Source::CyclicPrerequisite,
+                    "",
+                ));
             }
         }
-        if rule.0.get("filters").is_some_and(|filters| !self.passes_filters(filters)) {
+        if rule
+            .0
+            .get("filters")
+            .is_some_and(|filters| !self.passes_filters(filters))
+        {
             return None;
         }
         let name = rule.text("id").unwrap_or_default();
         if let Some(value) = rule.0.get("force") {
-            let condition = rule.0.get("condition").filter(|condition| is_truthy(condition));
+            let condition = rule
+                .0
+                .get("condition")
+                .filter(|condition| is_truthy(condition));
             let is_met = condition.is_none_or(|condition| self.passes(condition))
                 && self.is_rolled_out(rule, id);
             return is_met.then(|| FeatureResult::plain(value.clone(), Source::Force, name));
@@ -128,26 +139,39 @@ impl Evaluator<'_> {
                 return Parents::Circle;
             }
             if !self.value_passes(&result.value, parent) {
-                return if is_truthy(&parent["gate"]) { Parents::Gate } else { Parents::NotMet };
+                return if is_truthy(&parent["gate"]) {
+                    Parents::Gate
+                } else {
+                    Parents::NotMet
+                };
             }
         }
         Parents::Met
     }
 
     pub(super) fn value_passes(&self, value: &Json, parent: &Json) -> bool {
-        eval_condition(&json!({ "value": value }), &parent["condition"], &self.payload.saved_groups)
+        eval_condition(
+            &json!({ "value": value }),
+            &parent["condition"],
+            &self.payload.saved_groups,
+        )
     }
 
     /// The experiment that a rule describes.
     fn experiment_of(&self, id: &str, rule: &Experiment) -> Option<Experiment> {
-        let variations = rule.0.get("contextualVariations").or_else(|| rule.0.get("variations"))?;
+        let variations = rule
+            .0
+            .get("contextualVariations")
+            .or_else(|| rule.0.get("variations"))?;
         let mut experiment = Map::new();
         experiment.insert("variations".into(), variations.clone());
         let key = rule.text("key").filter(|key| !key.is_empty()).unwrap_or(id);
         experiment.insert("key".into(), json!(key));
         for field in COPIED {
-            if let Some(value) =
-                rule.0.get(*field).filter(|value| is_truthy(value) || KEPT.contains(field))
+            if let Some(value) = rule
+                .0
+                .get(*field)
+                .filter(|value| is_truthy(value) || KEPT.contains(field))
             {
                 experiment.insert((*field).into(), value.clone());
             }
@@ -160,14 +184,22 @@ impl Evaluator<'_> {
 
     /// A contextual bandit takes the weights of the first leaf that the user matches, else those of the rule.
     fn apply_bandit(&self, experiment: &mut Map<String, Json>, reference: &str) {
-        let Some(bandit) = self.payload.contextual_bandits.get(reference) else { return };
+        let Some(bandit) = self.payload.contextual_bandits.get(reference) else {
+            return;
+        };
         let leaves = bandit.get("contexts").and_then(Json::as_array);
-        let leaf = leaves.into_iter().flatten().find(|leaf| self.passes(&leaf["condition"]));
+        let leaf = leaves
+            .into_iter()
+            .flatten()
+            .find(|leaf| self.passes(&leaf["condition"]));
         let count = experiment["variations"].as_array().map_or(0, Vec::len);
         let stated = experiment.get("weights").cloned();
         let (id, weights) = match leaf {
             Some(leaf) => (leaf["leafId"].clone(), leaf["weights"].clone()),
-            None => (json!(-1), stated.unwrap_or_else(|| json!(equal_weights(count)))),
+            None => (
+                json!(-1),
+                stated.unwrap_or_else(|| json!(equal_weights(count))),
+            ),
         };
         if leaf.is_some() {
             experiment.insert("weights".into(), weights.clone());
@@ -205,7 +237,13 @@ const KEPT: &[&str] = &["coverage", "bucketVersion", "minBucketVersion"];
 
 impl FeatureResult {
     fn plain(value: Json, source: Source, rule: &str) -> Self {
-        Self { value, source, rule: rule.to_owned(), experiment: None, experiment_result: None }
+        Self {
+            value,
+            source,
+            rule: rule.to_owned(),
+            experiment: None,
+            experiment_result: None,
+        }
     }
 
     /// The result as GrowthBook's SDKs report it.

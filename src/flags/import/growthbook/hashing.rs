@@ -40,7 +40,9 @@ pub fn get_bucket_ranges(count: usize, coverage: f64, weights: Option<&[f64]>) -
         let total: f64 = weights.iter().sum();
         weights.len() == count && (0.99..=1.01).contains(&total)
     };
-    let weights = weights.filter(is_sound).map_or_else(|| equal_weights(count), <[f64]>::to_vec);
+    let weights = weights
+        .filter(is_sound)
+        .map_or_else(|| equal_weights(count), <[f64]>::to_vec);
     let mut start = 0.0;
     let range = |weight: f64| {
         let range = (start, start + coverage * weight);

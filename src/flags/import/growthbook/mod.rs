@@ -92,5 +92,9 @@ impl<'a> Evaluator<'a> {
 
 /// The object under a name, empty where there is none.
 fn object(parent: &Json, name: &str) -> Map<String, Json> {
-    parent.get(name).and_then(Json::as_object).cloned().unwrap_or_default()
+    parent
+        .get(name)
+        .and_then(Json::as_object)
+        .cloned()
+        .unwrap_or_default()
 }

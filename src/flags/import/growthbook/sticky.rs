@@ -28,7 +28,11 @@ impl StickyDocuments {
                 .is_some_and(|value| text(value) == text(&document["attributeValue"]))
         };
         let key = |document: &Json| {
-            format!("{}||{}", text(&document["attributeName"]), text(&document["attributeValue"]))
+            format!(
+                "{}||{}",
+                text(&document["attributeName"]),
+                text(&document["attributeValue"])
+            )
         };
         Self(
             documents
@@ -76,7 +80,10 @@ impl StickyDocuments {
     ) {
         let (name, value) = (attribute.0, text(attribute.1));
         let empty = || json!({"attributeName": name, "attributeValue": value, "assignments": {}});
-        let document = self.0.entry(format!("{name}||{value}")).or_insert_with(empty);
+        let document = self
+            .0
+            .entry(format!("{name}||{value}"))
+            .or_insert_with(empty);
         if !document["assignments"].is_object() {
             document["assignments"] = json!({});
         }
@@ -90,5 +97,7 @@ fn assignment_key(experiment: &str, version: u64) -> String {
 
 /// Texts as they are, everything else as JSON.
 fn text(value: &Json) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
