@@ -256,17 +256,17 @@ impl Resolver<'_> {
             None => Some(Duration::default()),
             Some(text) => self.duration(text),
         };
-        if let (Some(from), Some(Some(until))) = (from, until) {
-            if until <= from {
-                let span = period.to.as_ref().map_or(&period.span, |to| &to.span);
-                self.push(
-                    Code::E0605,
-                    format!("`{}` ends before it starts", self.spec.key.value),
-                    span,
-                    "`to` is the last day, at or after `from`",
-                );
-                return None;
-            }
+        if let (Some(from), Some(Some(until))) = (from, until)
+            && until <= from
+        {
+            let span = period.to.as_ref().map_or(&period.span, |to| &to.span);
+            self.push(
+                Code::E0605,
+                format!("`{}` ends before it starts", self.spec.key.value),
+                span,
+                "`to` is the last day, at or after `from`",
+            );
+            return None;
         }
         Some((from?, until?, grace?))
     }

@@ -276,10 +276,10 @@ impl ConfigTree {
             .iter()
             .map(|(key, node)| (key.value.as_str(), node))
             .collect();
-        if let Some((first, rest)) = path.split_first() {
-            if let Some(tree) = self.folders.get(*first) {
-                found.extend(tree.settings_for(rest));
-            }
+        if let Some((first, rest)) = path.split_first()
+            && let Some(tree) = self.folders.get(*first)
+        {
+            found.extend(tree.settings_for(rest));
         }
         found
     }

@@ -134,12 +134,12 @@ fn diagnostic(node: &Node, problem: &SourceProblem) -> Diagnostic {
         .find(|column| problem.message.contains(&format!("`{}`", column.name)));
     let place = match (problem.line, problem.kind) {
         (Some(line), _) => {
-            let column = problem.column.unwrap_or(1) as u32;
+            let column = problem.column.unwrap_or(1);
             Span::new(
                 problem.file.as_str(),
-                line as u32,
+                line,
                 column,
-                problem.length.unwrap_or(0) as u32,
+                problem.length.unwrap_or(0),
             )
         }
         (None, ProblemKind::DeclaredColumn) => {

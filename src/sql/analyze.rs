@@ -427,10 +427,10 @@ fn volatile_functions(plan: &LogicalPlan) -> Vec<String> {
     let visited = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expression| {
             expression.apply(|inner| {
-                if let Expr::ScalarFunction(call) = inner {
-                    if call.func.signature().volatility != Volatility::Immutable {
-                        found.insert(call.func.name().to_string());
-                    }
+                if let Expr::ScalarFunction(call) = inner
+                    && call.func.signature().volatility != Volatility::Immutable
+                {
+                    found.insert(call.func.name().to_string());
                 }
                 Ok(TreeNodeRecursion::Continue)
             })

@@ -44,8 +44,7 @@ fn reference(state: &State<'_, '_>, names: Rest<Value>) -> Result<String, Error>
     let scope = scope::of(state)?;
     let name = names
         .iter()
-        .filter(|name| !name.is_kwargs())
-        .next_back()
+        .rfind(|name| !name.is_kwargs())
         .map(ToString::to_string)
         .unwrap_or_default();
     Ok(scope
@@ -186,7 +185,7 @@ impl Object for Config {
             .first()
             .map(ToString::to_string)
             .unwrap_or_default();
-        let found = scope.config.get(&key).map(|value| json_value(value));
+        let found = scope.config.get(&key).map(json_value);
         match method {
             "get" => Ok(found
                 .or(arguments.get(1).cloned())

@@ -776,7 +776,7 @@ fn killed_at_any_moment_a_build_leaves_the_last_version_and_the_next_build_works
 fn killed_build(shop: &Shop, number: usize) -> bool {
     let mut child = shop.start(&["build"]);
     let mut lines = BufReader::new(child.stderr.take().expect("it was piped")).lines();
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         for _ in 0..number / 2 {
             lines.next();
         }

@@ -36,7 +36,7 @@ fn drift_fuzz_equal_fingerprints_give_equal_results() {
     let mut fuzz = Fuzz::new(seed);
     while fuzz.mutations < wanted {
         fuzz.family();
-        if fuzz.mutations % 5_000 == 0 {
+        if fuzz.mutations.is_multiple_of(5_000) {
             println!("{}", fuzz.report());
         }
     }

@@ -487,11 +487,14 @@ impl Binder<'_> {
     }
 
     fn empty(&mut self, empty: &df::EmptyRelation) -> Selected {
-        let mut selected = Selected::default();
-        selected.outputs = fields(empty.schema.as_arrow())
+        let outputs = fields(empty.schema.as_arrow())
             .into_iter()
             .map(|(_, ty)| Expr::null(ty))
             .collect();
+        let mut selected = Selected {
+            outputs,
+            ..Selected::default()
+        };
         if !empty.produce_one_row {
             selected.block.predicates.push(Expr::truth(false));
         }

@@ -43,7 +43,7 @@ pub struct Seed {
 impl Catalog {
     /// True when a constraint is still declared, in the words in which a lock records it.
     pub fn declares(&self, words: &str) -> bool {
-        let declared = self.tables.iter().any(|(table, facts)| {
+        self.tables.iter().any(|(table, facts)| {
             let not_null = facts
                 .not_null
                 .iter()
@@ -62,8 +62,7 @@ impl Catalog {
                 .chain(unique)
                 .chain(keys)
                 .any(|known| known == words)
-        });
-        declared
+        })
     }
 
     /// The assumptions under which a column has no NULL; none when a seed's rows show it.

@@ -174,7 +174,7 @@ impl Output<'_> {
             .column_by_name("day")
             .expect("a clustered batch has a day")
             .clone();
-        let ranges = partition(&[days.clone()])?.ranges();
+        let ranges = partition(std::slice::from_ref(&days))?.ranges();
         for range in ranges {
             let day = days.as_primitive::<Date32Type>().value(range.start);
             if self.day != Some(day) {
