@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::yaml::{Fields, FromNode, Node, Spot, Value, wrong_type};
+use super::yaml::{Fields, Node, Spot, Value, wrong_type};
 use crate::diagnostics::{Code, Diagnostic, did_you_mean};
 
 /// What the project file says.
@@ -23,8 +23,6 @@ pub struct ProjectSpec {
     pub models: ConfigTree,
     pub seeds: ConfigTree,
     pub tests: ConfigTree,
-    /// Rules of the project that go beyond what is wrong in every project.
-    pub policies: PolicySpec,
 }
 
 /// Where a build goes.
@@ -38,12 +36,6 @@ pub struct TargetSpec {
     /// Bytes, or text such as `1GB`.
     pub memory_limit: Option<String>,
     pub vars: serde_json::Map<String, serde_json::Value>,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct PolicySpec {
-    /// Models without a description are errors.
-    pub require_description: bool,
 }
 
 /// Settings by folder, as in dbt: `+materialized` applies to everything below, a plain key is a folder.
@@ -92,7 +84,6 @@ impl ProjectSpec {
             models: tree(&mut fields, "models"),
             seeds: tree(&mut fields, "seeds"),
             tests: tree(&mut fields, "data_tests"),
-            policies: fields.or_default("policies"),
             name: String::new(),
         };
         // dbt's keys that change nothing here; they are read so that its projects need no edit.
@@ -282,17 +273,5 @@ impl ConfigTree {
             found.extend(tree.settings_for(rest));
         }
         found
-    }
-}
-
-impl FromNode for PolicySpec {
-    const EXPECTED: &'static str = "policies";
-    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
-        let mut fields = Fields::of(node, "the policies", diagnostics)?;
-        let policies = PolicySpec {
-            require_description: fields.or_default("require_description"),
-        };
-        fields.finish();
-        Some(policies)
     }
 }
