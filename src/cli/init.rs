@@ -44,6 +44,30 @@ const FILES: &[(&str, &str)] = &[
         "models/marts/metric_aggregates.sql",
         include_str!("init/metric_aggregates.sql"),
     ),
+    (
+        "models/marts/dim_experiments.sql",
+        include_str!("init/dim_experiments.sql"),
+    ),
+    (
+        "models/marts/metric_daily.sql",
+        include_str!("init/metric_daily.sql"),
+    ),
+    (
+        "models/marts/sample_ratio_checks.sql",
+        include_str!("init/sample_ratio_checks.sql"),
+    ),
+    (
+        "models/marts/experiment_results.sql",
+        include_str!("init/experiment_results.sql"),
+    ),
+    (
+        "models/marts/experiment_decisions.sql",
+        include_str!("init/experiment_decisions.sql"),
+    ),
+    (
+        "models/marts/experiment_decisions.yml",
+        include_str!("init/experiment_decisions.yml"),
+    ),
     ("metrics/orders.yml", include_str!("init/orders.yml")),
     (
         "experiments/button_color.yml",

@@ -45,10 +45,28 @@ pub struct Rendered {
 }
 
 /// The standard library, written in the language it extends. A project's own macro of the same name wins.
-const STANDARD_LIBRARY: &[(&str, &str)] = &[(
-    "equipoise/macros/generic_tests.sql",
-    include_str!("../../macros/generic_tests.sql"),
-)];
+const STANDARD_LIBRARY: &[(&str, &str)] = &[
+    (
+        "equipoise/macros/experiments/experiment_decisions.sql",
+        include_str!("../../macros/experiments/experiment_decisions.sql"),
+    ),
+    (
+        "equipoise/macros/experiments/experiment_health.sql",
+        include_str!("../../macros/experiments/experiment_health.sql"),
+    ),
+    (
+        "equipoise/macros/experiments/experiment_results.sql",
+        include_str!("../../macros/experiments/experiment_results.sql"),
+    ),
+    (
+        "equipoise/macros/experiments/sample_ratio_checks.sql",
+        include_str!("../../macros/experiments/sample_ratio_checks.sql"),
+    ),
+    (
+        "equipoise/macros/generic_tests.sql",
+        include_str!("../../macros/generic_tests.sql"),
+    ),
+];
 
 impl Templates {
     pub fn new(macros: &[SqlFile]) -> Checked<Self> {

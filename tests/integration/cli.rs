@@ -140,7 +140,12 @@ fn a_new_project_builds_and_is_not_overwritten() {
         "{}",
         said.err
     );
-    shop.good(&["build", "--project-dir", "mine"]);
+    let built = shop.good(&["build", "--project-dir", "mine"]);
+    assert!(
+        built.out.contains("SHIP      button_color"),
+        "{}",
+        built.out
+    );
     let again = shop.run(&["init", "mine"]);
     assert_eq!(again.code, WRONG);
     assert!(again.err.contains("exists already"), "{}", again.err);

@@ -1,0 +1,1 @@
+{{ experiment_results(aggregates=ref('metric_aggregates')) }}

@@ -1,0 +1,1 @@
+{{ sample_ratio_checks(assignments=ref('stg_assignments'), units=ref('fact_assignments')) }}
