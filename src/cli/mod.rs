@@ -6,6 +6,7 @@ mod clean;
 mod compile;
 mod context;
 mod debug;
+mod flag;
 mod generate;
 mod init;
 mod list;
@@ -61,6 +62,8 @@ enum Command {
     Sql(query::Sql),
     /// Write the raw logs and definitions of a made-up online shop with known true effects
     Generate(generate::Generate),
+    /// Explain, compare, lock, import and export feature flags
+    Flag(flag::Flag),
     /// Answer feature flags and take events over HTTP, until SIGTERM
     Serve(serve::Serve),
     /// Start a new project in a folder
@@ -113,6 +116,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Show(show) => query::show(&common, &show).await,
         Command::Sql(sql) => query::sql(&common, &sql).await,
         Command::Generate(generate) => generate::run(&generate),
+        Command::Flag(flag) => flag::run(&common, &flag),
         Command::Serve(serve) => serve::run(&common, &serve).await,
         Command::Init(init) => init::run(&init),
         Command::Debug => debug::run(&common).await,

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Compiled;
-use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
+use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
 use crate::experiments::{self, Experiments};
-use crate::flags::spec::FlagsFile;
-use crate::flags::{self, FlagSet, FlagSource};
+use crate::flags::{self, FlagSet};
 use crate::manifest::{Manifest, Node, identifier};
 use crate::metrics::{self, Metrics};
 use crate::project::MeasureSpec;
@@ -144,45 +143,6 @@ fn json_literal(value: &serde_json::Value) -> String {
         serde_json::Value::String(text) => format!("'{}'", text.replace('\'', "''")),
         other => other.to_string(),
     }
-}
-
-/// Reads the definitions of flags and proves them sound.
-pub(super) fn flags(manifest: &Manifest) -> Checked<FlagSet> {
-    let mut diagnostics = Vec::new();
-    let mut sources = Vec::new();
-    for file in &manifest.flag_files {
-        match crate::project::yaml::typed::<FlagsFile>(&file.path, &file.text) {
-            Ok(spec) => sources.push(FlagSource {
-                file: file.path.clone(),
-                spec,
-            }),
-            Err(diagnostic) => diagnostics.push(*diagnostic),
-        }
-    }
-    let mut checked = flags::resolve(&sources);
-    checked.diagnostics.extend(diagnostics);
-    checked
-}
-
-/// An experiment that names a flag names one that exists; projects without flags get their assignments from elsewhere.
-pub(super) fn unknown_flags(manifest: &Manifest, set: &FlagSet) -> Vec<Diagnostic> {
-    if manifest.flag_files.is_empty() {
-        return Vec::new();
-    }
-    let known: Vec<&str> = set.flags.iter().map(|flag| &*flag.key).collect();
-    let named = manifest
-        .domain
-        .experiments
-        .iter()
-        .filter_map(|experiment| experiment.flag.as_ref());
-    named
-        .filter(|flag| set.flag(flag).is_none())
-        .map(|flag| {
-            Diagnostic::error(Code::E0207, format!("unknown flag `{}`", flag.value))
-                .at(flag.span.clone())
-                .hint(did_you_mean(flag, known.iter().copied()))
-        })
-        .collect()
 }
 
 /// Answers templates with final names and SQL.

@@ -5,7 +5,10 @@
 mod contract;
 mod domain;
 mod fingerprint;
+mod flags;
 mod node;
+
+pub use flags::{ProjectFlags, flags, load_flags, lock_file, unlocked_flags};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,11 +33,14 @@ pub async fn compile(
     let mut checked = Checked::new(Compiled::default());
     let metrics = checked.absorb(crate::metrics::resolve(manifest));
     let experiments = checked.absorb(crate::experiments::resolve(manifest, &metrics));
-    let flags = domain::flags(manifest);
+    let flags = flags::flags(&manifest.flag_files, &manifest.flag_lock);
     if !flags.has_errors() {
         checked
             .diagnostics
-            .extend(domain::unknown_flags(manifest, &flags.value));
+            .extend(flags::unknown_flags(manifest, &flags.value));
+        checked
+            .diagnostics
+            .extend(flags::unknown_variants(manifest, &flags.value));
     }
     let flags = checked.absorb(flags);
     let is_sound = !checked.has_errors();

@@ -4,15 +4,27 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
+
+use crate::diagnostics::Span;
 
 use super::set::{Allocation, Experiment, FlagSet, Rebucket, SplitRange};
 
 /// Content hashes by `experiment/allocation`. As text: one line for each, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lock(pub BTreeMap<String, String>);
+
+/// A lock and where each of its entries stands.
+#[derive(Clone, Debug, Default)]
+pub struct LockFile {
+    pub path: Arc<str>,
+    pub lock: Lock,
+    /// From 1, by `experiment/allocation`.
+    lines: BTreeMap<String, u32>,
+}
 
 /// How a set differs from the lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +40,7 @@ pub struct LockChanges {
 /// The text of a line that is no lock entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockSyntaxError {
-    pub line: usize,
+    pub line: u32,
 }
 
 impl Lock {
@@ -41,26 +53,6 @@ impl Lock {
                 .map(|allocation| (key(experiment, allocation), hash(experiment, allocation)))
         });
         Self(entries.collect())
-    }
-
-    /// Reads the text of a lock file.
-    ///
-    /// # Errors
-    /// The first line that is neither empty, a comment, nor a name with a hash.
-    pub fn parse(text: &str) -> Result<Self, LockSyntaxError> {
-        let lines = text
-            .lines()
-            .enumerate()
-            .map(|(index, line)| (index + 1, line.trim()));
-        let entry = |(line, text): (usize, &str)| {
-            let (key, hash) = text.rsplit_once(' ').ok_or(LockSyntaxError { line })?;
-            Ok((key.to_owned(), hash.to_owned()))
-        };
-        lines
-            .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
-            .map(entry)
-            .collect::<Result<_, _>>()
-            .map(Self)
     }
 
     /// Compares a set with what is locked.
@@ -84,11 +76,51 @@ impl Lock {
     }
 }
 
+impl LockFile {
+    /// Reads the text of a lock file; the text of none is empty.
+    ///
+    /// # Errors
+    /// The first line that is neither empty, a comment, nor a name with a hash.
+    pub fn parse(path: Arc<str>, text: &str) -> Result<Self, LockSyntaxError> {
+        let mut file = Self {
+            path,
+            ..Self::default()
+        };
+        for (line, text) in (1..).zip(text.lines()) {
+            let text = text.trim();
+            if text.is_empty() || text.starts_with('#') {
+                continue;
+            }
+            let (key, hash) = text
+                .rsplit_once(' ')
+                .filter(|(key, hash)| key.contains('/') && hash.starts_with("sha256:"))
+                .ok_or(LockSyntaxError { line })?;
+            let is_twice = file.lines.insert(key.to_owned(), line).is_some();
+            if is_twice {
+                return Err(LockSyntaxError { line });
+            }
+            file.lock.0.insert(key.to_owned(), hash.to_owned());
+        }
+        Ok(file)
+    }
+
+    /// Where an allocation is locked.
+    pub fn place(&self, key: &str) -> Option<Span> {
+        let line = *self.lines.get(key)?;
+        Some(Span::new(
+            self.path.clone(),
+            line,
+            1,
+            key.chars().count() as u32,
+        ))
+    }
+}
+
 impl fmt::Display for Lock {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             formatter,
-            "# Content of merged allocations. They are append-only: add one, never edit one."
+            "# Written by `equipoise flag lock`. Allocations are append-only: add one, never edit one."
         )?;
         self.0
             .iter()

@@ -23,7 +23,7 @@ pub use evaluate::{
     Assignment, Evaluation, EvaluationError, HOLDOUT_VARIANT, HoldoutPart, Reason, evaluate,
     evaluate_traced,
 };
-pub use lock::Lock;
+pub use lock::{Lock, LockFile};
 pub use resolve::{FlagSource, resolve, resolve_locked};
 pub use set::FlagSet;
 pub use trace::{Step, Trace};

@@ -26,8 +26,8 @@ pub enum Subject {
         experiment: usize,
         allocation: usize,
     },
-    /// An experiment that may be gone, by name.
-    Experiment(Box<str>),
+    /// An entry of the lock, whose allocation is gone.
+    Locked(Box<str>),
     Layer(usize),
     Salt(SaltOwner),
     Rule {
@@ -89,14 +89,11 @@ pub fn edited_allocations(set: &FlagSet, lock: &Lock) -> Vec<Finding> {
             }
         }
     }
-    findings.extend(changes.removed.iter().map(|key| {
-        let experiment = key.split('/').next().unwrap_or(key);
-        Finding {
-            code: Code::E0606,
-            subject: Subject::Experiment(experiment.into()),
-            message: format!("the allocation `{key}` was removed after it was merged"),
-            hint: "restore it: what it assigned could not be derived again".into(),
-        }
+    findings.extend(changes.removed.iter().map(|key| Finding {
+        code: Code::E0606,
+        subject: Subject::Locked(key.as_str().into()),
+        message: format!("the allocation `{key}` was removed after it was merged"),
+        hint: "restore it: what it assigned could not be derived again".into(),
     }));
     findings
 }
@@ -224,7 +221,7 @@ fn history(index: usize, experiment: &Experiment) -> Vec<Finding> {
         if after.rebucket != Rebucket::Forbid {
             continue;
         }
-        let change = allocation_change((experiment, before), (experiment, after));
+        let change = allocation_change(Some((experiment, before)), (experiment, after));
         if change.moved() > 0.0 {
             let message = format!(
                 "`{}` moves units that `{}` assigned: {change}",
@@ -249,7 +246,7 @@ fn history(index: usize, experiment: &Experiment) -> Vec<Finding> {
 /// An allocation that extends another takes no bucket from it.
 fn shrinks(experiment: &Experiment, after: &Allocation) -> Option<String> {
     let base = experiment.allocation_by_id(after.extends.as_deref()?)?;
-    let change = allocation_change((experiment, base), (experiment, after));
+    let change = allocation_change(Some((experiment, base)), (experiment, after));
     (change.left() + change.moved() > 0.0).then(|| {
         format!(
             "`{}` extends `{}` but does not contain it: {change}",

@@ -60,6 +60,12 @@ const SETTINGS: &[&str] = &[
 ];
 
 impl ProjectSpec {
+    /// The lock of allocations, beside the flags.
+    pub fn flag_lock_path(&self) -> String {
+        let folder = self.flag_paths.first().map_or("flags", String::as_str);
+        format!("{}/allocations.lock", folder.trim_end_matches('/'))
+    }
+
     pub fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let Some(mut fields) = Fields::of(node, "the project file", diagnostics) else {
             return Self::default();

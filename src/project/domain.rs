@@ -111,7 +111,20 @@ pub struct ExperimentMetricSpec {
 }
 
 /// Sections of these files that other rooms read.
-pub(super) const FLAG_SECTIONS: &[&str] = &["contexts", "holdouts", "layers", "flags"];
+const FLAG_SECTIONS: &[&str] = &["contexts", "holdouts", "layers", "flags"];
+
+/// Keys of an experiment that say how it is delivered; the flags room reads them from the same file.
+const DELIVERY: &[&str] = &["layer", "holdout", "sticky", "allocations"];
+
+/// Whether a file of metrics or experiments also says how units get their variants.
+pub(super) fn delivers_flags(file: &Node) -> bool {
+    let experiments = match file.get("experiments").map(|node| &node.value) {
+        Some(Value::Sequence(experiments)) => experiments.as_slice(),
+        _ => &[],
+    };
+    let has = |node: &Node, keys: &[&str]| keys.iter().any(|key| node.get(key).is_some());
+    has(file, FLAG_SECTIONS) || experiments.iter().any(|one| has(one, DELIVERY))
+}
 
 impl DomainSpecs {
     pub fn read(&mut self, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
@@ -273,15 +286,7 @@ impl FromNode for ExperimentSpec {
                 span: node.span.clone(),
             }),
         };
-        // Delivery is read by the flags room from the same file.
-        for name in [
-            "layer",
-            "holdout",
-            "sticky",
-            "allocations",
-            "description",
-            "tags",
-        ] {
+        for name in DELIVERY.iter().chain(&["description", "tags"]) {
             fields.node(name);
         }
         fields.finish();

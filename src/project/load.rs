@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::config::ProjectSpec;
-use super::domain::DomainSpecs;
+use super::domain::{DomainSpecs, delivers_flags};
 use super::files::Files;
 use super::properties::PropertiesSpec;
 use super::yaml;
@@ -35,12 +35,14 @@ pub struct Project {
     pub domain: DomainSpecs,
     /// Definitions of flags; the flags room reads them.
     pub flag_files: Vec<SqlFile>,
+    /// What `equipoise flag lock` wrote; empty before it first ran.
+    pub flag_lock: SqlFile,
     /// The text of every file that was read, for diagnostics.
     pub texts: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 /// A text file with a template in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SqlFile {
     pub path: Arc<str>,
     pub text: Arc<str>,
@@ -194,12 +196,30 @@ impl Loader<'_> {
                 continue;
             };
             self.project.domain.read(&node, &mut self.diagnostics);
+            // What delivers an experiment may stand beside what measures it.
+            if delivers_flags(&node) {
+                self.project.flag_files.push(SqlFile {
+                    text: self.project.texts[path.as_str()].clone(),
+                    path: path.into(),
+                });
+            }
         }
         for path in self.list(&spec.flag_paths) {
-            if matches!(ending(&path), "yml" | "yaml") {
+            let is_read = self
+                .project
+                .flag_files
+                .iter()
+                .any(|file| *file.path == *path);
+            if matches!(ending(&path), "yml" | "yaml") && !is_read {
                 push(self.sql(&path), &mut self.project.flag_files);
             }
         }
+        let path = spec.flag_lock_path();
+        let lock = self.files.exists(&path).then(|| self.sql(&path));
+        self.project.flag_lock = lock.flatten().unwrap_or_else(|| SqlFile {
+            path: path.into(),
+            ..SqlFile::default()
+        });
     }
 
     fn list(&mut self, folders: &[String]) -> Vec<String> {

@@ -15,12 +15,12 @@ use serde_json::json;
 use super::definitions::{Definitions, Exports, Loaded};
 use super::lock;
 use super::logs::{Severity, log};
-use crate::diagnostics::{Checked, Code, Diagnostic, Render, Span, render};
+use crate::compile::{ProjectFlags, load_flags};
+use crate::diagnostics::{Code, Diagnostic, Render, Span, render};
 use crate::events::plan::{PlanProblem, TrackingPlan};
+use crate::flags::FlagSet;
 use crate::flags::export::{Exported, to_growthbook, to_ufc};
-use crate::flags::spec::FlagsFile;
-use crate::flags::{FlagSet, FlagSource, resolve};
-use crate::project::{Files, Folder, Options, Project, load, yaml};
+use crate::project::{Files, Folder, Options};
 
 /// The folder of a project.
 pub struct ProjectFolder {
@@ -42,57 +42,7 @@ impl ProjectFolder {
     }
 }
 
-/// The flags of a project and the texts they were read from.
-pub struct FolderFlags {
-    pub flags: FlagSet,
-    /// The text of each file with flags.
-    files: Texts,
-    /// Every text of the project, for diagnostics.
-    texts: Texts,
-    /// Where the project file says that flags are.
-    folders: Vec<String>,
-}
-
 type Texts = BTreeMap<Arc<str>, Arc<str>>;
-
-/// Reads and checks the flags of a project.
-pub fn load_flags(files: &dyn Files, options: &Options) -> Checked<FolderFlags> {
-    let project = load(files, options);
-    let (project, mut diagnostics) = (project.value, project.diagnostics);
-    // A broken model is the build's affair: flags are served on.
-    diagnostics.retain(|one| {
-        one.span
-            .as_ref()
-            .is_none_or(|span| is_of_flags(&span.file, &project))
-    });
-    let mut sources = Vec::new();
-    for file in &project.flag_files {
-        match yaml::typed::<FlagsFile>(&file.path, &file.text) {
-            Ok(spec) => sources.push(FlagSource {
-                file: file.path.clone(),
-                spec,
-            }),
-            Err(diagnostic) => diagnostics.push(*diagnostic),
-        }
-    }
-    let resolved = resolve(&sources);
-    diagnostics.extend(resolved.diagnostics);
-    let flags = FolderFlags {
-        flags: resolved.value,
-        files: project
-            .flag_files
-            .into_iter()
-            .map(|file| (file.path, file.text))
-            .collect(),
-        texts: project.texts,
-        folders: project.spec.flag_paths,
-    };
-    Checked::with(flags, diagnostics)
-}
-
-fn is_of_flags(file: &str, project: &Project) -> bool {
-    project.flag_files.iter().any(|flags| &*flags.path == file) || !file.contains('/')
-}
 
 impl Definitions for ProjectFolder {
     fn mark(&self) -> u64 {
@@ -108,13 +58,10 @@ impl Definitions for ProjectFolder {
 
     fn load(&self) -> Result<Loaded, Vec<String>> {
         let checked = load_flags(&self.files, &self.options);
-        let FolderFlags {
-            flags,
-            files,
-            mut texts,
-            folders,
-        } = checked.value;
-        lock(&self.folders).extend(folders);
+        let ProjectFlags { project, flags } = checked.value;
+        let spec = project.spec;
+        lock(&self.folders).extend([spec.flag_paths, spec.experiment_paths].concat());
+        let mut texts = project.texts;
         let mut diagnostics = checked.diagnostics;
         let mut plans = Texts::new();
         read_folder(&self.files, "events", &mut plans, &mut diagnostics);
@@ -123,7 +70,11 @@ impl Definitions for ProjectFolder {
             diagnostics.extend(problems.into_iter().map(plan_diagnostic));
             TrackingPlan::default()
         });
-        let version = version_of(files.iter().chain(&plans));
+        let files = project
+            .flag_files
+            .iter()
+            .map(|file| (&file.path, &file.text));
+        let version = version_of(files.chain(&plans));
         texts.extend(plans);
         if diagnostics.iter().any(Diagnostic::is_error) {
             let errors = diagnostics

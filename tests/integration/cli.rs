@@ -14,15 +14,15 @@ const FAILED: i32 = 1;
 const WRONG: i32 = 2;
 
 /// A project in a folder of its own.
-struct Shop {
-    folder: TempDir,
+pub(crate) struct Shop {
+    pub(crate) folder: TempDir,
 }
 
 /// What a command said and how it ended.
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Shop {
@@ -46,20 +46,20 @@ impl Shop {
         shop
     }
 
-    fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self {
             folder: tempfile::tempdir().expect("a temporary folder"),
         }
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.folder.path().join(path);
         std::fs::create_dir_all(path.parent().expect("a file lies in a folder"))
             .expect("the folder can be made");
         std::fs::write(path, text).expect("the file can be written");
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_equipoise"));
         command
             .current_dir(self.folder.path())
@@ -69,7 +69,7 @@ impl Shop {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Said {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Said {
         let output = self
             .command(arguments)
             .output()
@@ -84,14 +84,14 @@ impl Shop {
     }
 
     /// Runs a command that must work.
-    fn good(&self, arguments: &[&str]) -> Said {
+    pub(crate) fn good(&self, arguments: &[&str]) -> Said {
         let said = self.run(arguments);
         assert_eq!(said.code, GOOD, "{arguments:?}\n{}{}", said.out, said.err);
         said
     }
 
     /// Rows of a query over what is published, as CSV without its header.
-    fn query(&self, sql: &str) -> Vec<String> {
+    pub(crate) fn query(&self, sql: &str) -> Vec<String> {
         let said = self.good(&["sql", sql, "--output", "csv"]);
         said.out.lines().skip(1).map(ToString::to_string).collect()
     }

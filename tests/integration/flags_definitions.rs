@@ -5,7 +5,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use equipoise::diagnostics::Checked;
 use equipoise::flags::{
-    self, EvaluationError, FlagSet, FlagSource, Lock, Reason, Step, evaluate, evaluate_traced,
+    self, EvaluationError, FlagSet, FlagSource, Lock, LockFile, Reason, Step, evaluate,
+    evaluate_traced,
     set::{Pin, Pins},
 };
 use serde_json::json;
@@ -473,7 +474,8 @@ fn what_is_not_sound_is_said() {
 #[test]
 fn a_merged_allocation_is_never_edited() {
     let set = sound(CHECKOUT);
-    let lock = Lock::parse(&Lock::of(&set).to_string()).expect("a lock reads back");
+    let text = Lock::of(&set).to_string();
+    let lock = LockFile::parse("flags/allocations.lock".into(), &text).expect("a lock reads back");
     let said = |yaml: &str| -> Vec<String> {
         let spec = serde_saphyr::from_str(yaml).expect("the example is YAML of the right shape");
         let checked = flags::resolve_locked(
@@ -522,15 +524,23 @@ fn a_diff_counts_units_over_all_buckets() {
     assert_eq!(said("version: 1", "version: 1"), [""; 0]);
     assert_eq!(
         said("ranges: [[0, 5000]]", "ranges: [[0, 6000]]"),
-        ["`one_click_pay`: of 10000 buckets of the layer `checkout_page` 1000 enter, 0 leave"]
+        [
+            "experiment `one_click_pay`: of 10000 buckets of the layer `checkout_page` 1000 enter, 0 leave"
+        ]
     );
     let more = "experiments:\n  - key: second\n    allocations: [{id: a, valid_from: 2026-01-01, salt: x, weights: {a: 1}}]";
-    assert_eq!(said("experiments:", more), ["`second` is new"]);
+    assert_eq!(
+        said("experiments:", more),
+        [
+            "experiment `second` is new",
+            "experiment `second`: `a` from 2026-01-01T00:00:00Z: of 10000 buckets 0 move, 10000 enter, 0 leave"
+        ]
+    );
     let stop = "[8750, 10000]]\n      - {id: a4, valid_from: 2026-12-01, salt: two, rebucket: allow(new phase), weights: {blue: 1}}";
     assert_eq!(
         said("[8750, 10000]]", stop),
         [
-            "`one_click_pay`: from `a3` to `a4`, of 10000 buckets about 7500 move, about 0 enter, about 0 leave; control -> blue 5000; green -> blue 2500"
+            "experiment `one_click_pay`: `a4` from 2026-12-01T00:00:00Z after `a3`: of 10000 buckets about 7500 move, about 0 enter, about 0 leave; control -> blue 5000; green -> blue 2500 (allowed: new phase)"
         ]
     );
 }

@@ -10,6 +10,7 @@ mod events_accept;
 mod events_kill;
 mod events_log;
 mod events_rotate;
+mod flags_cli;
 mod flags_definitions;
 mod flags_export;
 mod flags_import;

@@ -17,17 +17,31 @@ use crate::flags::spec::{AllocationSpec, ExperimentSpec};
 impl Resolver {
     /// Experiments without allocations are delivered by something else, and only analysed here.
     pub fn experiments(&mut self, source: &FlagSource) {
-        for spec in source
-            .spec
-            .experiments
-            .iter()
-            .filter(|spec| !spec.allocations.is_empty())
-        {
+        for spec in &source.spec.experiments {
             let is_first =
                 self.experiment_names.get(&spec.key.value) == Some(&place(&source.file, &spec.key));
-            if is_first {
-                self.experiment(&source.file, spec);
+            match spec.is_delivered() {
+                true if is_first => self.experiment(&source.file, spec),
+                true => {}
+                false => self.without_allocations(&source.file, spec),
             }
+        }
+    }
+
+    fn without_allocations(&mut self, file: &Arc<str>, spec: &ExperimentSpec) {
+        let delivery = [
+            ("layer", &spec.layer),
+            ("holdout", &spec.holdout),
+            ("sticky", &spec.sticky),
+        ];
+        for (key, value) in delivery {
+            let Some(value) = value else { continue };
+            let message = format!(
+                "`{}` has a `{key}` but no `allocations`: nothing is delivered",
+                spec.key.value
+            );
+            let hint = "add `allocations` beside it, or take it away";
+            self.error(Code::E0604, &place(file, value), message, hint);
         }
     }
 

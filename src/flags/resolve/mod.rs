@@ -16,7 +16,7 @@ use crate::diagnostics::{Checked, Code, Diagnostic};
 use serde_saphyr::Spanned;
 
 use self::places::{Place, Placed};
-use super::lock::Lock;
+use super::lock::{LockFile, key};
 use super::proofs;
 use super::set::FlagSet;
 use super::spec::{FlagSpec, FlagsFile};
@@ -34,8 +34,8 @@ pub fn resolve(sources: &[FlagSource]) -> Checked<FlagSet> {
     resolved(sources).finish(None)
 }
 
-/// The same, and an error for every allocation that is no longer what was locked.
-pub fn resolve_locked(sources: &[FlagSource], lock: &Lock) -> Checked<FlagSet> {
+/// The same, an error for every allocation that is no longer what was locked, and a warning where some are not locked.
+pub fn resolve_locked(sources: &[FlagSource], lock: &LockFile) -> Checked<FlagSet> {
     resolved(sources).finish(Some(lock))
 }
 
@@ -109,7 +109,12 @@ impl Resolver {
                     &holdout.key,
                 );
             }
-            for experiment in &source.spec.experiments {
+            for experiment in source
+                .spec
+                .experiments
+                .iter()
+                .filter(|one| one.is_delivered())
+            {
                 register(
                     &mut self.experiment_names,
                     &mut self.diagnostics,
@@ -129,6 +134,14 @@ impl Resolver {
             }
         }
         self.flag_slots(sources);
+        // An experiment may be measured in one file and delivered in another.
+        for source in sources {
+            for experiment in &source.spec.experiments {
+                let name = experiment.key.value.clone();
+                let place = places::place(&source.file, &experiment.key);
+                self.experiment_names.entry(name).or_insert(place);
+            }
+        }
     }
 
     /// Gives every flag its index before any prerequisite refers to it.
@@ -158,22 +171,57 @@ impl Resolver {
         );
     }
 
-    fn finish(mut self, lock: Option<&Lock>) -> Checked<FlagSet> {
+    fn finish(mut self, lock: Option<&LockFile>) -> Checked<FlagSet> {
         self.check_slots();
         let mut findings = proofs::findings(&self.set);
         findings.extend(
             lock.into_iter()
-                .flat_map(|lock| proofs::edited_allocations(&self.set, lock)),
+                .flat_map(|lock| proofs::edited_allocations(&self.set, &lock.lock)),
         );
         for finding in findings {
-            let diagnostic = self.at_place(finding);
+            let diagnostic = self.at_place(finding, lock);
             self.diagnostics.push(diagnostic);
+        }
+        // What is wrong comes first: it may be what keeps the lock from being written.
+        if self.diagnostics.is_empty() {
+            let unlocked = lock.and_then(|lock| self.unlocked(lock));
+            self.diagnostics.extend(unlocked);
         }
         Checked::with(self.set, self.diagnostics)
     }
 
+    /// One warning for all allocations that could still be edited unnoticed, at the first of them.
+    fn unlocked(&self, lock: &LockFile) -> Option<Diagnostic> {
+        let new = lock.lock.changes(&self.set).new;
+        let name = |(experiment, allocation): (usize, usize)| {
+            let experiment = &self.set.experiments[experiment];
+            key(experiment, &experiment.allocations[allocation])
+        };
+        let mut places: Vec<_> = self.allocation_places.iter().collect();
+        places.sort_unstable_by_key(|(index, _)| **index);
+        let (first, place) = places
+            .into_iter()
+            .map(|(index, place)| (name(*index), place))
+            .find(|(name, _)| new.contains(name))?;
+        let subject = match new.len() {
+            1 => format!("the allocation `{first}`"),
+            more => format!("{more} allocations, first `{first}`,"),
+        };
+        let message =
+            format!("{subject} can still be edited unnoticed: no lock holds what it says");
+        let hint = format!(
+            "run `equipoise flag lock` and commit `{}`: from then on an edit is an error",
+            lock.path
+        );
+        Some(
+            Diagnostic::warning(Code::E0606, message)
+                .at(place.clone())
+                .hint(hint),
+        )
+    }
+
     /// A proof speaks of indexes; here they become places.
-    fn at_place(&self, finding: proofs::Finding) -> Diagnostic {
+    fn at_place(&self, finding: proofs::Finding, lock: Option<&LockFile>) -> Diagnostic {
         let place = match finding.subject {
             proofs::Subject::Allocation {
                 experiment,
@@ -182,7 +230,7 @@ impl Resolver {
                 .allocation_places
                 .get(&(experiment, allocation))
                 .cloned(),
-            proofs::Subject::Experiment(ref key) => self.experiment_names.get(&**key).cloned(),
+            proofs::Subject::Locked(ref key) => lock.and_then(|lock| lock.place(key)),
             proofs::Subject::Layer(layer) => {
                 self.layer_names.get(&*self.set.layers[layer].key).cloned()
             }

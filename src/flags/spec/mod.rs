@@ -5,6 +5,7 @@
 mod ordered;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_saphyr::Spanned;
 
 pub use ordered::Ordered;
@@ -22,6 +23,8 @@ pub struct FlagsFile {
     pub layers: Vec<LayerSpec>,
     pub flags: Vec<FlagSpec>,
     pub experiments: Vec<ExperimentSpec>,
+    /// Read elsewhere.
+    pub metrics: Option<IgnoredAny>,
 }
 
 /// A kind of unit and the attributes known about it.
@@ -175,6 +178,7 @@ pub struct RolloutSpec {
 
 /// The part of an experiment that delivers it; what is measured is read elsewhere, and ignored here.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ExperimentSpec {
     pub key: Spanned<String>,
     #[serde(default)]
@@ -188,6 +192,43 @@ pub struct ExperimentSpec {
     pub sticky: Option<Spanned<String>>,
     #[serde(default)]
     pub allocations: Vec<AllocationSpec>,
+    #[serde(default)]
+    pub hypothesis: Option<IgnoredAny>,
+    #[serde(default)]
+    pub description: Option<IgnoredAny>,
+    #[serde(default)]
+    pub owner: Option<IgnoredAny>,
+    #[serde(default)]
+    pub tags: Option<IgnoredAny>,
+    #[serde(default)]
+    pub primary_metric: Option<IgnoredAny>,
+    #[serde(default)]
+    pub variants: Option<IgnoredAny>,
+    #[serde(default)]
+    pub control: Option<IgnoredAny>,
+    #[serde(default)]
+    pub period: Option<IgnoredAny>,
+    #[serde(default)]
+    pub flag: Option<IgnoredAny>,
+    #[serde(default)]
+    pub algorithm: Option<IgnoredAny>,
+    #[serde(default)]
+    pub salt: Option<IgnoredAny>,
+    #[serde(default)]
+    pub assignments: Option<IgnoredAny>,
+    #[serde(default)]
+    pub metrics: Option<IgnoredAny>,
+    #[serde(default)]
+    pub alpha: Option<IgnoredAny>,
+    #[serde(default)]
+    pub segments: Option<IgnoredAny>,
+}
+
+impl ExperimentSpec {
+    /// Whether allocations say who gets which variant; if not, something else delivers it.
+    pub fn is_delivered(&self) -> bool {
+        !self.allocations.is_empty()
+    }
 }
 
 /// One step in the history of an experiment's split. It has `split`, or `weights` with `percent` or `ramp`.

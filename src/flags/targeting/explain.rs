@@ -2,6 +2,7 @@
 
 use super::evaluate::{Operand, truth, value};
 use super::expression::Expression;
+use super::version::version_text;
 use crate::flags::context::{Context, Type};
 
 /// One part of an expression, what it gave, and the parts below it.
@@ -17,7 +18,7 @@ pub struct Explanation {
 pub fn explain(expression: &Expression, context: &Context) -> Explanation {
     let result = match (expression.kind(), truth_if_boolean(expression, context)) {
         (Type::Boolean | Type::Null, Some(truth)) => truth.to_owned(),
-        _ => shown(&value(expression, context)),
+        (kind, _) => shown(&value(expression, context), kind),
     };
     let parts = parts(expression)
         .into_iter()
@@ -72,12 +73,14 @@ fn parts(expression: &Expression) -> Vec<&Expression> {
         .collect()
 }
 
-fn shown(operand: &Operand<'_>) -> String {
+fn shown(operand: &Operand<'_>, kind: Type) -> String {
     match operand {
         Operand::Null => "NULL".to_owned(),
         Operand::Boolean(boolean) => boolean.to_string(),
         Operand::Integer(integer) => integer.to_string(),
         Operand::Float(float) => format!("{float:?}"),
+        // A version is held as a key that sorts.
+        Operand::Text(key) if kind == Type::Version => format!("'{}'", version_text(key)),
         Operand::Text(text) => format!("'{text}'"),
         Operand::Timestamp(micros) => chrono::DateTime::from_timestamp_micros(*micros)
             .map_or_else(String::new, |instant| instant.to_rfc3339()),

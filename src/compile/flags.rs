@@ -1,0 +1,138 @@
+//! The flags of a project, read and proved.
+//! In: the files with flags and the lock of their allocations. Out: a [`FlagSet`], and every diagnostic with its place.
+//! What makes a set sound is said in [`crate::flags`].
+
+use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
+use crate::flags::spec::FlagsFile;
+use crate::flags::{self, FlagSet, FlagSource, LockFile};
+use crate::manifest::Manifest;
+use crate::project::{Files, Options, Project, SqlFile, load, yaml};
+
+/// Reads the flags of a project folder, whatever the state of its models: those are the build's affair.
+pub fn load_flags(files: &dyn Files, options: &Options) -> Checked<ProjectFlags> {
+    let loaded = load(files, options);
+    let project = loaded.value;
+    let checked = flags(&project.flag_files, &project.flag_lock);
+    let mut diagnostics = loaded.diagnostics;
+    diagnostics.retain(|one| {
+        let span = one.span.as_ref();
+        span.is_none_or(|span| is_of_flags(&span.file, &project))
+    });
+    diagnostics.extend(checked.diagnostics);
+    let flags = checked.value;
+    Checked::with(ProjectFlags { project, flags }, diagnostics)
+}
+
+/// A project and its flags.
+#[derive(Debug, Default)]
+pub struct ProjectFlags {
+    pub project: Project,
+    pub flags: FlagSet,
+}
+
+fn is_of_flags(file: &str, project: &Project) -> bool {
+    let mut files = project.flag_files.iter().chain([&project.flag_lock]);
+    files.any(|flags| &*flags.path == file) || !file.contains('/')
+}
+
+/// Reads the definitions of flags and proves them sound, and none of their locked allocations edited.
+pub fn flags(files: &[SqlFile], lock: &SqlFile) -> Checked<FlagSet> {
+    let sources = sources(files);
+    let lock = lock_file(lock);
+    let mut checked = match lock.has_errors() {
+        false => flags::resolve_locked(&sources.value, &lock.value),
+        true => flags::resolve(&sources.value),
+    };
+    checked.diagnostics.extend(sources.diagnostics);
+    checked.diagnostics.extend(lock.diagnostics);
+    checked
+}
+
+/// The same for a version that nobody serves, such as one in git to compare with: its lock does not count.
+pub fn unlocked_flags(files: &[SqlFile]) -> Checked<FlagSet> {
+    let sources = sources(files);
+    let mut checked = flags::resolve(&sources.value);
+    checked.diagnostics.extend(sources.diagnostics);
+    checked
+}
+
+fn sources(files: &[SqlFile]) -> Checked<Vec<FlagSource>> {
+    let mut sources = Checked::new(Vec::new());
+    for file in files {
+        match yaml::typed::<FlagsFile>(&file.path, &file.text) {
+            Ok(spec) => sources.value.push(FlagSource {
+                file: file.path.clone(),
+                spec,
+            }),
+            Err(diagnostic) => sources.push(*diagnostic),
+        }
+    }
+    sources
+}
+
+/// What was locked. A lock that cannot be read locks nothing, and is an error.
+pub fn lock_file(file: &SqlFile) -> Checked<LockFile> {
+    match LockFile::parse(file.path.clone(), &file.text) {
+        Ok(lock) => Checked::new(lock),
+        Err(error) => {
+            let length = file.text.lines().nth(error.line as usize - 1);
+            let length = length.map_or(0, |line| line.chars().count() as u32);
+            let message = "this line is no allocation with its hash";
+            let diagnostic = Diagnostic::error(Code::E0102, message)
+                .at(Span::new(file.path.clone(), error.line, 1, length))
+                .hint("restore the file from git: only `equipoise flag lock` writes it");
+            Checked::with(LockFile::default(), vec![diagnostic])
+        }
+    }
+}
+
+/// An experiment that names a flag names one that exists; projects without flags get their assignments from elsewhere.
+pub(super) fn unknown_flags(manifest: &Manifest, set: &FlagSet) -> Vec<Diagnostic> {
+    if manifest.flag_files.is_empty() {
+        return Vec::new();
+    }
+    let known: Vec<&str> = set.flags.iter().map(|flag| &*flag.key).collect();
+    let named = manifest
+        .domain
+        .experiments
+        .iter()
+        .filter_map(|experiment| experiment.flag.as_ref());
+    named
+        .filter(|flag| set.flag(flag).is_none())
+        .map(|flag| {
+            Diagnostic::error(Code::E0207, format!("unknown flag `{}`", flag.value))
+                .at(flag.span.clone())
+                .hint(did_you_mean(flag, known.iter().copied()))
+        })
+        .collect()
+}
+
+/// What is delivered is what is analysed: every variant of a split is one of the experiment's.
+pub(super) fn unknown_variants(manifest: &Manifest, set: &FlagSet) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    for spec in &manifest.domain.experiments {
+        let delivered = set
+            .experiments
+            .iter()
+            .find(|one| *one.key == *spec.key.value);
+        let known: Vec<&str> = spec
+            .variants
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        for variant in delivered.into_iter().flat_map(|one| &one.variants) {
+            if !known.contains(&&**variant) && !known.is_empty() {
+                let key = &spec.key.value;
+                let message =
+                    format!("units get the variant `{variant}` of `{key}`, which is not analysed");
+                let hint = "add it to `variants`, or take it out of the allocations";
+                diagnostics.push(
+                    Diagnostic::error(Code::E0604, message)
+                        .at(spec.variants_span.clone())
+                        .hint(hint),
+                );
+            }
+        }
+    }
+    diagnostics
+}
