@@ -41,6 +41,13 @@ pub struct Serve {
     /// Requests a second for each API key; 0 is no limit
     #[arg(long, default_value_t = 0)]
     pub requests_per_second: u32,
+    /// Units of one address in a minute beyond which its events are marked as a bot's; 0 is no limit. Not for servers that send the
+    /// events of many users
+    #[arg(long, default_value_t = 0, value_name = "UNITS")]
+    pub bot_units_per_minute: usize,
+    /// Header in which the proxy before this server names the client's address, such as X-Forwarded-For
+    #[arg(long, default_value = "", value_name = "NAME")]
+    pub address_header: String,
     /// Give only the reasons of OFREP 0.3.0: UNKNOWN in the place of DEFAULT
     #[arg(long)]
     pub strict_reasons: bool,
@@ -122,6 +129,8 @@ fn config(options: &Serve) -> ServeConfig {
         environment: options.environment.clone(),
         requests_per_second: options.requests_per_second,
         strict_reasons: options.strict_reasons,
+        bot_units_per_minute: options.bot_units_per_minute,
+        address_header: options.address_header.clone(),
         allowed_origin: options.allowed_origin.clone(),
         ..ServeConfig::default()
     }

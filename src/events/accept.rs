@@ -3,15 +3,17 @@
 //! the log and a summary. A violation is a record in quarantine, not an error: only a body that is not JSON is refused.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use serde_json::value::RawValue;
 
+use super::bots::{self, Crowds};
 use super::event::{self, Event, split_object};
 use super::log::Batch;
 use super::plan::TrackingPlan;
 use super::record::Record;
 use super::schema::Table;
-use super::{bots, convert, time};
+use super::{convert, time};
 
 /// Adds every event of `body` to `batch`. The body is one event, an array of events, an object with `events` (or Segment's
 /// `batch`) and optionally `sent_at`, or an OTLP/JSON logs export.
@@ -40,7 +42,29 @@ pub struct Reception<'a> {
     pub environment: &'a str,
     /// Why the sender is taken for a bot; empty when it is not.
     pub bot_reason: &'a str,
+    /// The sender's address and the count of its units, if they are known.
+    pub sender: Option<(IpAddr, &'a Crowds)>,
     pub plan: &'a TrackingPlan,
+}
+
+impl Reception<'_> {
+    fn bot_reason_of(&self, event: Option<&Event<'_>>) -> &str {
+        let Some(event) = event.filter(|_| self.bot_reason.is_empty()) else {
+            return self.bot_reason;
+        };
+        let named = bots::reason_in(event);
+        let unit = || {
+            ["unit_id", "user_id", "anonymous_id"]
+                .iter()
+                .find_map(|name| event.text(name))
+        };
+        match (named, self.sender) {
+            ("", Some((address, crowds))) => unit().map_or("", |unit| {
+                crowds.reason_for(address, &unit, self.received_at)
+            }),
+            (named, _) => named,
+        }
+    }
 }
 
 /// What became of a body.
@@ -158,10 +182,7 @@ fn accept_event(
     accepted.events += 1;
     let json = convert::to_native(sent);
     let checked = check(&json, reception.plan);
-    let bot_reason = match &checked.event {
-        Some(event) if reception.bot_reason.is_empty() => bots::reason_in(event),
-        _ => reception.bot_reason,
-    };
+    let bot_reason = reception.bot_reason_of(checked.event.as_ref());
     let record = Record {
         table: checked.table,
         received_at: reception.received_at,

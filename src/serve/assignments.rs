@@ -2,6 +2,8 @@
 //! In: evaluations. Out: at most one assignment event a day for each unit, flag and outcome; nobody waits for its commit.
 //! What the columns mean is said in `events::schema`.
 
+use std::fmt::{Display, Write};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, Utc};
@@ -22,7 +24,10 @@ pub struct Recorder<'a> {
     environment: &'a str,
     now: DateTime<Utc>,
     batch: Batch,
+    /// What to remember as logged once the log took the batch.
     remembered: Vec<u64>,
+    /// What tells the assignment at hand from others, in bytes.
+    identity: Vec<u8>,
 }
 
 impl<'a> Recorder<'a> {
@@ -41,6 +46,7 @@ impl<'a> Recorder<'a> {
             now,
             batch: Batch::default(),
             remembered: Vec::new(),
+            identity: Vec::new(),
         }
     }
 
@@ -49,13 +55,18 @@ impl<'a> Recorder<'a> {
         let Some(assignment) = &evaluation.assignment else {
             return;
         };
-        let bytes = self.event_id(evaluation, assignment);
-        let short = u64::from_le_bytes(*bytes.first_chunk().expect("an id has 16 bytes"));
+        self.identify(evaluation, assignment);
+        let short = self.state.recent.short(&self.identity);
         if self.state.recent.contains(short) {
             return;
         }
-        let id = uuid::Uuid::from_bytes(bytes).simple().to_string();
-        let json = self.event(&id, evaluation, assignment);
+        // The same for the same outcome on one day: the log keeps one of them, from whichever replica or retry.
+        let hash = blake3::hash(&self.identity);
+        let bytes: [u8; 16] = *hash
+            .as_bytes()
+            .first_chunk()
+            .expect("the hash has 32 bytes");
+        let json = self.event(uuid::Uuid::from_bytes(bytes), evaluation, assignment);
         let record = Record {
             table: Table::Assignment,
             received_at: self.now.timestamp_micros(),
@@ -71,13 +82,15 @@ impl<'a> Recorder<'a> {
         self.remembered.push(short);
     }
 
+    /// Remembers that all assignments of what is asked for so are logged, once [`append`](Self::append) has handed them over.
+    pub fn remember(&mut self, all: u64) {
+        self.remembered.push(all);
+    }
+
     /// Hands the assignments to the log. A log that takes nothing is counted and makes the server unready, but flags are
     /// answered: the assignment can be derived again, an outage of every page cannot be undone. Whether the log took them.
     pub fn append(self) -> bool {
-        if self.batch.is_empty() {
-            return true;
-        }
-        let taken = self.state.log.append(&self.batch).is_ok();
+        let taken = self.batch.is_empty() || self.state.log.append(&self.batch).is_ok();
         match taken {
             true => self
                 .remembered
@@ -88,11 +101,10 @@ impl<'a> Recorder<'a> {
         taken
     }
 
-    /// The same for the same outcome on one day: the log keeps one of them, from whichever replica or retry.
-    fn event_id(&self, evaluation: &Evaluation<'_>, assignment: &Assignment<'_>) -> [u8; 16] {
-        let mut hasher = blake3::Hasher::new();
+    fn identify(&mut self, evaluation: &Evaluation<'_>, assignment: &Assignment<'_>) {
         let day = self.now.timestamp().div_euclid(86_400);
-        hasher.update(&day.to_le_bytes());
+        self.identity.clear();
+        self.identity.extend_from_slice(&day.to_le_bytes());
         let parts = [
             self.environment,
             &evaluation.flag.key,
@@ -105,17 +117,18 @@ impl<'a> Recorder<'a> {
             &self.served.version,
         ];
         for part in parts {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part.as_bytes());
+            self.identity
+                .extend_from_slice(&(part.len() as u64).to_le_bytes());
+            self.identity.extend_from_slice(part.as_bytes());
         }
-        *hasher
-            .finalize()
-            .as_bytes()
-            .first_chunk()
-            .expect("the hash has 32 bytes")
     }
 
-    fn event(&self, id: &str, evaluation: &Evaluation<'_>, assignment: &Assignment<'_>) -> String {
+    fn event(
+        &self,
+        id: uuid::Uuid,
+        evaluation: &Evaluation<'_>,
+        assignment: &Assignment<'_>,
+    ) -> String {
         let mut event = EventText::new(id);
         event.number("occurred_at", Some(self.now.timestamp_micros()));
         event.text("source", "equipoise-serve");
@@ -160,10 +173,10 @@ fn variant_of<'a>(evaluation: &Evaluation<'a>) -> &'a str {
 struct EventText(String);
 
 impl EventText {
-    fn new(id: &str) -> EventText {
+    fn new(id: uuid::Uuid) -> EventText {
         let mut text = String::with_capacity(640);
         text.push_str(r#"{"event_type":"assignment","event_id":""#);
-        text.push_str(id);
+        text.push_str(id.simple().encode_lower(&mut uuid::Uuid::encode_buffer()));
         text.push('"');
         EventText(text)
     }
@@ -194,10 +207,10 @@ impl EventText {
         }
     }
 
-    fn number(&mut self, name: &str, value: Option<impl ToString>) {
+    fn number(&mut self, name: &str, value: Option<impl Display>) {
         if let Some(value) = value {
             self.name(name);
-            self.0.push_str(&value.to_string());
+            write!(self.0, "{value}").expect("writing into a string does not fail");
         }
     }
 
@@ -212,21 +225,33 @@ impl EventText {
     }
 }
 
-/// Ids logged lately, in a fixed table where a newer one takes the place of an older: what it forgets, the log's own filter
-/// recognizes.
-pub struct Recent(Box<[AtomicU64]>);
+/// Assignments logged lately, in a fixed table where a newer one takes the place of an older: what it forgets, the log's own
+/// filter recognizes. The hash has keys of this process, so that nobody can make two assignments look like one.
+pub struct Recent {
+    places: Box<[AtomicU64]>,
+    keys: RandomState,
+}
 
-/// 512 KiB.
-const RECENT_PLACES: usize = 1 << 16;
+/// 1 MiB.
+const RECENT_PLACES: usize = 1 << 17;
 
 impl Default for Recent {
     fn default() -> Recent {
-        Recent((0..RECENT_PLACES).map(|_| AtomicU64::new(0)).collect())
+        Recent {
+            places: (0..RECENT_PLACES).map(|_| AtomicU64::new(0)).collect(),
+            keys: RandomState::new(),
+        }
     }
 }
 
 impl Recent {
-    fn contains(&self, id: u64) -> bool {
+    /// A number for what was logged, to ask for and to remember.
+    pub fn short(&self, identity: impl Hash) -> u64 {
+        self.keys.hash_one(identity)
+    }
+
+    /// Whether it was logged lately.
+    pub fn contains(&self, id: u64) -> bool {
         self.place(id).load(Ordering::Relaxed) == id
     }
 
@@ -235,6 +260,6 @@ impl Recent {
     }
 
     fn place(&self, id: u64) -> &AtomicU64 {
-        &self.0[id as usize % RECENT_PLACES]
+        &self.places[id as usize % RECENT_PLACES]
     }
 }

@@ -1,60 +1,85 @@
-//! Bulk answers that were given lately.
-//! In: a key that covers everything an answer depends on. Out: its bytes, made at most once while they are remembered. Two
-//! generations bound the memory: when the young one is full it becomes the old one, and what nobody asked for since is dropped.
+//! What bulk requests were answered lately.
+//! In: a key that covers everything an answer depends on. Out: what was decided, by the numbers of its [`super::fragments`]: a few
+//! bytes for each flag, where the answer itself would take a hundred. Two generations bound the memory: when the young one is
+//! full it becomes the old one, and what nobody asked for since is dropped.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
-
-use bytes::Bytes;
+use std::sync::{Arc, Mutex};
 
 use super::lock;
+use crate::flags::Reason;
 
-/// Answers by key.
+/// All flags for one context.
+pub struct Decided {
+    pub numbers: Box<[u32]>,
+    /// How many flags each reason decided, for the metrics.
+    pub reasons: Box<[(Reason, u64)]>,
+}
+
+/// What a bulk answer depends on, besides the set it is of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Asked {
+    /// The ETag: definitions, instants and context.
+    pub tag: u128,
+    /// Position of the caller's key: assignments belong to its environment.
+    pub caller: usize,
+    /// Assignments are logged once a day.
+    pub day: i64,
+}
+
+/// The decisions of one set.
 #[derive(Default)]
-pub struct Answers(Mutex<Generations>);
+pub struct Decisions(Mutex<Generations>);
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<String, Bytes>,
+    young: HashMap<Asked, Arc<Decided>>,
     young_bytes: usize,
-    old: HashMap<String, Bytes>,
+    old: HashMap<Asked, Arc<Decided>>,
 }
 
 /// Bytes of one generation.
-const GENERATION_BYTES: usize = 8 << 20;
+const GENERATION_BYTES: usize = 4 << 20;
+/// Bytes an entry takes beside what it decided.
+const ENTRY_BYTES: usize = 128;
 
-impl Answers {
-    /// The answer of `key`. `make` gives none when the answer must not be given again.
-    pub fn get_or_make(&self, key: &str, make: impl FnOnce() -> (Bytes, bool)) -> Bytes {
-        if let Some(answer) = lock(&self.0).get(key) {
-            return answer;
+impl Decisions {
+    /// What was decided. `make` also says whether it may be remembered.
+    pub fn get_or_make(
+        &self,
+        asked: Asked,
+        make: impl FnOnce() -> (Decided, bool),
+    ) -> Arc<Decided> {
+        if let Some(decided) = lock(&self.0).get(asked) {
+            return decided;
         }
-        // Made outside the lock: two requests may make the same answer, none waits for the other.
-        let (answer, may_be_kept) = make();
+        // Made outside the lock: two requests may make the same, none waits for the other.
+        let (decided, may_be_kept) = make();
+        let decided = Arc::new(decided);
         if may_be_kept {
-            lock(&self.0).insert(key.to_string(), answer.clone());
+            lock(&self.0).insert(asked, decided.clone());
         }
-        answer
+        decided
     }
 }
 
 impl Generations {
-    fn get(&mut self, key: &str) -> Option<Bytes> {
-        if let Some(answer) = self.young.get(key) {
-            return Some(answer.clone());
+    fn get(&mut self, asked: Asked) -> Option<Arc<Decided>> {
+        if let Some(decided) = self.young.get(&asked) {
+            return Some(decided.clone());
         }
-        let answer = self.old.remove(key)?;
-        self.insert(key.to_string(), answer.clone());
-        Some(answer)
+        let decided = self.old.remove(&asked)?;
+        self.insert(asked, decided.clone());
+        Some(decided)
     }
 
-    fn insert(&mut self, key: String, answer: Bytes) {
+    fn insert(&mut self, asked: Asked, decided: Arc<Decided>) {
         if self.young_bytes > GENERATION_BYTES {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
         }
-        self.young_bytes += key.len() + answer.len();
-        self.young.insert(key, answer);
+        self.young_bytes += ENTRY_BYTES + size_of_val(&*decided.numbers);
+        self.young.insert(asked, decided);
     }
 }
 
@@ -63,26 +88,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_remembered_within_bounded_memory() {
-        let answers = Answers::default();
-        let large = Bytes::from(vec![0; 1 << 20]);
-        for index in 0..100 {
-            answers.get_or_make(&index.to_string(), || (large.clone(), true));
+    fn decisions_are_remembered_within_bounded_memory() {
+        let decisions = Decisions::default();
+        let asked = |tag| Asked {
+            tag,
+            caller: 0,
+            day: 0,
+        };
+        let make = |may_be_kept| {
+            let numbers = vec![0; (1 << 20) / size_of::<u32>()].into();
+            let reasons = Box::default();
+            (Decided { numbers, reasons }, may_be_kept)
+        };
+        for tag in 0..100 {
+            decisions.get_or_make(asked(tag), || make(true));
         }
-        let kept = (0..100).filter(|index| {
+        let kept = (0..100).filter(|tag| {
             let mut is_made = false;
-            answers.get_or_make(&index.to_string(), || {
+            decisions.get_or_make(asked(*tag), || {
                 is_made = true;
-                (Bytes::new(), false)
+                make(false)
             });
             !is_made
         });
-        assert!((8..=20).contains(&kept.count()));
-        assert_eq!(
-            answers
-                .get_or_make("99", || unreachable!("it is the newest"))
-                .len(),
-            1 << 20
-        );
+        assert!((4..=12).contains(&kept.count()));
+        decisions.get_or_make(asked(99), || unreachable!("it is the newest"));
     }
 }

@@ -2,6 +2,7 @@
 //! In: a listener and a router. Out: served connections until the shutdown, then those under way to their end.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ pub async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => start(stream, &builder, &router, &state, &limit),
+            Ok((stream, peer)) => start(stream, peer.ip(), &builder, &router, &state, &limit),
             Err(error) => pause_after(&error).await,
         }
     }
@@ -53,22 +54,21 @@ pub async fn accept(
     }
 }
 
-/// Bytes of a request line and its headers together; more is answered 431.
+/// Bytes of a request line and its headers together; more, or more than hyper's 100 headers, is answered 431.
 const HEAD_BYTES: usize = 16 << 10;
-const HEADERS: usize = 100;
 
 fn builder(state: &State) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(state.config.head_timeout)
-        .max_buf_size(HEAD_BYTES)
-        .max_headers(HEADERS);
+        .max_buf_size(HEAD_BYTES);
     builder
 }
 
 fn start(
     stream: TcpStream,
+    peer: IpAddr,
     builder: &http1::Builder,
     router: &Router,
     state: &Arc<State>,
@@ -83,6 +83,7 @@ fn start(
     let _ = stream.set_nodelay(true);
     tokio::spawn(serve_connection(
         stream,
+        peer,
         builder.clone(),
         router.clone(),
         state.clone(),
@@ -92,6 +93,7 @@ fn start(
 
 async fn serve_connection(
     stream: TcpStream,
+    peer: IpAddr,
     builder: http1::Builder,
     router: Router,
     state: Arc<State>,
@@ -100,7 +102,7 @@ async fn serve_connection(
     let mut closing = state.closing.subscribe();
     let service = service_fn(|request| {
         let (state, router) = (&state, &router);
-        async move { Ok::<_, Infallible>(routes::answer(state, router, request).await) }
+        async move { Ok::<_, Infallible>(routes::answer(state, router, peer, request).await) }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // An error means that the peer went away or sent no HTTP; both are its own affair.

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use super::served::Served;
 
-/// The tag, with its quotes.
-pub fn bulk_tag(served: &Served, epoch: usize, context: &Map<String, Value>) -> String {
+/// The tag as a number; [`text`] is how it is sent.
+pub fn bulk_tag(served: &Served, epoch: usize, context: &Map<String, Value>) -> u128 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(served.version.as_bytes());
     hasher.update(&[0, u8::from(served.strict_reasons)]);
@@ -16,7 +16,14 @@ pub fn bulk_tag(served: &Served, epoch: usize, context: &Map<String, Value>) -> 
     let mut canonical = Vec::with_capacity(256);
     write_object(context, &mut canonical);
     hasher.update(&canonical);
-    format!("\"{}\"", &hasher.finalize().to_hex()[..32])
+    let hash = hasher.finalize();
+    let first = hash.as_bytes().first_chunk();
+    u128::from_be_bytes(*first.expect("the hash has 32 bytes"))
+}
+
+/// The tag with its quotes.
+pub fn text(tag: u128) -> String {
+    format!("\"{tag:032x}\"")
 }
 
 /// Whether an `If-None-Match` header names the tag. Weak comparison (RFC 9110, 13.1.2).

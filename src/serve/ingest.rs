@@ -2,13 +2,13 @@
 //! In: the body of a client. Out: what became of its events. Anything but 2xx means: not all of it is safe, send it again with the
 //! same ids. Reading events is left to `events::accept`.
 
-use std::sync::Arc;
+use std::net::IpAddr;
 
-use axum::body::Body;
-use axum::extract::State as Shared;
 use axum::http::header::USER_AGENT;
 use axum::http::{HeaderMap, StatusCode};
 use chrono::Utc;
+use hyper::Request;
+use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::State;
@@ -19,32 +19,21 @@ use crate::events::accept::{Accepted, Malformed, Reception, accept};
 use crate::events::bots;
 use crate::events::log::{Batch, Outcome, Refusal};
 
-/// `POST /v1/events`
-pub async fn events(Shared(state): Shared<Arc<State>>, headers: HeaderMap, body: Body) -> Answer {
-    match take(&state, &headers, body).await {
-        Ok((accepted, outcome)) => {
-            json_text(StatusCode::OK, summary(&accepted, outcome).to_string())
-        }
-        Err(refusal) => *refusal,
-    }
-}
-
-/// `POST /v1/logs`, the OTLP/HTTP path for JSON logs; its answer has OTLP's shape.
-pub async fn open_telemetry_logs(
-    Shared(state): Shared<Arc<State>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    match take(&state, &headers, body).await {
-        Ok(_) => json_text(StatusCode::OK, "{}"),
+/// `POST /v1/events` and `POST /v1/logs`, the OTLP/HTTP path for JSON logs, whose answer has OTLP's shape.
+pub async fn receive(state: &State, peer: IpAddr, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    match take(state, peer, &head.headers, body).await {
+        Ok(_) if head.uri.path() == "/v1/logs" => json_text(StatusCode::OK, "{}"),
+        Ok((accepted, outcome)) => json_text(StatusCode::OK, summary(&accepted, outcome)),
         Err(refusal) => *refusal,
     }
 }
 
 async fn take(
     state: &State,
+    peer: IpAddr,
     headers: &HeaderMap,
-    body: Body,
+    body: Incoming,
 ) -> Result<(Accepted, Outcome), Box<Answer>> {
     let caller = state
         .keys
@@ -67,6 +56,7 @@ async fn take(
         received_at: Utc::now().timestamp_micros(),
         environment: caller.environment.unwrap_or(&state.config.environment),
         bot_reason: bots::reason_for(user_agent),
+        sender: Some((sender(state, peer, headers), &state.crowds)),
         plan: &state.plan(),
     };
     let mut batch = Batch::default();
@@ -75,6 +65,16 @@ async fn take(
     let outcome = store(state, &batch).await?;
     state.metrics.events(&accepted);
     Ok((accepted, outcome))
+}
+
+/// Who sent: the peer, or whom the proxy names last in the header that is believed.
+fn sender(state: &State, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let named = (!state.config.address_header.is_empty())
+        .then(|| headers.get_all(state.config.address_header.as_str()))
+        .and_then(|values| values.iter().next_back()?.to_str().ok());
+    named
+        .and_then(|list| list.rsplit(',').next()?.trim().parse().ok())
+        .unwrap_or(peer)
 }
 
 /// Waits until the batch is on disk.
@@ -101,15 +101,13 @@ fn malformed(Malformed(why): Malformed) -> Box<Answer> {
     ))
 }
 
-fn summary(accepted: &Accepted, outcome: Outcome) -> Value {
+fn summary(accepted: &Accepted, outcome: Outcome) -> String {
     let violations = accepted.violations.iter();
-    let violations = violations
-        .map(|one| json!({"index": one.index, "event_id": one.event_id, "reason": one.reason}));
-    json!({
-        "accepted": accepted.events,
-        "stored": outcome.stored,
-        "duplicates": outcome.duplicates,
-        "quarantined": accepted.quarantined,
-        "violations": violations.collect::<Vec<_>>(),
-    })
+    let violations: Value = violations
+        .map(|one| json!({"index": one.index, "event_id": one.event_id, "reason": one.reason}))
+        .collect();
+    format!(
+        r#"{{"accepted":{},"stored":{},"duplicates":{},"quarantined":{},"violations":{violations}}}"#,
+        accepted.events, outcome.stored, outcome.duplicates, accepted.quarantined
+    )
 }

@@ -119,10 +119,10 @@ impl Metrics {
         );
     }
 
-    /// A flag was evaluated.
-    pub fn evaluation(&self, reason: Reason) {
-        if let Some(count) = self.reasons.get(reason as usize) {
-            add(count, 1);
+    /// Flags were evaluated, and this decided.
+    pub fn evaluations(&self, reason: Reason, count: u64) {
+        if let Some(total) = self.reasons.get(reason as usize) {
+            add(total, count);
         }
     }
 

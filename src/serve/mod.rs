@@ -7,12 +7,14 @@
 mod answer;
 mod assignments;
 mod body;
+mod bulk;
 mod cache;
 mod connections;
 pub mod definitions;
 mod etag;
 mod export;
 pub mod folder;
+mod fragments;
 mod health;
 mod ingest;
 pub mod keys;
@@ -21,6 +23,7 @@ mod metrics;
 mod ofrep;
 mod rate;
 mod reload;
+mod request;
 mod routes;
 mod served;
 mod stream;
@@ -33,12 +36,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::assignments::Recent;
-use self::cache::Answers;
 use self::definitions::{Definitions, Loaded};
 use self::keys::ApiKeys;
 use self::metrics::Metrics;
 use self::rate::Rate;
 use self::served::Served;
+use crate::events::bots::Crowds;
 use crate::events::log::EventLog;
 use crate::events::plan::TrackingPlan;
 
@@ -63,7 +66,7 @@ pub struct State {
     keys: ApiKeys,
     rate: Rate,
     recent: Recent,
-    answers: Answers,
+    crowds: Crowds,
     metrics: Metrics,
     problems: Mutex<Problems>,
     changes: watch::Sender<Change>,
@@ -100,7 +103,7 @@ impl State {
         Ok(State {
             rate: Rate::new(config.requests_per_second, keys.count()),
             recent: Recent::default(),
-            answers: Answers::default(),
+            crowds: Crowds::new(config.bot_units_per_minute),
             metrics: Metrics::default(),
             problems: Mutex::default(),
             changes: watch::Sender::new(change),
@@ -166,6 +169,10 @@ pub struct ServeConfig {
     pub reload_every: Duration,
     /// OFREP 0.3.0 has no reason `DEFAULT`; a strict client gets `UNKNOWN` instead.
     pub strict_reasons: bool,
+    /// Units of one address in a minute beyond which its events are marked as a bot's; 0 is no limit.
+    pub bot_units_per_minute: usize,
+    /// Header in which a proxy names the client's address; empty believes none.
+    pub address_header: String,
     /// Value of `Access-Control-Allow-Origin` for browsers; empty sends none.
     pub allowed_origin: String,
 }
@@ -186,6 +193,8 @@ impl Default for ServeConfig {
             streams: 10_000,
             reload_every: Duration::from_secs(1),
             strict_reasons: false,
+            bot_units_per_minute: 0,
+            address_header: String::new(),
             allowed_origin: "*".to_string(),
         }
     }

@@ -1,5 +1,6 @@
 //! Which path is answered by what, and what holds for every request: the limit of requests under way, CORS, counting.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -7,7 +8,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::http::header::{ALLOW, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::routing::{get, post};
+use axum::routing::get;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -17,9 +18,14 @@ use super::answer::{self, Answer};
 use super::metrics::Route;
 use super::{State, export, health, ingest, ofrep, stream};
 
-/// Answers a request. The evaluations go straight to their functions, because a router and a middleware would cost as much as an
-/// evaluation; everything else goes through `router`.
-pub async fn answer(state: &Arc<State>, router: &Router, request: Request<Incoming>) -> Answer {
+/// Answers a request. Evaluations and events go straight to their functions, because a router and a middleware would cost as much
+/// as an evaluation; everything else goes through `router`.
+pub async fn answer(
+    state: &Arc<State>,
+    router: &Router,
+    peer: IpAddr,
+    request: Request<Incoming>,
+) -> Answer {
     let started = Instant::now();
     let route = Route::of(request.uri().path());
     let is_from_browser =
@@ -27,7 +33,7 @@ pub async fn answer(state: &Arc<State>, router: &Router, request: Request<Incomi
     let mut answer = if is_from_browser && request.method() == Method::OPTIONS {
         preflight(request.headers())
     } else {
-        limited(state, route, router, request).await
+        limited(state, route, router, peer, request).await
     };
     if is_from_browser {
         allow_origin(state, answer.headers_mut());
@@ -38,12 +44,10 @@ pub async fn answer(state: &Arc<State>, router: &Router, request: Request<Incomi
     answer
 }
 
-/// The routes that are not evaluations.
+/// The routes that are neither evaluations nor events.
 pub fn router(state: Arc<State>) -> Router {
     Router::new()
         .route(stream::PATH, get(stream::open))
-        .route("/v1/events", post(ingest::events))
-        .route("/v1/logs", post(ingest::open_telemetry_logs))
         .route("/flags.ufc.json", get(export::ufc))
         .route("/api/features/{key}", get(export::growthbook))
         .route("/healthz", get(health::alive))
@@ -57,6 +61,7 @@ async fn limited(
     state: &Arc<State>,
     route: Route,
     router: &Router,
+    peer: IpAddr,
     request: Request<Incoming>,
 ) -> Answer {
     // Whoever asks about health must be answered just when there is too much to do.
@@ -68,8 +73,11 @@ async fn limited(
         return answer::too_many(1, "too many requests are under way");
     }
     match route {
-        Route::Single | Route::Bulk if request.method() != Method::POST => not_allowed(),
+        Route::Single | Route::Bulk | Route::Events if request.method() != Method::POST => {
+            not_allowed()
+        }
         Route::Single | Route::Bulk => ofrep::evaluate(state, request).await,
+        Route::Events => ingest::receive(state, peer, request).await,
         _ => routed(router, request).await,
     }
 }

@@ -1,6 +1,7 @@
 //! What becomes of the bodies clients send: which table, which id, and why some go to quarantine.
 
 use equipoise::events::accept::{Accepted, Malformed, Reception, accept};
+use equipoise::events::bots::Crowds;
 use equipoise::events::log::{Batch, body_of, segment};
 use equipoise::events::plan::TrackingPlan;
 use equipoise::events::record::Record;
@@ -345,6 +346,34 @@ fn bots_are_marked_not_dropped() {
 }
 
 #[test]
+fn an_address_that_speaks_for_many_units_is_marked_for_the_rest_of_the_minute() {
+    let crowds = Crowds::new(2);
+    let minute = 60_000_000;
+    let is_marked = |address: &str, unit: &str, at: i64| {
+        !crowds
+            .reason_for(address.parse().unwrap(), unit, at)
+            .is_empty()
+    };
+    assert!(!is_marked("192.0.2.1", "a", 0));
+    assert!(!is_marked("192.0.2.1", "b", 1));
+    assert!(!is_marked("192.0.2.1", "a", 2), "a unit counts once");
+    assert!(is_marked("192.0.2.1", "c", 3));
+    assert!(is_marked("192.0.2.1", "a", 4));
+    assert!(!is_marked("192.0.2.2", "c", 5), "another address");
+    assert!(!is_marked("192.0.2.1", "c", minute), "the next minute");
+    assert!(!is_marked("2001:db8::1", "a", minute));
+    assert!(!is_marked("2001:db8::2", "b", minute));
+    assert!(is_marked("2001:db8::3", "c", minute), "one network of IPv6");
+    let unlimited = Crowds::new(0);
+    let address = "192.0.2.1".parse().unwrap();
+    assert!((0..1_000).all(|unit| {
+        unlimited
+            .reason_for(address, &unit.to_string(), 0)
+            .is_empty()
+    }));
+}
+
+#[test]
 fn clocks_are_corrected_by_when_the_event_was_sent() {
     let minute = 60_000_000;
     let cases = [
@@ -452,6 +481,7 @@ fn reception(plan: &TrackingPlan) -> Reception<'_> {
         received_at: NOW,
         environment: "test",
         bot_reason: "",
+        sender: None,
         plan,
     }
 }

@@ -355,6 +355,23 @@ fn senders_are_refused_before_memory_fills() {
 }
 
 #[test]
+fn a_lone_sender_is_not_kept_waiting_for_company() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = EventLog::open(
+        LogConfig {
+            window: Duration::from_secs(3_600),
+            ..config(folder.path())
+        },
+        Arc::new(RealDisk),
+    )
+    .unwrap();
+    // Would take hours if the window were waited for.
+    for id in 0..20 {
+        assert_eq!(submit(&log, id..id + 1).unwrap().stored, 1);
+    }
+}
+
+#[test]
 fn records_nobody_waits_for_are_stored_too() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path());

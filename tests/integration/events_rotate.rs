@@ -163,6 +163,7 @@ async fn store(folder: &Path, body: &str) {
         received_at: NOW,
         environment: "test",
         bot_reason: "",
+        sender: None,
         plan: &plan,
     };
     accept(body.as_bytes(), &reception, &mut batch).unwrap();

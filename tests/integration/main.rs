@@ -21,6 +21,7 @@ mod lineage_execution;
 mod operator_facts;
 mod operator_states;
 mod pycon;
+mod serve_bulk;
 mod serve_clients;
 mod serve_events;
 mod serve_hostile;

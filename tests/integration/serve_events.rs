@@ -130,6 +130,34 @@ fn the_environment_is_that_of_the_key_and_bots_are_marked() {
 }
 
 #[test]
+fn an_address_with_too_many_units_is_marked_and_the_proxy_says_whose_it_is() {
+    let server = TestServer::with(FLAGS, "", |config| ServeConfig {
+        bot_units_per_minute: 2,
+        address_header: "x-forwarded-for".to_string(),
+        ..config
+    });
+    // In one request, so that all of it is in one minute.
+    let events = |ids: [u32; 3]| {
+        let event =
+            |id: u32| format!(r#"{{"event_id":"{id}","event_type":"paid","user_id":{id}}}"#);
+        format!("[{}]", ids.map(event).join(","))
+    };
+    for (addresses, ids) in [
+        ("203.0.113.9, 198.51.100.7", [1, 2, 3]),
+        ("203.0.113.9, 198.51.100.8", [4, 5, 5]),
+    ] {
+        let headers = [("x-forwarded-for", addresses)];
+        let reply = server.request("POST", "/v1/events", &headers, events(ids).as_bytes());
+        assert_eq!(reply.status, 200);
+    }
+    let marked: Vec<bool> = records(&server)
+        .into_iter()
+        .map(|(_, _, is_bot, _)| is_bot)
+        .collect();
+    assert_eq!(marked, [false, false, true, false, false]);
+}
+
+#[test]
 fn assignments_are_logged_once_a_day_with_what_decided_them() {
     let server = TestServer::with(FLAGS, "", |config| ServeConfig {
         environment: "prod".to_string(),

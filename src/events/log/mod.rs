@@ -3,8 +3,9 @@
 //! committed with is on disk, at most one stored record per fingerprint, and closed segments for rotation into tables.
 //! What a record means is left to [`super::record`], tables to rotation, and HTTP answers to `serve`.
 //!
-//! One thread writes. It takes everything that waits (for at most [`LogConfig::window`] or [`LogConfig::group`] records), drops
-//! ids it knows, writes, calls fdatasync once, and only then answers. A second thread closes full segments.
+//! One thread writes. It takes everything that waits (for at most [`LogConfig::window`] or [`LogConfig::group`] records, or until as
+//! many senders wait as before), drops ids it knows, writes, calls fdatasync once, and only then answers. A second thread closes
+//! full segments.
 
 pub mod disk;
 mod queue;
@@ -173,7 +174,7 @@ pub struct LogConfig {
     pub schema_hash: u64,
     /// How long the first record of a group waits for company.
     pub window: Duration,
-    /// The same when nobody waits for an answer.
+    /// The same when nobody waits for an answer: each commit costs the processor as much as many records.
     pub lazy_window: Duration,
     /// Records that end the wait early.
     pub group: usize,
@@ -196,7 +197,7 @@ impl LogConfig {
             directory: directory.into(),
             schema_hash,
             window: Duration::from_millis(1),
-            lazy_window: Duration::from_millis(5),
+            lazy_window: Duration::from_millis(50),
             group: 1024,
             segment_bytes: 32 << 20,
             segment_age: Duration::from_secs(60),
@@ -217,6 +218,7 @@ pub struct Batch {
 impl Batch {
     /// Adds a record whose body `write` appends. False, and nothing added, when it is too long.
     pub fn push(&mut self, fingerprint: u128, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        self.bytes.reserve(USUAL_LENGTH);
         let start = segment::begin_frame(&mut self.bytes);
         self.bytes.extend_from_slice(&fingerprint.to_le_bytes());
         write(&mut self.bytes);
@@ -270,6 +272,8 @@ pub fn body_of(payload: &[u8]) -> &[u8] {
 }
 
 const FINGERPRINT_LENGTH: usize = 16;
+/// Bytes of most records.
+const USUAL_LENGTH: usize = 768;
 
 /// One record of a batch: it starts where the one before ends.
 #[derive(Clone, Copy, Debug)]

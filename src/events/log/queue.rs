@@ -16,6 +16,9 @@ pub struct Queue {
     group: Group,
     /// When the writer should commit; none while nothing waits.
     pub deadline: Option<Instant>,
+    /// How many senders waited for the last commit. Senders that send one request after the other come back together: when as
+    /// many wait again, waiting on would only cost time.
+    expected: usize,
     pub seal_requested: bool,
     pub is_closing: bool,
 }
@@ -60,19 +63,29 @@ impl Queue {
             .tickets
             .extend(sender.map(|sender| Ticket { from, to, sender }));
         let is_full = from < config.group && to >= config.group;
-        self.hurry(Instant::now() + window) || is_full
+        self.hurry(Instant::now() + window) || is_full || self.are_all_back()
     }
 
     /// Whether the writer should commit at `now`.
     pub fn is_due(&self, now: Instant, group: usize) -> bool {
-        self.group.entries.len() >= group || self.deadline.is_some_and(|deadline| deadline <= now)
+        self.group.entries.len() >= group
+            || self.are_all_back()
+            || self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// Takes everything that waits, leaving the memory of `spare` behind.
     pub fn take(&mut self, mut spare: Group) -> Group {
         spare.clear();
         self.deadline = None;
+        if !self.group.tickets.is_empty() {
+            self.expected = self.group.tickets.len();
+        }
         std::mem::replace(&mut self.group, spare)
+    }
+
+    fn are_all_back(&self) -> bool {
+        let waiting = self.group.tickets.len();
+        waiting > 0 && waiting >= self.expected
     }
 
     fn hurry(&mut self, deadline: Instant) -> bool {

@@ -1,0 +1,170 @@
+//! OFREP's answer with all flags.
+//! In: a context. Out: every flag's answer under one ETag, or 304 to who has it, and the assignments in the event log.
+//! Reading the request is left to [`super::ofrep`], the texts to [`super::served`].
+
+use axum::http::header::{ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+
+use super::answer::{self, Answer, flag_error, flag_error_text, json_text, quoted};
+use super::assignments::Recorder;
+use super::cache::{Asked, Decided};
+use super::fragments::Decision;
+use super::keys::Caller;
+use super::ofrep::error_details;
+use super::served::{Part, Served};
+use super::{State, etag, stream};
+use crate::flags::{self, Context, Reason};
+
+/// Answers `POST /ofrep/v1/evaluate/flags`.
+pub fn answer_all(
+    state: &State,
+    caller: &Caller<'_>,
+    headers: &HeaderMap,
+    request: &Map<String, Value>,
+) -> Answer {
+    let (served, now) = (state.served(), Utc::now());
+    let tag = etag::bulk_tag(&served, served.epoch(now), request);
+    let tag_text = etag::text(tag);
+    let known = headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|header| header.to_str().ok());
+    if known
+        .into_iter()
+        .any(|header| etag::matches(header, &tag_text))
+    {
+        return tagged(answer::empty(StatusCode::NOT_MODIFIED), &tag_text);
+    }
+    let context = match served.set.schema.context(request) {
+        Ok(context) => context,
+        Err(error) => {
+            let details = error.to_string();
+            return flag_error(StatusCode::BAD_REQUEST, None, "INVALID_CONTEXT", &details);
+        }
+    };
+    let asked = Asked {
+        tag,
+        caller: caller.index,
+        day: now.timestamp().div_euclid(86_400),
+    };
+    let decided = served.decisions.get_or_make(asked, || {
+        decide(state, &served, caller, asked, &context, now)
+    });
+    for (reason, count) in &decided.reasons {
+        state.metrics.evaluations(*reason, *count);
+    }
+    let text = served.fragments.join(
+        r#"{"flags":["#,
+        &decided.numbers,
+        &end(state, &served, caller),
+    );
+    tagged(json_text(StatusCode::OK, text), &tag_text)
+}
+
+/// What every flag answers, and whether the assignments are in the log, so that the same may be answered again.
+fn decide(
+    state: &State,
+    served: &Served,
+    caller: &Caller<'_>,
+    asked: Asked,
+    context: &Context,
+    now: DateTime<Utc>,
+) -> (Decided, bool) {
+    let mut recorder = Recorder::new(state, served, caller, now);
+    let mut reasons = Counts::default();
+    let all = state.recent.short(asked);
+    let is_known = state.recent.contains(all);
+    let number = |part: &Part| match part {
+        Part::Constant {
+            fragment,
+            reasons: constant,
+        } => {
+            constant
+                .iter()
+                .for_each(|(reason, count)| reasons.add(*reason, *count));
+            *fragment
+        }
+        Part::Flag(index) => {
+            let recorder = (!is_known).then_some(&mut recorder);
+            decide_one(served, *index, context, now, recorder, &mut reasons)
+        }
+    };
+    let numbers = served.parts.iter().map(number).collect();
+    recorder.remember(all);
+    let is_logged = recorder.append();
+    let reasons = reasons.finish();
+    (Decided { numbers, reasons }, is_logged)
+}
+
+fn decide_one(
+    served: &Served,
+    index: usize,
+    context: &Context,
+    now: DateTime<Utc>,
+    recorder: Option<&mut Recorder<'_>>,
+    reasons: &mut Counts,
+) -> u32 {
+    let flag = &served.set.flags[index];
+    match flags::evaluate(&served.set, &flag.key, context, now) {
+        Ok(evaluation) => {
+            recorder
+                .into_iter()
+                .for_each(|recorder| recorder.record(&evaluation));
+            reasons.add(evaluation.reason, 1);
+            served.fragments.number(Decision::of(&evaluation), |out| {
+                served.write(&evaluation, out)
+            })
+        }
+        Err(error) => {
+            let unit = match error {
+                flags::EvaluationError::TargetingKeyMissing { unit } => unit,
+                flags::EvaluationError::FlagNotFound => "",
+            };
+            served
+                .fragments
+                .number(Decision::without_unit(index, unit), |out| {
+                    let details = error_details(&error);
+                    out.push_str(&flag_error_text(
+                        Some(&flag.key),
+                        "TARGETING_KEY_MISSING",
+                        &details,
+                    ));
+                })
+        }
+    }
+}
+
+fn end(state: &State, served: &Served, caller: &Caller<'_>) -> String {
+    format!(
+        r#"],"eventStreams":[{}],"metadata":{{"version":{}}}}}"#,
+        stream::description(state, caller),
+        quoted(&served.version)
+    )
+}
+
+fn tagged(mut answer: Answer, tag: &str) -> Answer {
+    let tag = HeaderValue::from_str(tag).expect("a tag is hex digits in quotes");
+    answer.headers_mut().insert(ETAG, tag);
+    answer
+}
+
+/// How many flags each reason decided.
+#[derive(Default)]
+pub struct Counts(Vec<(Reason, u64)>);
+
+impl Counts {
+    /// Adds `count` flags.
+    pub fn add(&mut self, reason: Reason, count: u64) {
+        match self.0.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, total)) => *total += count,
+            None => self.0.push((reason, count)),
+        }
+    }
+
+    /// The counts, those of zero left out.
+    pub fn finish(self) -> Box<[(Reason, u64)]> {
+        self.0.into()
+    }
+}
