@@ -19,6 +19,10 @@ pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
     let Some(selection) = context::selection(common, &prepared) else {
         return Ok(Exit::Wrong);
     };
+    let publishes_models = matches!(scope, Scope::Build | Scope::Run);
+    if publishes_models && super::metric::is_refused(common, &prepared).await? {
+        return Ok(Exit::Failed);
+    }
     let warehouse = context::warehouse(&prepared)?;
     if common.dry_run {
         let passed = PassedTests::load(context::passed_tests_path(&prepared));
@@ -86,7 +90,7 @@ fn print_plan(common: &Common, plan: &RunPlan) -> anyhow::Result<()> {
         }
     };
     match common.output {
-        OutputFormat::Table => {
+        OutputFormat::Table | OutputFormat::Markdown => {
             let mut table = output::plain_table(&["action", "kind", "name", "why"]);
             for step in &plan.steps {
                 table.add_row([action(step.action), step.kind, &step.name, &step.why]);

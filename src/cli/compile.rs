@@ -14,6 +14,7 @@ pub async fn run(common: &Common) -> anyhow::Result<Exit> {
         return Ok(Exit::Wrong);
     };
     write(&prepared)?;
+    let is_refused = super::metric::is_refused(common, &prepared).await?;
     let chosen: Vec<&Node> = prepared
         .manifest
         .nodes
@@ -36,7 +37,7 @@ pub async fn run(common: &Common) -> anyhow::Result<Exit> {
             prepared.target_folder().join("compiled").display()
         );
     }
-    Ok(Exit::Good)
+    Ok(if is_refused { Exit::Failed } else { Exit::Good })
 }
 
 /// Writes the SQL of models and tests to `target/compiled`; files that did not change are left alone.

@@ -10,18 +10,57 @@ use super::output;
 use crate::diagnostics::Diagnostic;
 use crate::graph::Selection;
 use crate::project::{Folder, Options};
-use crate::run::{PrepareOptions, Prepared, prepare};
+use crate::run::{PrepareOptions, Prepared, check_out, prepare};
 use crate::warehouse::Warehouse;
 
 /// A prepared project, or nothing after its errors were printed.
 pub async fn open(common: &Common) -> anyhow::Result<Option<Arc<Prepared>>> {
-    let root = std::path::absolute(&common.project_dir)
-        .with_context(|| format!("cannot use `{}`", common.project_dir.display()))?;
+    let root = root(common)?;
     let variables = common.variables();
+    let options = options(common, variables.value);
+    let mut checked = prepare(&Folder::new(&root), &options).await;
+    checked.diagnostics.extend(variables.diagnostics);
+    report(common, &checked.diagnostics, &checked.value);
+    if checked.has_errors() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(checked.value)))
+}
+
+/// The project as a git revision has it, over the data of today; nothing after its errors were printed.
+pub async fn open_revision(
+    common: &Common,
+    revision: &str,
+) -> anyhow::Result<Option<Arc<Prepared>>> {
+    let root = root(common)?;
+    let folder = check_out(&root, revision)?;
     let options = PrepareOptions {
+        data_root: Some(root.clone()),
+        ..options(common, common.variables().value)
+    };
+    let mut checked = prepare(&Folder::new(&folder), &options).await;
+    if checked.has_errors() {
+        eprintln!("error: the project at `{revision}` is wrong");
+        report(common, &checked.diagnostics, &checked.value);
+        return Ok(None);
+    }
+    // What both states share is built once, in today's warehouse.
+    let warehouse = checked.value.warehouse.strip_prefix(&folder);
+    checked.value.warehouse =
+        warehouse.map_or(checked.value.warehouse.clone(), |path| root.join(path));
+    Ok(Some(Arc::new(checked.value)))
+}
+
+fn root(common: &Common) -> anyhow::Result<PathBuf> {
+    std::path::absolute(&common.project_dir)
+        .with_context(|| format!("cannot use `{}`", common.project_dir.display()))
+}
+
+fn options(common: &Common, vars: serde_json::Map<String, serde_json::Value>) -> PrepareOptions {
+    PrepareOptions {
         load: Options {
             target: common.target.clone(),
-            vars: variables.value,
+            vars,
         },
         threads: common.threads,
         memory_limit: common.memory_limit.clone(),
@@ -32,14 +71,8 @@ pub async fn open(common: &Common) -> anyhow::Result<Option<Arc<Prepared>>> {
             .format("%Y-%m-%dT%H:%M:%S%.6fZ")
             .to_string(),
         invocation_id: uuid::Uuid::now_v7().to_string(),
-    };
-    let mut checked = prepare(&Folder::new(&root), &options).await;
-    checked.diagnostics.extend(variables.diagnostics);
-    report(common, &checked.diagnostics, &checked.value);
-    if checked.has_errors() {
-        return Ok(None);
+        data_root: None,
     }
-    Ok(Some(Arc::new(checked.value)))
 }
 
 /// Prints diagnostics to standard error.

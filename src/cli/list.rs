@@ -22,7 +22,9 @@ pub async fn run(common: &Common) -> anyhow::Result<Exit> {
     for node in nodes {
         let (kind, materialized) = (node.kind.word(), materialized(node));
         match common.output {
-            OutputFormat::Table => text += &format!("{kind:<7} {}\n", node.name),
+            OutputFormat::Table | OutputFormat::Markdown => {
+                text += &format!("{kind:<7} {}\n", node.name)
+            }
             OutputFormat::Json => {
                 let depends_on: Vec<String> = node
                     .depends_on

@@ -9,7 +9,9 @@ mod debug;
 mod flag;
 mod generate;
 mod init;
+mod lineage;
 mod list;
+mod metric;
 mod options;
 mod output;
 mod progress;
@@ -56,6 +58,10 @@ enum Command {
     Compile,
     /// List what a selection means
     Ls,
+    /// List, show, lock and compare metrics
+    Metric(metric::Metric),
+    /// Where a column comes from, and what it reaches
+    Lineage(lineage::Lineage),
     /// Show the rows of a model as it would be built, or the wrong rows of a test
     Show(query::Show),
     /// Query what is published
@@ -113,6 +119,8 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Seed => build::run(&common, crate::run::Scope::Seed).await,
         Command::Compile => compile::run(&common).await,
         Command::Ls => list::run(&common).await,
+        Command::Metric(metric) => metric::run(&common, &metric).await,
+        Command::Lineage(lineage) => lineage::run(&common, &lineage).await,
         Command::Show(show) => query::show(&common, &show).await,
         Command::Sql(sql) => query::sql(&common, &sql).await,
         Command::Generate(generate) => generate::run(&generate),

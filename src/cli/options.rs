@@ -58,6 +58,8 @@ pub enum OutputFormat {
     Table,
     Json,
     Csv,
+    /// Tables for a pull request's comment
+    Markdown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -57,6 +57,13 @@ pub fn rows(rows: &Rows, format: OutputFormat) -> anyhow::Result<()> {
         }
         OutputFormat::Json => print(&rows.json_lines()?),
         OutputFormat::Csv => print(&csv(rows)?),
+        OutputFormat::Markdown => {
+            let cells = rows.cells()?;
+            let texts = cells
+                .into_iter()
+                .map(|row| row.into_iter().map(Option::unwrap_or_default).collect());
+            print(&markdown_table(&rows.columns(), texts))
+        }
     }
 }
 
@@ -82,6 +89,18 @@ fn table(rows: &Rows) -> anyhow::Result<Table> {
         table.add_row(cells.into_iter().enumerate().map(cell));
     }
     Ok(table)
+}
+
+/// A table as Markdown has it; a bar inside a cell is escaped.
+pub fn markdown_table(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let plain = |text: &str| text.replace('|', "\\|").replace('\n', " ");
+    let mut text = line(columns.iter().map(|name| plain(name)).collect());
+    text += &line(columns.iter().map(|_| "---".to_string()).collect());
+    for row in rows {
+        text += &line(row.iter().map(|cell| plain(cell)).collect());
+    }
+    text
 }
 
 /// A table with a line under its header and no other lines.

@@ -3,9 +3,12 @@
 //! columns and fingerprint, all known before a row moves; and every error of every model at once.
 
 mod contract;
+mod declared;
 mod domain;
 mod fingerprint;
 mod flags;
+mod lints;
+mod meanings;
 mod node;
 
 pub use flags::{ProjectFlags, flags, load_flags, lock_file, unlocked_flags};
@@ -19,8 +22,11 @@ use crate::flags::FlagSet;
 use crate::graph::Graph;
 use crate::manifest::{Manifest, NodeId, NodeKind};
 use crate::metrics::Metrics;
-use crate::sql::{Analyzer, Schema};
+use crate::sql::{Analyzed, Analyzer, Schema};
 use crate::template::{Log, SourceMap};
+
+pub use lints::lints;
+pub use meanings::{Detail, Meanings, Sources, meanings, measure_sql};
 
 /// Compiles every node after all that it reads. One bad node hides no other, but those that read it stay silent.
 pub async fn compile(
@@ -100,6 +106,8 @@ pub struct Compiled {
 pub struct CompiledNode {
     /// Empty for sources and seeds.
     pub sql: String,
+    /// What the query means; nothing for sources and seeds.
+    pub analyzed: Option<Arc<Analyzed>>,
     /// Of a test: the query for the wrong rows themselves.
     pub rows_sql: Option<String>,
     /// Columns of the relation as it is stored.

@@ -23,6 +23,7 @@ pub(super) async fn compile_input(node: &Node, analyzer: &Analyzer, inputs: &Inp
     }
     let compiled = CompiledNode {
         sql: String::new(),
+        analyzed: None,
         rows_sql: None,
         schema: input.schema.clone(),
         fingerprint: fingerprint::of_input(input),
@@ -206,9 +207,10 @@ async fn compile_query(
     checked.value = Some(CompiledNode {
         sql,
         rows_sql: None,
-        schema: analyzed.schema,
+        schema: analyzed.schema.clone(),
         fingerprint,
-        volatile: analyzed.volatile,
+        volatile: analyzed.volatile.clone(),
+        analyzed: Some(Arc::new(analyzed)),
         map,
         logs: scope.take_logs(),
     });

@@ -3,44 +3,11 @@
 //! changes in words.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
+use super::class::Class;
 use super::definition::{Fields, Part, part_of};
-use super::meaning::{Meaning, ModelFacts};
+use super::meaning::{Meaning, ModelFacts, Plan};
 use crate::sql::canonical::words::{Fact, FactKind};
-
-/// How grave a change is, from nothing to worst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    None,
-    Cosmetic,
-    People,
-    Additive,
-    Method,
-    Decision,
-    /// The plan differs and no rows were found on which the numbers do.
-    Unproven,
-    Breaking,
-    AssumptionLost,
-}
-
-/// The step of the version that a change needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Bump {
-    None,
-    Patch,
-    Minor,
-    Major,
-}
-
-/// Who must agree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Approval {
-    Owner,
-    NewOwner,
-    Analyst,
-    Approvers,
-}
 
 /// What happened to one metric.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,12 +18,28 @@ pub struct Drift {
 }
 
 /// One change, in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Change {
     pub class: Class,
-    /// The model in which it happened; `None` for the metric itself.
-    pub model: Option<String>,
-    pub words: String,
+    pub place: Place,
+    /// `filter removed`.
+    pub what: String,
+    /// What was removed and what that does; may be empty.
+    pub detail: String,
+}
+
+/// Where a change happened.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A field of the definition.
+    Definition,
+    /// The metric's own query, or a model so many models up.
+    Query {
+        model: Option<String>,
+        distance: usize,
+    },
+    /// Somewhere in the lineage.
+    Lineage,
 }
 
 /// Compares two meanings. `declares` says whether a constraint is still declared.
@@ -67,84 +50,62 @@ pub fn compare(old: &Meaning, new: &Meaning, declares: &dyn Fn(&str) -> bool) ->
     } else {
         changes.extend(plan_changes(old, new, declares));
     }
-    let class = changes
-        .iter()
-        .map(|change| change.class)
-        .max()
-        .unwrap_or(Class::None);
     Drift {
         metric: new.name.clone(),
-        class,
+        class: gravest(&changes),
         changes,
     }
+}
+
+fn gravest(changes: &[Change]) -> Class {
+    let classes = changes.iter().map(|change| change.class);
+    classes.max().unwrap_or(Class::None)
 }
 
 impl Drift {
     /// The same drift after a search for a counter-example found none: a person may say that both mean the same.
     pub fn without_witness(mut self) -> Drift {
-        for change in self
-            .changes
-            .iter_mut()
-            .filter(|change| change.class == Class::Breaking && is_of_plan(change))
-        {
-            change.class = Class::Unproven;
+        for change in &mut self.changes {
+            if change.class == Class::Breaking && change.place != Place::Definition {
+                change.class = Class::Unproven;
+            }
         }
-        self.class = self
-            .changes
-            .iter()
-            .map(|change| change.class)
-            .max()
-            .unwrap_or(Class::None);
+        self.class = gravest(&self.changes);
         self
     }
 }
 
-fn is_of_plan(change: &Change) -> bool {
-    !change.words.starts_with("field ")
-}
-
-impl Class {
-    pub fn bump(self) -> Bump {
-        match self {
-            Class::None | Class::Cosmetic => Bump::None,
-            Class::People => Bump::Patch,
-            Class::Additive | Class::Method => Bump::Minor,
-            Class::Decision | Class::Unproven | Class::Breaking | Class::AssumptionLost => {
-                Bump::Major
+impl Change {
+    /// The change and its place: `filter removed two models up, in stg_users: ...`.
+    pub fn words(&self) -> String {
+        let head = match &self.place {
+            Place::Definition | Place::Lineage => self.what.clone(),
+            Place::Query { model, distance } => {
+                format!("{} {}", self.what, here(model.as_deref(), *distance))
             }
+        };
+        match self.detail.as_str() {
+            "" => head,
+            detail => format!("{head}: {detail}"),
         }
     }
 
-    pub fn approvals(self) -> &'static [Approval] {
-        match self {
-            Class::None | Class::Cosmetic => &[],
-            Class::People => &[Approval::Owner, Approval::NewOwner],
-            Class::Additive | Class::Unproven => &[Approval::Owner],
-            Class::Method => &[Approval::Owner, Approval::Analyst],
-            Class::Decision | Class::Breaking | Class::AssumptionLost => {
-                &[Approval::Owner, Approval::Approvers]
-            }
-        }
-    }
-
-    pub fn word(self) -> &'static str {
-        match self {
-            Class::None => "none",
-            Class::Cosmetic => "cosmetic",
-            Class::People => "people",
-            Class::Additive => "additive",
-            Class::Method => "method",
-            Class::Decision => "decision",
-            Class::Unproven => "unproven",
-            Class::Breaking => "breaking",
-            Class::AssumptionLost => "assumption lost",
+    /// The model in which it happened; `None` for the metric itself.
+    pub fn model(&self) -> Option<&str> {
+        match &self.place {
+            Place::Query { model, .. } => model.as_deref(),
+            _ => None,
         }
     }
 }
 
-impl fmt::Display for Class {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.word())
+fn here(model: Option<&str>, distance: usize) -> String {
+    match (model, distance) {
+        (None, _) => "in the metric".into(),
+        (Some(model), 1) => format!("one model up, in {model}"),
+        (Some(model), 2) => format!("two models up, in {model}"),
+        (Some(model), 3) => format!("three models up, in {model}"),
+        (Some(model), distance) => format!("{distance} models up, in {model}"),
     }
 }
 
@@ -177,8 +138,9 @@ fn field_change(name: &str, old: Option<&String>, new: Option<&String>) -> Chang
     };
     Change {
         class,
-        model: None,
-        words,
+        place: Place::Definition,
+        what: words,
+        detail: String::new(),
     }
 }
 
@@ -222,20 +184,16 @@ fn additions(old: &[ModelFacts], new: &[ModelFacts]) -> Vec<Change> {
             };
             changes.push(addition(
                 after,
-                format!(
-                    "column `{name}` {verb} in {}: {text}; the metric does not read it",
-                    after.model
-                ),
+                format!("column `{name}` {verb}"),
+                format!("{text}; the metric does not read it"),
             ));
         }
         for (name, _) in values(old_unused, after) {
             if !new_unused.contains_key(&name) {
                 changes.push(addition(
                     after,
-                    format!(
-                        "column `{name}` removed from {}; the metric does not read it",
-                        after.model
-                    ),
+                    format!("column `{name}` removed"),
+                    "the metric does not read it".into(),
                 ));
             }
         }
@@ -243,11 +201,12 @@ fn additions(old: &[ModelFacts], new: &[ModelFacts]) -> Vec<Change> {
     changes
 }
 
-fn addition(model: &ModelFacts, words: String) -> Change {
+fn addition(model: &ModelFacts, what: String, detail: String) -> Change {
     Change {
         class: Class::Additive,
-        model: Some(model.model.clone()),
-        words,
+        place: place(model),
+        what,
+        detail,
     }
 }
 
@@ -259,27 +218,42 @@ fn plan_changes(old: &Meaning, new: &Meaning, declares: &dyn Fn(&str) -> bool) -
         .filter(|assumption| !declares(assumption))
         .map(|assumption| Change {
             class: Class::AssumptionLost,
-            model: None,
-            words: format!("the constraint `{assumption}` is no longer declared, and the locked meaning leans on it"),
+            place: Place::Lineage,
+            what: format!(
+                "the constraint `{assumption}` is no longer declared, and the locked meaning leans on it"
+            ),
+            detail: String::new(),
         })
         .collect();
     changes.extend(model_changes(&old.plan.models, &new.plan.models));
     if changes.is_empty() {
-        let words = match old.plan.rules == new.plan.rules {
-            true => "the data that the lineage reads changed: a seed's rows or a source's columns"
-                .to_string(),
-            false => format!(
-                "the plan was locked under version {} of the rules, now they are {}",
-                old.plan.rules, new.plan.rules
-            ),
-        };
-        changes.push(Change {
-            class: Class::Breaking,
-            model: None,
-            words,
-        });
+        changes.push(unexplained(&old.plan, &new.plan));
     }
     changes
+}
+
+/// The plan differs and no line of the lineage does.
+fn unexplained(old: &Plan, new: &Plan) -> Change {
+    let (class, what) = match old.rules == new.rules {
+        true => (
+            Class::Breaking,
+            "the rows of a seed that the lineage reads changed".to_string(),
+        ),
+        // The lines say all that each model does: what they agree on was renamed by the rules alone.
+        false => (
+            Class::Cosmetic,
+            format!(
+                "locked under version {} of the rules, which are now version {}",
+                old.rules, new.rules
+            ),
+        ),
+    };
+    Change {
+        class,
+        place: Place::Lineage,
+        what,
+        detail: String::new(),
+    }
 }
 
 fn model_changes(old: &[ModelFacts], new: &[ModelFacts]) -> Vec<Change> {
@@ -308,39 +282,17 @@ fn fact_changes(place: &ModelFacts, old: &ModelFacts, new: &ModelFacts) -> Vec<C
     let mut changes = vec![];
     while let Some((from, to)) = pair(&lost, &gained) {
         let (from, to) = (lost.remove(from), gained.remove(to));
-        let words = format!(
-            "{} changed {}: `{}` became `{}`",
-            named(to),
-            here(place),
-            from.text,
-            to.text
-        );
-        changes.push(breaking(place, words));
+        let detail = format!("`{}` became `{}`", from.text, to.text);
+        changes.push(breaking(place, format!("{} changed", named(to)), detail));
     }
-    for fact in lost {
-        changes.push(breaking(
-            place,
-            format!(
-                "{} removed {}: `{}`{}",
-                named(fact),
-                here(place),
-                fact.text,
-                effect(fact, false)
-            ),
-        ));
-    }
-    for fact in gained {
-        changes.push(breaking(
-            place,
-            format!(
-                "{} added {}: `{}`{}",
-                named(fact),
-                here(place),
-                fact.text,
-                effect(fact, true)
-            ),
-        ));
-    }
+    let mut one_sided = |facts: Vec<&Fact>, verb: &str, is_added: bool| {
+        for fact in facts {
+            let detail = format!("`{}`{}", fact.text, effect(fact, is_added));
+            changes.push(breaking(place, format!("{} {verb}", named(fact)), detail));
+        }
+    };
+    one_sided(lost, "removed", false);
+    one_sided(gained, "added", true);
     changes
 }
 
@@ -374,29 +326,36 @@ fn named(fact: &Fact) -> String {
 }
 
 /// What a filter does to the rows, for readers who do not read conditions.
-fn effect(fact: &Fact, is_added: bool) -> &'static str {
+fn effect(fact: &Fact, is_added: bool) -> String {
+    let rows = match fact.text.strip_prefix("not ") {
+        Some(condition) if is_name(condition) => format!("rows with `{condition}`"),
+        _ => "rows that do not meet it".to_string(),
+    };
     match (fact.kind, is_added) {
-        (FactKind::Filter, true) => "; rows that do not meet it are no longer counted",
-        (FactKind::Filter, false) => "; rows that do not meet it are counted again",
-        (FactKind::Join, true) => "; rows may be lost or repeated by it",
-        _ => "",
+        (FactKind::Filter, true) => format!("; {rows} are no longer counted"),
+        (FactKind::Filter, false) => format!("; {rows} are counted again"),
+        (FactKind::Join, true) => "; rows may be lost or repeated by it".to_string(),
+        _ => String::new(),
     }
 }
 
-fn here(place: &ModelFacts) -> String {
-    match (place.model.as_str(), place.distance) {
-        ("", _) => "in the metric".into(),
-        (model, 1) => format!("one model up, in {model}"),
-        (model, 2) => format!("two models up, in {model}"),
-        (model, 3) => format!("three models up, in {model}"),
-        (model, distance) => format!("{distance} models up, in {model}"),
-    }
+fn is_name(text: &str) -> bool {
+    text.chars()
+        .all(|letter| letter.is_alphanumeric() || letter == '_')
 }
 
-fn breaking(place: &ModelFacts, words: String) -> Change {
+fn breaking(model: &ModelFacts, what: String, detail: String) -> Change {
     Change {
         class: Class::Breaking,
-        model: (!place.model.is_empty()).then(|| place.model.clone()),
-        words,
+        place: place(model),
+        what,
+        detail,
+    }
+}
+
+fn place(model: &ModelFacts) -> Place {
+    Place::Query {
+        model: (!model.model.is_empty()).then(|| model.model.clone()),
+        distance: model.distance,
     }
 }

@@ -57,6 +57,12 @@ impl Lock {
         }
         Ok(lock)
     }
+
+    /// Takes a meaning as the one agreed to.
+    pub fn agree(&mut self, meaning: Meaning, reason: &str) {
+        let name = meaning.name.clone();
+        self.metrics.insert(name, Locked::new(meaning, reason));
+    }
 }
 
 impl fmt::Display for Lock {

@@ -50,6 +50,26 @@ pub struct Hashes {
 }
 
 impl Meaning {
+    /// Whether a lock would say the same of both, whatever it does not write down.
+    pub fn is_same(&self, other: &Meaning) -> bool {
+        let facts = |meaning: &Meaning| -> BTreeSet<(String, usize, Fact)> {
+            let models = meaning.plan.models.iter();
+            let lines = models.flat_map(|model| {
+                let place = (model.model.clone(), model.distance);
+                model
+                    .facts
+                    .iter()
+                    .map(move |fact| (place.0.clone(), place.1, fact.clone()))
+            });
+            lines.collect()
+        };
+        self.version == other.version
+            && self.fields == other.fields
+            && self.plan.rules == other.plan.rules
+            && self.plan.assumptions == other.plan.assumptions
+            && facts(self) == facts(other)
+    }
+
     /// Fields that say how to estimate count as definition in the hash; the comparison tells them apart.
     pub fn hashes(&self) -> Hashes {
         let of = |parts: &[Part]| {
@@ -101,25 +121,42 @@ impl Plan {
     }
 }
 
-/// The facts of one model over its parents; `used` are the columns that reach the metric. `inlined` is the same model over
-/// base tables: it says what the other columns are, whatever the models between are called.
-pub fn model_facts(
-    model: &str,
-    distance: usize,
-    local: &Canonical,
-    inlined: &Canonical,
-    used: &dyn Fn(&str) -> bool,
-) -> ModelFacts {
-    let is_kept = |fact: &Fact| fact.subject.is_empty() || used(&fact.subject);
-    let unused = columns(inlined)
-        .into_iter()
-        .filter(|(name, _)| !used(name))
-        .collect();
-    ModelFacts {
-        model: model.into(),
-        distance,
-        facts: facts(local).into_iter().filter(is_kept).collect(),
-        unused: Some(unused),
+/// What one model does, whoever reads it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelWords {
+    /// Over its parents.
+    facts: Vec<Fact>,
+    /// What each column is in terms of base tables, whatever the models between are called; only for comparisons with
+    /// another state of the project, since a lock does not say.
+    columns: Option<Vec<(String, String)>>,
+}
+
+impl ModelWords {
+    pub fn of(local: &Canonical, inlined: Option<&Canonical>) -> ModelWords {
+        ModelWords {
+            facts: facts(local),
+            columns: inlined.map(columns),
+        }
+    }
+
+    /// The part of it that a metric sees; `used` are the columns that reach the metric.
+    pub fn for_metric(
+        &self,
+        model: &str,
+        distance: usize,
+        used: &dyn Fn(&str) -> bool,
+    ) -> ModelFacts {
+        let is_kept = |fact: &&Fact| fact.subject.is_empty() || used(&fact.subject);
+        let unused = self.columns.as_ref().map(|columns| {
+            let unused = columns.iter().filter(|(name, _)| !used(name));
+            unused.cloned().collect()
+        });
+        ModelFacts {
+            model: model.into(),
+            distance,
+            facts: self.facts.iter().filter(is_kept).cloned().collect(),
+            unused,
+        }
     }
 }
 

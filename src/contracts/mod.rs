@@ -3,6 +3,7 @@
 //! and a [`Drift`] that says in words what changed, where, how grave it is and who must agree. No query runs here, except
 //! that [`witness`] asks a caller to run two of them on rows that it invents.
 
+mod class;
 mod definition;
 mod drift;
 mod lints;
@@ -10,10 +11,11 @@ mod lock;
 mod meaning;
 pub mod witness;
 
+pub use class::{Approval, Bump, Class};
 pub use definition::{Fields, Part, flatten, part_of};
-pub use drift::{Approval, Bump, Change, Class, Drift, compare};
+pub use drift::{Change, Drift, Place, compare};
 pub use lints::{
     Duplicate, NearDuplicate, Rederivation, duplicates, near_duplicates, rederivations,
 };
 pub use lock::{Lock, LockError, Locked};
-pub use meaning::{Hashes, Meaning, ModelFacts, Plan, model_facts};
+pub use meaning::{Hashes, Meaning, ModelFacts, ModelWords, Plan};

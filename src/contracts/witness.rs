@@ -125,6 +125,8 @@ fn simplify(
 
 fn invent(space: &Space, random: &mut Random, attempt: usize) -> Database {
     let mut database = Database::new();
+    // Rows that match each other are rare among many values: every other database has few.
+    let is_narrow = attempt.is_multiple_of(2);
     for (table, columns) in &space.tables {
         // Most tables are full: an empty one hides what the others would show.
         let rows = if random.below(8) == 0 {
@@ -137,7 +139,10 @@ fn invent(space: &Space, random: &mut Random, attempt: usize) -> Database {
             invented.push(
                 columns
                     .iter()
-                    .map(|column| value(space, column, row, random))
+                    .map(|column| match is_narrow {
+                        true => narrow(space, column, row, random),
+                        false => value(space, column, row, random),
+                    })
                     .collect(),
             );
         }
@@ -146,13 +151,34 @@ fn invent(space: &Space, random: &mut Random, attempt: usize) -> Database {
     database
 }
 
+/// One of two or three values, so that keys match and conditions hold.
+fn narrow(space: &Space, column: &Column, row: usize, random: &mut Random) -> Value {
+    if column.is_unique {
+        return key(column, row);
+    }
+    if !column.is_not_null && random.below(8) == 0 {
+        return Value::Null;
+    }
+    match column.kind {
+        Kind::Boolean => Value::Boolean(random.below(4) == 0),
+        Kind::Float => Value::Float(random.pick(&[1.0, 2.0])),
+        Kind::Text if space.texts.is_empty() => Value::Text("x".into()),
+        Kind::Text => Value::Text(space.texts[random.below(space.texts.len())].clone()),
+        Kind::Integer | Kind::Date | Kind::Timestamp => Value::Integer(random.pick(&[0, 0, 1])),
+    }
+}
+
+fn key(column: &Column, row: usize) -> Value {
+    match column.kind {
+        Kind::Text => Value::Text(format!("k{row}")),
+        Kind::Float => Value::Float(row as f64),
+        _ => Value::Integer(row as i64),
+    }
+}
+
 fn value(space: &Space, column: &Column, row: usize, random: &mut Random) -> Value {
     if column.is_unique {
-        return match column.kind {
-            Kind::Text => Value::Text(format!("k{row}")),
-            Kind::Float => Value::Float(row as f64),
-            _ => Value::Integer(row as i64),
-        };
+        return key(column, row);
     }
     if !column.is_not_null && random.below(4) == 0 {
         return Value::Null;

@@ -110,6 +110,14 @@ codes! {
     E0503,
     /// Two metrics mean the same.
     E0504,
+    /// `metrics.lock` cannot be read.
+    E0505,
+    /// A metric is not locked, or one that is locked is gone.
+    E0506,
+    /// Two metrics differ by one condition alone.
+    E0507,
+    /// A model computes a metric by hand.
+    E0508,
 
     // E06xx unsound metrics, experiments and flags
     /// A metric is not sound.

@@ -5,5 +5,6 @@ mod decision;
 pub mod operator;
 mod session;
 pub mod sources;
+pub mod witness;
 
 pub use session::{Engine, EngineOptions, Rows};

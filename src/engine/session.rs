@@ -7,6 +7,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::view::ViewTable;
+use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
@@ -93,6 +94,16 @@ impl Engine {
             relation,
             Arc::new(ViewTable::new(plan, Some(query.to_string()))),
         )
+    }
+
+    /// Offers rows in memory, in place of what had the name.
+    pub fn add_batch(&self, relation: &str, batch: RecordBatch) -> Result<()> {
+        let table = MemTable::try_new(batch.schema(), vec![vec![batch]])?;
+        // Before its schema is known, a relation is not there either.
+        if self.context.table_exist(relation).unwrap_or(false) {
+            self.context.deregister_table(relation)?;
+        }
+        sql::register(&self.context, relation, Arc::new(table))
     }
 
     /// Writes the rows of a query as a table of the warehouse.

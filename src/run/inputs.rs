@@ -14,11 +14,21 @@ use crate::manifest::{Manifest, Node, NodeId, NodeKind};
 /// Files that were looked at, ready to be read.
 pub(super) type Inspected = BTreeMap<NodeId, (SourceFiles, SourceTable)>;
 
-pub(super) async fn look(manifest: &Manifest, root: &Path, cache: &Path) -> Checked<Inspected> {
+pub(super) async fn look(
+    manifest: &Manifest,
+    root: &Path,
+    data_root: &Path,
+    cache: &Path,
+) -> Checked<Inspected> {
     let mut checked = Checked::new(Inspected::new());
     for node in &manifest.nodes {
         let Some(files) = files(node, &mut checked.diagnostics) else {
             continue;
+        };
+        // Seeds are files of the project, sources are data that it reads.
+        let root = match node.kind {
+            NodeKind::Source(_) => data_root,
+            _ => root,
         };
         match inspect(root, &files, cache).await {
             Ok(table) => {

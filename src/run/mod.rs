@@ -2,20 +2,28 @@
 //! In: files and options. Out: a [`Prepared`] project, a [`RunPlan`], [`RunResults`], a published environment.
 //! Printing and exit codes are the command line's business.
 
+mod counter;
 mod events;
 mod execute;
+mod impact;
 mod inputs;
+mod meanings;
 mod memory;
 mod plan;
 mod prepare;
 mod publish;
 mod results;
+mod revision;
 mod testing;
 
+pub use counter::counter_example;
 pub use events::{Event, Observer};
 pub use execute::execute;
+pub use impact::{Day, Estimate, Impact, Reading, impact};
+pub use meanings::{LOCK_FILE, lock_path, meanings, read_lock, review};
 pub use plan::{Action, RunPlan, Scope, Step, plan};
 pub use prepare::{PrepareOptions, Prepared, prepare};
 pub use publish::{Published, publish};
 pub use results::{Outcome, RunResults, StepResult};
+pub use revision::check_out;
 pub use testing::PassedTests;

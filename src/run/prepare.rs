@@ -23,6 +23,8 @@ pub struct PrepareOptions {
     /// The one clock reading of the command: UTC, RFC 3339.
     pub now: String,
     pub invocation_id: String,
+    /// Where the data of sources lie, if not in the project's own folder: an older state of a project reads today's data.
+    pub data_root: Option<PathBuf>,
 }
 
 /// A compiled project and where it goes.
@@ -59,8 +61,9 @@ pub async fn prepare(files: &dyn Files, options: &PrepareOptions) -> Checked<Pre
     let manifest = Arc::new(resolved.value);
     let graph = graph::build(&manifest);
     diagnostics.extend(graph.diagnostics);
-    let cache = files.root().join("target").join("sources");
-    let looked = inputs::look(&manifest, files.root(), &cache).await;
+    let data_root = options.data_root.as_deref().unwrap_or(files.root());
+    let cache = data_root.join("target").join("sources");
+    let looked = inputs::look(&manifest, files.root(), data_root, &cache).await;
     diagnostics.extend(looked.diagnostics);
     let engine = engine_options(options, &project, &target, threads, &mut diagnostics);
     let compiled = compiled(

@@ -26,7 +26,10 @@ pub struct Analyzer {
 /// A query that means something.
 #[derive(Debug, Clone)]
 pub struct Analyzed {
+    /// As the query says it.
     pub plan: LogicalPlan,
+    /// The same with every type settled.
+    pub settled: LogicalPlan,
     pub schema: SchemaRef,
     /// Functions whose answer changes from call to call, such as `now`.
     pub volatile: Vec<String>,
@@ -79,13 +82,14 @@ impl Analyzer {
             state
                 .analyzer()
                 .execute_and_check(plan.clone(), state.config_options(), |_, _| {});
-        settled.map_err(|error| plan_error(sql, &error))?;
+        let settled = settled.map_err(|error| plan_error(sql, &error))?;
         let schema = Arc::new(plan.schema().as_arrow().clone());
         repeated_column(sql, &schema)?;
         Ok(Analyzed {
             volatile: volatile_functions(&plan),
             schema,
             plan,
+            settled,
         })
     }
 

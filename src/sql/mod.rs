@@ -6,9 +6,11 @@ mod analyze;
 pub mod canonical;
 pub mod functions;
 pub mod lineage;
+mod queries;
 mod words;
 
 pub use analyze::{Analyzed, Analyzer, SqlError, SqlErrorKind, is_number, register, same_type};
 /// Columns and their types.
 pub use datafusion::arrow::datatypes::SchemaRef as Schema;
+pub use queries::{Queries, Query};
 pub use words::type_name;

@@ -31,7 +31,11 @@ use equipoise::sql::lineage::Origin;
 
 #[test]
 fn drift_fuzz_equal_fingerprints_give_equal_results() {
-    let wanted = number("EQUIPOISE_FUZZ", 120);
+    run(number("EQUIPOISE_FUZZ", 120));
+}
+
+/// Runs so many mutations; the benchmark of fingerprints runs them too, since it is built with optimisation.
+pub fn run(wanted: u64) {
     let seed = number("EQUIPOISE_FUZZ_SEED", 7);
     let mut fuzz = Fuzz::new(seed);
     while fuzz.mutations < wanted {

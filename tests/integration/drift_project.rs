@@ -7,7 +7,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::prelude::SessionContext;
-use equipoise::contracts::{Meaning, Plan, flatten, model_facts};
+use equipoise::contracts::{Meaning, ModelWords, Plan, flatten};
 use equipoise::sql::canonical::{self, Bound, Catalog, Seed, Table};
 use equipoise::sql::lineage::{self, ColumnGraph, Lineage, Origin};
 use serde_json::Value;
@@ -262,13 +262,8 @@ impl Project {
                         column: column.into(),
                     })
             };
-            model_facts(
-                model,
-                distance,
-                &local,
-                &canonical::canonicalise(&query.inlined, &catalog),
-                &reads,
-            )
+            let inlined = canonical::canonicalise(&query.inlined, &catalog);
+            ModelWords::of(&local, Some(&inlined)).for_metric(model, distance, &reads)
         };
         let mut models = vec![facts("", 0, &queries.metric)];
         for (name, distance) in queries.distances() {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::catalog::Catalog;
 use super::form::{Block, Expr, Group, Instance, Node, Relation, Source};
-use super::{Canonical, fingerprint, name, words};
+use super::{Canonical, fingerprint, name, rules, words};
 
 /// A computation over groups of rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,25 +79,23 @@ fn measure(
     catalog: &Catalog,
 ) -> Measure {
     let mut filters = BTreeSet::new();
-    let mut bare = Group {
+    let width = group.keys.len();
+    let mut read = BTreeSet::new();
+    expr.each_column(&mut |column| {
+        if column.instance == instance && column.index >= width {
+            read.insert(column.index - width);
+        }
+    });
+    let bare = Group {
         keys: vec![],
         is_grouped: false,
         ..group.clone()
     };
-    for call in &mut bare.aggregates {
-        let reads = |filter: &Expr| words::expr_in(&group.block, filter);
-        filters.extend(call.filter.iter().map(reads));
-        call.filter.clear();
-        call.arguments.iter_mut().for_each(strip_casts);
-    }
-    take_filters(&mut bare.block, &mut filters);
-    let is_plain_count = bare
-        .aggregates
-        .iter()
-        .all(|call| call.function == "count" && call.arguments.is_empty());
-    let width = group.keys.len();
+    let is_plain_count = read.iter().all(|index| {
+        let call = &bare.aggregates[*index];
+        call.function == "count" && call.arguments.is_empty()
+    });
     let mut moved = expr.clone();
-    strip_casts(&mut moved);
     moved.replace_columns(&|column| {
         let is_call = column.instance == instance && column.index >= width;
         is_call.then(|| {
@@ -112,14 +110,18 @@ fn measure(
         }),
         outputs: vec![expr.clone()],
     });
-    let mut select = Relation::Select {
+    let select = Relation::Select {
         block: Block::over(Source {
             instance,
             relation: Relation::Group(bare),
         }),
         outputs: vec![moved],
     };
-    super::prune::prune_root(&mut select);
+    // A join that only keys or filters read is another one without them, so the rules run before and after.
+    let (mut select, _) = rules::normalise(select, catalog);
+    take_all_filters(&mut select, &mut filters);
+    let (mut select, _) = rules::normalise(select, catalog);
+    select.each_expr_mut(&mut strip_casts);
     let signature = fingerprint(&name::text(&select, &["value".into()], catalog));
     Measure {
         output: output.into(),
@@ -130,10 +132,39 @@ fn measure(
     }
 }
 
-/// Takes the filters of single tables out of a block and what is below; joins stay.
+/// Takes the filters out of a select over one group.
+fn take_all_filters(select: &mut Relation, filters: &mut BTreeSet<String>) {
+    let Some(block) = select.block_mut() else {
+        return;
+    };
+    for relation in block.relations_mut() {
+        if let Relation::Group(group) = relation {
+            for call in &mut group.aggregates {
+                let words = call
+                    .filter
+                    .iter()
+                    .map(|filter| words::expr_in(&group.block, filter));
+                filters.extend(words);
+                call.filter.clear();
+            }
+        }
+        if let Some(block) = relation.block_mut() {
+            take_filters(block, filters);
+        }
+    }
+}
+
+/// Takes the filters of single tables out of a block and what is below, also of tables that rows must have a match in;
+/// joins stay.
 fn take_filters(block: &mut Block, filters: &mut BTreeSet<String>) {
     let whole = block.clone();
-    block.predicates.retain(|predicate| {
+    block.predicates.retain_mut(|predicate| {
+        if let Node::Exists(relation) | Node::InQuery(_, relation) = &mut predicate.node {
+            if let Some(block) = relation.block_mut() {
+                take_filters(block, filters);
+            }
+            return true;
+        }
         let is_filter = predicate.instances().len() <= 1 && !predicate.has_subquery();
         if is_filter {
             filters.insert(words::expr_in(&whole, predicate));

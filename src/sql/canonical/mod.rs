@@ -70,6 +70,11 @@ pub fn bind(state: &SessionState, plan: LogicalPlan, models: bind::Models) -> Re
     let plan = state
         .analyzer()
         .execute_and_check(plan, state.config_options(), |_, _| {})?;
+    bind_plan(&plan, models)
+}
+
+/// Binds a plan whose types are already coerced.
+pub fn bind_plan(plan: &LogicalPlan, models: bind::Models) -> Result<Bound> {
     let names = plan
         .schema()
         .fields()
@@ -77,9 +82,40 @@ pub fn bind(state: &SessionState, plan: LogicalPlan, models: bind::Models) -> Re
         .map(|field| field.name().clone())
         .collect();
     Ok(Bound {
-        relation: Arc::new(bind::bind(&plan, models)?),
+        relation: Arc::new(bind::bind(plan, models)?),
         names,
     })
+}
+
+/// The tables a relation scans, with those of its subqueries.
+pub fn tables(relation: &Relation) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    collect_tables(relation, &mut found);
+    found
+}
+
+fn collect_tables(relation: &Relation, found: &mut BTreeSet<String>) {
+    if let Relation::Scan(scan) = relation {
+        found.insert(scan.table.clone());
+    }
+    relation
+        .inputs()
+        .into_iter()
+        .for_each(|input| collect_tables(input, found));
+    let own = relation
+        .head_exprs()
+        .into_iter()
+        .chain(relation.block().map(form::Block::exprs).unwrap_or_default());
+    own.for_each(|expr| collect_subquery_tables(expr, found));
+}
+
+fn collect_subquery_tables(expr: &form::Expr, found: &mut BTreeSet<String>) {
+    if let Some(relation) = expr.subquery() {
+        collect_tables(relation, found);
+    }
+    expr.children()
+        .into_iter()
+        .for_each(|child| collect_subquery_tables(child, found));
 }
 
 /// Normalises a bound query down to its base tables.

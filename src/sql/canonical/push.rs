@@ -167,6 +167,71 @@ pub(super) fn group_into_union(group: &mut Group) -> Option<Vec<Relation>> {
     Some(moved)
 }
 
+/// Counting the rows of a DISTINCT bag per some of its columns, where one more column tells the rows apart, is
+/// `COUNT(DISTINCT x)` over what the bag was made of. A NULL of that column is one row to `COUNT(*)` and none to
+/// `COUNT(DISTINCT x)`, so the count must leave it out or the column must have none.
+pub(super) fn count_distinct(group: &Group, is_not_null: &dyn Fn(&Expr) -> bool) -> Option<Group> {
+    let [source] = group.block.sources.as_slice() else {
+        return None;
+    };
+    let Relation::Group(inner) = &source.relation else {
+        return None;
+    };
+    let is_bag = inner.is_grouped && inner.sets.is_none() && inner.aggregates.is_empty();
+    if !is_bag || !group.block.optional.is_empty() || !group.block.predicates.is_empty() {
+        return None;
+    }
+    let is_grouping = |index: usize| {
+        let is_it = |key: &Expr| {
+            let column = key.as_column();
+            column.is_some_and(|column| column.instance == source.instance && column.index == index)
+        };
+        group.keys.iter().any(is_it)
+    };
+    let others: Vec<usize> = (0..inner.keys.len())
+        .filter(|index| !is_grouping(*index))
+        .collect();
+    let [other] = others.as_slice() else {
+        return None;
+    };
+    // Of floats, 0.0 and -0.0 may be one group and two distinct values.
+    let is_exact = !matches!(inner.keys[*other].ty, Type::Float(_) | Type::Other(_));
+    if group.keys.len() + 1 != inner.keys.len() || group.aggregates.is_empty() || !is_exact {
+        return None;
+    }
+    let ty = inner.keys[*other].ty.clone();
+    let column = Expr::column(source.instance, *other, ty);
+    let present = column.clone().is_not_null();
+    let mut calls = vec![];
+    for call in &group.aggregates {
+        let is_count =
+            call.function == "count" && call.arguments.is_empty() && call.order.is_empty();
+        let leaves_null_out = call.filter.as_slice() == std::slice::from_ref(&present)
+            || call.filter.is_empty() && is_not_null(&column);
+        if !is_count || !leaves_null_out {
+            return None;
+        }
+        calls.push(Aggregate {
+            is_distinct: true,
+            arguments: vec![inner.keys[*other].clone()],
+            filter: vec![],
+            ..call.clone()
+        });
+    }
+    let keys = group
+        .keys
+        .iter()
+        .map(|key| substituted(key, source.instance, &inner.keys))
+        .collect();
+    Some(Group {
+        block: inner.block.clone(),
+        keys,
+        aggregates: calls,
+        is_grouped: group.is_grouped,
+        sets: None,
+    })
+}
+
 /// A group over a group: totals of totals. Whole numbers only, since float sums do not associate; a sum of counts is a
 /// count only where a group cannot be empty.
 pub(super) fn roll_up(group: Group) -> Group {

@@ -254,7 +254,10 @@ impl Rules<'_> {
         if let Some(select) = self.distinct_of_key(&lowered, instance, &outputs) {
             return select;
         }
-        let mut lowered = push::roll_up(lowered);
+        let facts = |column| self.fact(&lowered.block, around, column);
+        let context = Context::new(&facts, &self.used);
+        let counted = push::count_distinct(&lowered, &|column| context.is_not_null(column));
+        let mut lowered = push::roll_up(counted.unwrap_or(lowered));
         if let Some(branches) = push::group_into_union(&mut lowered) {
             let branches = branches
                 .into_iter()

@@ -8,6 +8,7 @@ use super::form::{
     Relation, SortKey, Source, WindowCall,
 };
 use super::literal::Literal;
+use super::types::Type;
 
 /// One thing that a query does.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -316,6 +317,8 @@ impl<'a> Words<'a> {
                 }
                 text + " end"
             }
+            // Row numbers are unsigned, and the engine widens them by itself.
+            Node::Cast(inner) if is_unsigned(&inner.ty) => self.expr(inner),
             Node::Cast(inner) => format!("cast({} as {})", self.expr(inner), expr.ty),
             Node::TryCast(inner) => format!("try_cast({} as {})", self.expr(inner), expr.ty),
             Node::Call(name, arguments, _) => self.call(name, arguments),
@@ -353,6 +356,19 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// A part of a product or of a binary operation.
+    fn factor(&self, expr: &Expr) -> String {
+        let is_binary = match &expr.node {
+            Node::Sum(_) | Node::Compare(..) => true,
+            Node::Call(name, ..) => !name.starts_with(char::is_alphabetic),
+            _ => false,
+        };
+        match is_binary {
+            true => format!("({})", self.expr(expr)),
+            false => self.operand(expr),
+        }
+    }
+
     fn joined(&self, items: &[Expr], word: &str) -> String {
         items
             .iter()
@@ -367,7 +383,7 @@ impl<'a> Words<'a> {
             let factors: Vec<String> = term
                 .factors
                 .iter()
-                .map(|factor| self.operand(factor))
+                .map(|factor| self.factor(factor))
                 .collect();
             let size = term.coefficient.unsigned_abs();
             let product = match (size, factors.is_empty()) {
@@ -397,7 +413,8 @@ impl<'a> Words<'a> {
                 .map(Literal::to_string)
                 .unwrap_or_default(),
             ("like" | "ilike", [subject, pattern, ..]) => format!("{subject} {name} {pattern}"),
-            (name, [left, right]) if !name.starts_with(char::is_alphabetic) => {
+            (name, [_, _]) if !name.starts_with(char::is_alphabetic) => {
+                let [left, right] = [0, 1].map(|side: usize| self.factor(&arguments[side]));
                 format!("{left} {name} {right}")
             }
             _ => format!("{name}({})", texts.join(", ")),
@@ -488,6 +505,16 @@ impl<'a> Words<'a> {
         };
         keys.iter().map(key).collect::<Vec<_>>().join(", ")
     }
+}
+
+fn is_unsigned(ty: &Type) -> bool {
+    matches!(
+        ty,
+        Type::Integer {
+            is_signed: false,
+            ..
+        }
+    )
 }
 
 /// An output of a relation as the expression that makes it.

@@ -66,25 +66,24 @@ fn walk(edges: &BTreeMap<Origin, BTreeSet<(Origin, Kind)>>, start: &Origin) -> V
     let mut seen = BTreeSet::from([start.clone()]);
     let mut level = vec![start.clone()];
     for distance in 1.. {
-        let mut next = BTreeSet::new();
-        for column in &level {
-            for (other, kind) in edges.get(column).into_iter().flatten() {
-                if !seen.contains(other) {
-                    found.push(Edge {
-                        distance,
-                        column: other.clone(),
-                        kind: *kind,
-                    });
-                    next.insert(other.clone());
-                }
-            }
-        }
+        let edges_of = |column: &Origin| edges.get(column).into_iter().flatten();
+        let next: BTreeSet<&(Origin, Kind)> = level
+            .iter()
+            .flat_map(edges_of)
+            .filter(|(other, _)| !seen.contains(other))
+            .collect();
         if next.is_empty() {
             break;
         }
-        seen.extend(next.iter().cloned());
-        level = next.into_iter().collect();
+        found.extend(next.iter().map(|(column, kind)| Edge {
+            distance,
+            column: column.clone(),
+            kind: *kind,
+        }));
+        let columns: BTreeSet<Origin> =
+            next.into_iter().map(|(column, _)| column.clone()).collect();
+        seen.extend(columns.iter().cloned());
+        level = columns.into_iter().collect();
     }
-    found.dedup();
     found
 }

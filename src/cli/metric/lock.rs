@@ -1,0 +1,145 @@
+//! `metric lock`: somebody agrees to what metrics mean now.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::super::{Common, Exit, OutputFormat, output};
+use crate::compile::Detail;
+use crate::contracts::{Drift, Lock};
+use crate::run::{LOCK_FILE, Prepared, lock_path, meanings};
+
+#[derive(Args)]
+pub struct Options {
+    /// A metric to lock; one that is gone is taken out
+    #[arg(long, required_unless_present = "all")]
+    metric: Vec<String>,
+    /// All metrics, as for the first time
+    #[arg(long, conflicts_with = "metric")]
+    all: bool,
+    /// Why the meaning is agreed to; the next reader of the lock asks
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    reason: String,
+}
+
+pub async fn run(common: &Common, prepared: &Prepared, options: &Options) -> anyhow::Result<Exit> {
+    let Some(mut lock) = super::lock_or_empty(common, prepared) else {
+        return Ok(Exit::Wrong);
+    };
+    let Some(wanted) = wanted(prepared, options, &lock) else {
+        return Ok(Exit::Wrong);
+    };
+    let mut meanings = meanings(prepared, Detail::Lock).await?;
+    let drifts = meanings.drifts(&lock);
+    if refuse_low_versions(&lock, &wanted, &drifts, &meanings.metrics) {
+        return Ok(Exit::Failed);
+    }
+    let (mut locked, mut removed) = (vec![], vec![]);
+    for name in wanted {
+        let Some(meaning) = meanings.metrics.remove(&name) else {
+            lock.metrics.remove(&name);
+            removed.push(name);
+            continue;
+        };
+        let is_known = lock.metrics.get(&name).is_some_and(|known| {
+            known.meaning.is_same(&meaning) && known.hashes == meaning.hashes()
+        });
+        if !is_known {
+            lock.agree(meaning, &options.reason);
+            locked.push(name);
+        }
+    }
+    std::fs::write(lock_path(prepared), lock.to_string())
+        .with_context(|| format!("cannot write {LOCK_FILE}"))?;
+    say(common, &lock, &drifts, &locked, &removed)?;
+    Ok(Exit::Good)
+}
+
+/// The names to lock: those asked for, or all that exist or are locked.
+fn wanted(prepared: &Prepared, options: &Options, lock: &Lock) -> Option<BTreeSet<String>> {
+    if options.all {
+        let defined = prepared.compiled.metrics.iter();
+        let defined = defined.map(|metric| metric.name.clone());
+        return Some(defined.chain(lock.metrics.keys().cloned()).collect());
+    }
+    for name in &options.metric {
+        if !lock.metrics.contains_key(name) {
+            super::named(prepared, name)?;
+        }
+    }
+    Some(options.metric.iter().cloned().collect())
+}
+
+/// A version that did not step as far as its change needs would promise the old meaning.
+fn refuse_low_versions(
+    lock: &Lock,
+    wanted: &BTreeSet<String>,
+    drifts: &[Drift],
+    meanings: &std::collections::BTreeMap<String, crate::contracts::Meaning>,
+) -> bool {
+    let mut is_refused = false;
+    for drift in drifts.iter().filter(|drift| wanted.contains(&drift.metric)) {
+        let old = &lock.metrics[&drift.metric].meaning.version;
+        let new = &meanings[&drift.metric].version;
+        let bump = drift.class.bump();
+        if !bump.is_taken(old, new) {
+            is_refused = true;
+            eprintln!(
+                "error[E0503]: `{}` is still version {new}, and its change is {}",
+                drift.metric, drift.class
+            );
+            for change in &drift.changes {
+                eprintln!("   = note: {}", change.words());
+            }
+            let next = bump.next(old).unwrap_or_else(|| "the next one".into());
+            eprintln!("   = hint: set its `version` to {next} at least, then lock it");
+        }
+    }
+    is_refused
+}
+
+fn say(
+    common: &Common,
+    lock: &Lock,
+    drifts: &[Drift],
+    locked: &[String],
+    removed: &[String],
+) -> anyhow::Result<()> {
+    let class = |name: &String| {
+        let drift = drifts.iter().find(|drift| drift.metric == *name);
+        drift.map_or("new", |drift| drift.class.word())
+    };
+    let mut text = String::new();
+    for name in locked {
+        let version = &lock.metrics[name].meaning.version;
+        text += &match common.output {
+            OutputFormat::Json => {
+                let line = serde_json::json!({"metric": name, "version": version, "class": class(name), "action": "locked"});
+                format!("{line}\n")
+            }
+            _ => format!("locked {name} {version} ({})\n", class(name)),
+        };
+    }
+    for name in removed {
+        text += &match common.output {
+            OutputFormat::Json => {
+                format!(
+                    "{}\n",
+                    serde_json::json!({"metric": name, "action": "removed"})
+                )
+            }
+            _ => format!("removed {name}\n"),
+        };
+    }
+    output::print(&text)?;
+    if !common.quiet {
+        eprintln!(
+            "{} locked anew, {} removed; {LOCK_FILE} has {} metrics",
+            locked.len(),
+            removed.len(),
+            lock.metrics.len()
+        );
+    }
+    Ok(())
+}

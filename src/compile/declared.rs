@@ -1,0 +1,95 @@
+//! What tests and seeds say about base tables.
+//! In: the data tests of sources, the rows of seeds. Out: a [`Catalog`] of constraints that proofs may lean on. A test
+//! that may pass although rows break it (a warning, a limit on rows, a condition) declares nothing.
+
+use super::meanings::plain;
+use crate::manifest::{Manifest, Node, NodeKind, TestSettings, TestSeverity};
+use crate::sql::canonical::{Catalog, ForeignKey, Seed, Table};
+
+/// The constraints of all sources and seeds. `seed_text` reads a seed's CSV.
+pub(super) fn catalog(
+    manifest: &Manifest,
+    seed_text: &(dyn Fn(&Node) -> Option<String> + Sync),
+) -> Catalog {
+    let mut catalog = Catalog::default();
+    for node in &manifest.nodes {
+        if let NodeKind::Seed = node.kind {
+            let seed = seed_text(node).and_then(|text| Seed::parse(&text).ok());
+            catalog
+                .tables
+                .entry(plain(&node.relation()))
+                .or_default()
+                .seed = seed;
+        }
+        declare(manifest, node, &mut catalog);
+    }
+    catalog
+}
+
+fn declare(manifest: &Manifest, test: &Node, catalog: &mut Catalog) {
+    let NodeKind::Test {
+        template,
+        attached_to: Some(owner),
+        column,
+        settings,
+    } = &test.kind
+    else {
+        return;
+    };
+    let owner = manifest.node(*owner);
+    if !matches!(owner.kind, NodeKind::Source(_)) || !is_strict(settings) {
+        return;
+    }
+    let facts = catalog.tables.entry(plain(&owner.relation())).or_default();
+    let call = template.text.trim_start_matches("{{").trim_start();
+    match (call.split('(').next().unwrap_or_default(), column) {
+        ("test_not_null", Some(column)) => {
+            facts.not_null.insert(column.clone());
+        }
+        ("test_unique", Some(column)) => facts.unique.push(vec![column.clone()]),
+        ("test_unique_combination", None) => facts.unique.extend(columns(call)),
+        ("test_relationships", Some(column)) => refer(manifest, test, call, column, facts),
+        _ => {}
+    }
+}
+
+/// One wrong row fails the build.
+fn is_strict(settings: &TestSettings) -> bool {
+    let default = TestSettings::default();
+    settings.severity == TestSeverity::Error
+        && settings.condition.is_none()
+        && settings.error_if == default.error_if
+        && settings.fail_calc == default.fail_calc
+}
+
+/// `columns=["a", "b"]` of a call.
+fn columns(call: &str) -> Option<Vec<String>> {
+    let list = call.split_once("columns=[")?.1.split_once(']')?.0;
+    let names = list.split(',').map(|name| {
+        let plain = name.trim().trim_matches(['"', '\'']);
+        let is_name = plain
+            .chars()
+            .all(|letter| letter.is_alphanumeric() || letter == '_');
+        (is_name && !plain.is_empty()).then(|| plain.to_string())
+    });
+    names.collect()
+}
+
+fn refer(manifest: &Manifest, test: &Node, call: &str, column: &str, facts: &mut Table) {
+    let field = call.split_once("field=").and_then(|(_, rest)| {
+        rest.trim_start_matches(['"', '\''])
+            .split(['"', '\''])
+            .next()
+    });
+    let target = test.depends_on.get(1).map(|id| manifest.node(*id));
+    // Of a model the rows may come and go with its query; only a base table stays what it was declared to be.
+    if let (Some(field), Some(target)) = (field, target)
+        && !matches!(target.kind, NodeKind::Model(_))
+    {
+        facts.foreign_keys.push(ForeignKey {
+            column: column.into(),
+            target: plain(&target.relation()),
+            target_column: field.into(),
+        });
+    }
+}

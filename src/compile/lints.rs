@@ -1,0 +1,246 @@
+//! One truth: no second name for a metric, no metric that a model computes again by hand.
+//! In: a compiled project and what its metrics mean. Out: diagnostics at the metric or at the model's column.
+
+use std::collections::BTreeSet;
+
+use super::Compiled;
+use super::meanings::{Meanings, Sources, plain};
+use crate::contracts::{
+    Meaning, NearDuplicate, Rederivation, duplicates, near_duplicates, rederivations,
+};
+use crate::diagnostics::{Code, Diagnostic, Span};
+use crate::graph::Graph;
+use crate::manifest::{Manifest, Node, NodeId, NodeKind};
+use crate::metrics::{Aggregation, Kind, Measure as Definition};
+use crate::project::SqlFile;
+use crate::sql::Analyzer;
+use crate::sql::canonical::{Measure, measures};
+
+/// Macros that write a metric's SQL from its one definition; what reads them repeats nothing.
+const WRITTEN_BY_US: [&str; 2] = ["metric_daily(", "metric_aggregates("];
+
+/// All findings: second names first, then near ones, then copies.
+pub async fn lints(sources: &Sources<'_>, meanings: &Meanings) -> Vec<Diagnostic> {
+    let Sources {
+        manifest,
+        graph,
+        compiled,
+        analyzer,
+        ..
+    } = sources;
+    let at = |metric: &str| {
+        compiled
+            .metrics
+            .get(metric)
+            .map(|metric| metric.span.clone())
+    };
+    let mut found = second_names(meanings, &at);
+    let mut metrics: Vec<(String, Measure)> = vec![];
+    for metric in compiled.metrics.iter() {
+        let measure = measure(&metric.kind, manifest, analyzer, meanings).await;
+        metrics.extend(measure.map(|measure| (metric.name.clone(), measure)));
+    }
+    found.extend(near(&metrics, &at));
+    let models = other_models(manifest, graph, compiled, meanings);
+    for copy in rederivations(&metrics, &models) {
+        found.extend(by_hand(manifest, &copy));
+    }
+    found
+}
+
+/// The aggregate that a metric is over all its rows, to find it again in models. A ratio of two facts, and a kind whose
+/// number is no plain aggregate, has none.
+async fn measure(
+    kind: &Kind,
+    manifest: &Manifest,
+    analyzer: &Analyzer,
+    meanings: &Meanings,
+) -> Option<Measure> {
+    let parts = match kind {
+        Kind::Mean(measure) => vec![measure],
+        Kind::Ratio {
+            numerator,
+            denominator,
+        } if numerator.fact == denominator.fact => vec![numerator, denominator],
+        _ => return None,
+    };
+    let aggregates: Vec<String> = parts
+        .iter()
+        .map(|part| aggregate(part))
+        .collect::<Option<_>>()?;
+    let relation = manifest.model(&parts[0].fact)?.relation();
+    let sql = format!("select {} as value from {relation}", aggregates.join(" / "));
+    let query = meanings.queries.bind(&analyzer.analyze(&sql).await.ok()?);
+    let (query, catalog) = (query.ok()?, &meanings.catalog);
+    measures(&query.inlined(catalog), catalog)
+        .into_iter()
+        .next()
+}
+
+fn aggregate(measure: &Definition) -> Option<String> {
+    let value = measure.expression.as_deref();
+    let call = match (measure.aggregation, value) {
+        (Aggregation::Count, None) => "count(*)".to_string(),
+        (Aggregation::Count, Some(value)) => format!("count({value})"),
+        (Aggregation::Sum, Some(value)) => format!("sum({value})"),
+        (Aggregation::CountDistinct, Some(value)) => format!("count(distinct {value})"),
+        (Aggregation::Max, Some(value)) => format!("max({value})"),
+        (Aggregation::Min, Some(value)) => format!("min({value})"),
+        _ => return None,
+    };
+    Some(match &measure.condition {
+        Some(condition) => format!("{call} filter (where {condition})"),
+        None => call,
+    })
+}
+
+fn second_names(meanings: &Meanings, at: &dyn Fn(&str) -> Option<Span>) -> Vec<Diagnostic> {
+    let all: Vec<&Meaning> = meanings.metrics.values().collect();
+    let pairs = duplicates(&all).into_iter();
+    pairs
+        .map(|pair| {
+            let mut diagnostic = Diagnostic::error(
+                Code::E0504,
+                format!(
+                    "`{}` and `{}` are two names for one metric",
+                    pair.first, pair.second
+                ),
+            )
+            .at(at(&pair.second))
+            .hint("keep one of them: a second name is a second place to change");
+            if let Some(first) = at(&pair.first) {
+                diagnostic = diagnostic.also(first, "the same rows, value and window here");
+            }
+            diagnostic
+        })
+        .collect()
+}
+
+fn near(metrics: &[(String, Measure)], at: &dyn Fn(&str) -> Option<Span>) -> Vec<Diagnostic> {
+    let is_close = |pair: &&NearDuplicate| {
+        // Sums under disjoint conditions are parts of a whole; one that narrows the other is easily taken for it.
+        pair.only_first.is_empty() != pair.only_second.is_empty()
+    };
+    near_duplicates(metrics)
+        .iter()
+        .filter(is_close)
+        .map(|pair| {
+            let (narrow, wide, more) = match pair.only_first.is_empty() {
+                true => (&pair.second, &pair.first, &pair.only_second),
+                false => (&pair.first, &pair.second, &pair.only_first),
+            };
+            Diagnostic::warning(
+                Code::E0507,
+                format!("`{narrow}` is `{wide}` with one more condition: {}", quoted(more)),
+            )
+            .at(at(narrow))
+            .hint(format!("if both are wanted, say in their descriptions how they differ; `{wide}` may be asked for with a segment instead"))
+        })
+        .collect()
+}
+
+/// Measures of the models that could copy a metric: not those a metric is made of, and not those our macros write.
+fn other_models(
+    manifest: &Manifest,
+    graph: &Graph,
+    compiled: &Compiled,
+    meanings: &Meanings,
+) -> Vec<(String, Vec<Measure>)> {
+    let mut ours: BTreeSet<NodeId> = BTreeSet::new();
+    for id in graph.order() {
+        let writes = match &manifest.node(*id).kind {
+            NodeKind::Model(file) => WRITTEN_BY_US.iter().any(|word| file.text.contains(word)),
+            _ => false,
+        };
+        if writes
+            || graph
+                .parents(*id)
+                .iter()
+                .any(|parent| ours.contains(parent))
+        {
+            ours.insert(*id);
+        }
+    }
+    let facts = super::meanings::facts(manifest, compiled);
+    let mut below: BTreeSet<NodeId> = BTreeSet::new();
+    let mut open: Vec<NodeId> = facts.iter().map(|node| node.id).collect();
+    while let Some(id) = open.pop() {
+        if below.insert(id) {
+            open.extend(graph.parents(id));
+        }
+    }
+    let is_other = |node: &&Node| {
+        matches!(node.kind, NodeKind::Model(_))
+            && !ours.contains(&node.id)
+            && !below.contains(&node.id)
+    };
+    let models = manifest.nodes.iter().filter(is_other);
+    models
+        .filter_map(|node| {
+            let query = meanings.queries.get(&plain(&node.relation()))?;
+            let found = measures(&query.inlined(&meanings.catalog), &meanings.catalog);
+            (!found.is_empty()).then(|| (node.name.clone(), found))
+        })
+        .collect()
+}
+
+fn by_hand(manifest: &Manifest, copy: &Rederivation) -> Option<Diagnostic> {
+    let node = manifest.model(&copy.model)?;
+    let NodeKind::Model(file) = &node.kind else {
+        return None;
+    };
+    if is_wanted(node, &copy.metric) {
+        return None;
+    }
+    let mut message = format!(
+        "`{}.{}` computes the metric `{}` by hand",
+        copy.model, copy.column, copy.metric
+    );
+    if !copy.missing.is_empty() {
+        message += &format!(", without its condition {}", quoted(&copy.missing));
+    }
+    if !copy.extra.is_empty() {
+        message += &format!(", with one more condition: {}", quoted(&copy.extra));
+    }
+    let diagnostic = Diagnostic::warning(Code::E0508, message)
+        .at(column_span(file, &copy.column))
+        .hint(format!(
+            "read `{}` from a model that calls `metric_daily()`, so that both change together; if the copy is wanted, say `config: {{meta: {{derives: [{}]}}}}` at the model",
+            copy.metric, copy.metric
+        ));
+    Some(diagnostic)
+}
+
+/// A model may say that it derives a metric on purpose.
+fn is_wanted(node: &Node, metric: &str) -> bool {
+    let listed = node
+        .settings
+        .raw
+        .get("meta")
+        .and_then(|meta| meta.get("derives"));
+    listed
+        .and_then(serde_json::Value::as_array)
+        .is_some_and(|names| names.iter().any(|name| name == metric))
+}
+
+/// Where a file last names a column: its outermost select comes last.
+fn column_span(file: &SqlFile, column: &str) -> Span {
+    let is_part = |letter: Option<char>| {
+        letter.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
+    };
+    let place = file.text.rmatch_indices(column).find(|(start, word)| {
+        let (before, after) = (&file.text[..*start], &file.text[start + word.len()..]);
+        !is_part(before.chars().next_back()) && !is_part(after.chars().next())
+    });
+    match place {
+        Some((start, word)) => {
+            Span::of_bytes(file.path.clone(), &file.text, start, start + word.len())
+        }
+        None => Span::file(file.path.clone()),
+    }
+}
+
+fn quoted(conditions: &BTreeSet<String>) -> String {
+    let quoted: Vec<String> = conditions.iter().map(|text| format!("`{text}`")).collect();
+    quoted.join(" and ")
+}

@@ -1,0 +1,224 @@
+//! What metrics mean, as a user meets it: `metric lock`, a build that refuses, `metric diff` and `lineage`.
+
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+const GOOD: i32 = 0;
+const FAILED: i32 = 1;
+const WRONG: i32 = 2;
+
+const STG_USERS: &str = "select user_id, plan from {{ ref('raw_users') }} where not is_internal\n";
+const FACT: &str = "select o.order_id, o.user_id, o.ordered_at, o.amount, o.status from {{ ref('raw_orders') }} as o \
+    join {{ ref('stg_users') }} as u on u.user_id = o.user_id\n";
+const METRICS: &str = "metrics:
+  - {name: net_revenue, kind: mean, fact: fact_orders, agg: sum, expr: amount, filter: status = 'paid', direction: increase, tier: north_star, owner: team-shop, version: 1.0.0}
+  - {name: average_order_value, kind: ratio, numerator: {fact: fact_orders, agg: sum, expr: amount}, denominator: {fact: fact_orders, agg: count}, direction: increase, tier: driver, drives: [net_revenue], owner: team-shop, version: 1.0.0}
+";
+
+/// A project in a folder of its own: users and orders, a fact, two metrics.
+struct Demo {
+    folder: TempDir,
+}
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Demo {
+    fn new() -> Demo {
+        let demo = Demo {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+        };
+        demo.write("project.yml", "name: demo\n");
+        demo.write(
+            "seeds/raw_users.csv",
+            "user_id,plan,is_internal\n1,pro,false\n2,free,true\n3,free,false\n",
+        );
+        demo.write("seeds/raw_orders.csv", "order_id,user_id,ordered_at,amount,status\n1,1,2026-01-05 10:00:00,10,paid\n2,2,2026-01-05 11:00:00,20,paid\n3,3,2026-01-06 09:00:00,30,open\n");
+        demo.write("models/stg_users.sql", STG_USERS);
+        demo.write("models/fact_orders.sql", FACT);
+        demo.write(
+            "models/models.yml",
+            "models:\n  - name: fact_orders\n    fact: {unit: user_id, time: ordered_at}\n",
+        );
+        demo.write("metrics/shop.yml", METRICS);
+        demo
+    }
+
+    fn locked() -> Demo {
+        let demo = Demo::new();
+        demo.good(&["metric", "lock", "--all", "--reason", "first agreement"]);
+        demo
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.folder.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a file lies in a folder"))
+            .expect("the folder can be made");
+        std::fs::write(path, text).expect("the file can be written");
+    }
+
+    fn lock(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("metrics.lock")).expect("a lock")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Said {
+        let output = Command::new(env!("CARGO_BIN_EXE_equipoise"))
+            .current_dir(self.folder.path())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program starts");
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
+    }
+
+    fn good(&self, arguments: &[&str]) -> Said {
+        let said = self.run(arguments);
+        assert_eq!(said.code, GOOD, "{arguments:?}\n{}{}", said.out, said.err);
+        said
+    }
+}
+
+#[test]
+fn a_build_fails_when_a_filter_two_models_up_is_gone_and_says_whom_it_reaches() {
+    let demo = Demo::locked();
+    demo.good(&["build"]);
+    demo.write(
+        "models/stg_users.sql",
+        "select user_id, plan from {{ ref('raw_users') }}\n",
+    );
+    let said = demo.run(&["build"]);
+    assert_eq!(said.code, FAILED, "{}", said.err);
+    let words = "error[E0503]: filter removed two models up, in stg_users: `not is_internal`; rows with `is_internal` are counted again; reaches average_order_value, net_revenue";
+    assert!(said.err.contains(words), "{}", said.err);
+    assert!(
+        said.err.contains("models/stg_users.sql:1:1"),
+        "{}",
+        said.err
+    );
+    assert!(said.err.contains("net_revenue 2.0.0"), "{}", said.err);
+}
+
+#[test]
+fn a_refactor_and_a_new_label_build_as_before() {
+    let demo = Demo::locked();
+    demo.write(
+        "models/active_users.sql",
+        "select plan, user_id as id from {{ ref('raw_users') }} where is_internal = false\n",
+    );
+    demo.write("models/stg_users.sql", "with active as (select * from {{ ref('active_users') }}) select id as user_id, plan from active\n");
+    demo.write(
+        "metrics/shop.yml",
+        &METRICS.replace(
+            "name: net_revenue,",
+            "name: net_revenue, label: Revenue after refunds,",
+        ),
+    );
+    demo.good(&["build"]);
+    let said = demo.good(&["metric", "diff"]);
+    assert_eq!(
+        said.out,
+        "net_revenue (cosmetic)\n  field `label` changed from `net revenue` to `Revenue after refunds`\n"
+    );
+}
+
+#[test]
+fn a_lock_is_renewed_after_the_version_steps_far_enough() {
+    let demo = Demo::locked();
+    let before = demo.lock();
+    demo.write("metrics/shop.yml", &METRICS.replace("'paid'", "'open'"));
+    let lock = [
+        "metric",
+        "lock",
+        "--metric",
+        "net_revenue",
+        "--reason",
+        "open orders count",
+    ];
+    let said = demo.run(&lock);
+    assert_eq!(said.code, FAILED);
+    assert!(
+        said.err.contains("set its `version` to 2.0.0 at least"),
+        "{}",
+        said.err
+    );
+    assert_eq!(demo.lock(), before, "a refused lock is not written");
+    let stepped =
+        METRICS
+            .replace("'paid'", "'open'")
+            .replacen("version: 1.0.0", "version: 2.0.0", 1);
+    demo.write("metrics/shop.yml", &stepped);
+    assert_eq!(
+        demo.good(&lock).out,
+        "locked net_revenue 2.0.0 (breaking)\n"
+    );
+    assert!(demo.lock().contains("reason = \"open orders count\""));
+    demo.good(&["build"]);
+}
+
+#[test]
+fn what_cannot_be_locked_is_said_and_nothing_is_written() {
+    let demo = Demo::new();
+    assert_eq!(
+        demo.run(&["metric", "lock", "--metric", "revenue", "--reason", "x"])
+            .code,
+        WRONG
+    );
+    assert_eq!(demo.run(&["metric", "lock", "--all"]).code, WRONG);
+    assert_eq!(demo.run(&["metric", "lock", "--reason", "x"]).code, WRONG);
+    assert_eq!(demo.run(&["metric", "diff"]).code, WRONG);
+    assert!(!demo.folder.path().join("metrics.lock").exists());
+    demo.write("metrics.lock", "nonsense\n");
+    let said = demo.run(&["build"]);
+    assert_eq!(said.code, FAILED);
+    assert!(said.err.contains("error[E0505]"), "{}", said.err);
+    assert!(said.err.contains("metrics.lock:1:1"), "{}", said.err);
+}
+
+#[test]
+fn a_diff_is_json_for_machines() {
+    let demo = Demo::locked();
+    demo.write(
+        "models/stg_users.sql",
+        "select user_id, plan from {{ ref('raw_users') }}\n",
+    );
+    let said = demo.run(&["metric", "diff", "--output", "json"]);
+    assert_eq!(said.code, FAILED);
+    let lines: Vec<serde_json::Value> = said
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["metric"], "average_order_value");
+    assert_eq!(lines[0]["class"], "breaking");
+    assert_eq!(lines[0]["version"]["step"], "major");
+    assert_eq!(lines[0]["changes"][0]["model"], "stg_users");
+}
+
+#[test]
+fn lineage_goes_up_to_seeds_and_down_to_metrics() {
+    let demo = Demo::new();
+    let up = demo.good(&["lineage", "fact_orders.amount"]).out;
+    assert!(up.contains("raw_orders.amount (copy)"), "{up}");
+    assert!(up.contains("stg_users.user_id (join)"), "{up}");
+    let down = demo
+        .good(&["lineage", "raw_users.is_internal", "--down"])
+        .out;
+    assert!(down.contains("stg_users.user_id (filter)"), "{down}");
+    assert_eq!(
+        down.matches("metric.net_revenue").count(),
+        2,
+        "copied and filtered by: {down}"
+    );
+    assert_eq!(demo.run(&["lineage", "fact_orders.amuont"]).code, WRONG);
+    assert_eq!(demo.run(&["lineage", "amount"]).code, WRONG);
+}
