@@ -5,7 +5,7 @@ use super::beta;
 use super::mean_tests::welch_t;
 use super::random::{bits, uniform};
 use super::record::{Number, finite, record};
-use super::resampling::Unit;
+use super::resampling::{MOST_REPLICATES, Unit};
 use super::sample::{Sample, is_share};
 use super::state::Accumulator;
 use super::status::Status;
@@ -49,7 +49,8 @@ pub fn aa_p_values(units: &[Unit], salts: u32, seed: u64, share: f64) -> Vec<f64
 
 /// [`aa_p_values`] as a result.
 pub fn aa_resalted(units: &[Unit], salts: u32, seed: u64, share: f64) -> ResaltedComparisons {
-    if !is_share(share) || units.iter().any(|unit| !unit.value.is_finite()) {
+    let is_countable = (1..=MOST_REPLICATES).contains(&salts);
+    if !is_share(share) || !is_countable || units.iter().any(|unit| !unit.value.is_finite()) {
         return ResaltedComparisons::empty(Status::InvalidInput);
     }
     let p_values = aa_p_values(units, salts, seed, share);

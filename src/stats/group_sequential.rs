@@ -54,15 +54,17 @@ pub fn gst_bounds(t: &[f64], alpha: f64, spending: Spending, sides: Sides) -> Gr
     }
     let mut design = GroupSequential::default();
     let mut walk = Walk::new(sides == Sides::Two);
-    let mut spent_before = 0.0;
+    let mut time_before = 0.0;
     let times: Vec<f64> = t.iter().map(|time| time.min(1.0)).collect();
     for (look, time) in times.iter().copied().enumerate() {
         let spent = spending.spent(time, side_alpha(alpha, sides));
-        let bound = walk.bound(time, spent - spent_before);
-        if let Some(next) = times.get(look + 1) {
+        let increment = spending.spent_between(time_before, time, side_alpha(alpha, sides));
+        let bound = walk.bound(time, increment);
+        // Looks after full information spend nothing: there is nowhere to go.
+        if let Some(next) = times.get(look + 1).filter(|next| **next > time) {
             walk.advance(time, bound, *next);
         }
-        spent_before = spent;
+        time_before = time;
         design.zb.push(bound);
         design
             .alpha_spent
@@ -170,23 +172,50 @@ pub fn gst_inflation(
         alpha / 2.0
     };
     let fixed = normal::upper_quantile(tail) + normal::lower_quantile(power);
-    let (mut low, mut high) = (0.0, 4.0 * fixed.max(1.0));
-    // Bisection to the last bit: power rises with the drift, and planning is not in a hurry.
-    for _ in 0..60 {
-        let middle = 0.5 * (low + high);
-        if crossing_probability(t, &design.zb, sides, middle) < power {
-            low = middle
-        } else {
-            high = middle
-        }
-    }
-    let drift = 0.5 * (low + high);
+    let drift = drift_of_power(t, &design.zb, sides, power, fixed.max(0.1));
     GroupSequentialPower {
         power: Some(power),
         drift: finite(drift),
         inflation: finite((drift / fixed).powi(2)),
         status: Status::Ok,
     }
+}
+
+/// The drift at which the bounds are crossed with probability `power`: secants on the probit of the power, which is almost straight in the
+/// drift, kept within a bracket.
+fn drift_of_power(t: &[f64], bounds: &[f64], sides: Sides, power: f64, start: f64) -> f64 {
+    let wanted = normal::lower_quantile(power);
+    let gap = |drift: f64| {
+        let crossed = crossing_probability(t, bounds, sides, drift);
+        // Beyond these the probit of a double says nothing more; the bracket does the rest.
+        normal::lower_quantile(crossed.clamp(1e-300, 1.0 - 1e-15)) - wanted
+    };
+    let (mut low, mut high) = (0.0, 2.0 * start + 2.0);
+    while gap(high) < 0.0 && high < 1e3 {
+        low = high;
+        high *= 2.0;
+    }
+    let (mut before, mut gap_before) = (low, gap(low));
+    let (mut drift, mut gap_here) = (high, gap(high));
+    for _ in 0..80 {
+        let secant = drift - gap_here * (drift - before) / (gap_here - gap_before);
+        let next = if secant > low && secant < high {
+            secant
+        } else {
+            0.5 * (low + high)
+        };
+        (before, gap_before) = (drift, gap_here);
+        (drift, gap_here) = (next, gap(next));
+        if gap_here < 0.0 {
+            low = drift
+        } else {
+            high = drift
+        }
+        if gap_here.abs() < 1e-14 || (drift - before).abs() < 1e-14 * drift {
+            break;
+        }
+    }
+    drift
 }
 
 record! {
@@ -251,6 +280,25 @@ impl Spending {
         }
     }
 
+    /// One-sided alpha spent after time `from` and up to `to`, formed without taking the difference of two like numbers where that can be had:
+    /// late looks of a design that spends early get 1e-10 and less.
+    fn spent_between(self, from: f64, to: f64, alpha: f64) -> f64 {
+        if from == 0.0 {
+            return self.spent(to, alpha);
+        }
+        match self {
+            Self::OBrienFleming => self.spent(to, alpha) - self.spent(from, alpha),
+            Self::Pocock => alpha * ((E - 1.0) * (to - from) / (1.0 + (E - 1.0) * from)).ln_1p(),
+            Self::Power(phi) => {
+                alpha * from.powf(phi) * (phi * ((to - from) / from).ln_1p()).exp_m1()
+            }
+            Self::HwangShihDeCani(gamma) if gamma.abs() < 1e-12 => alpha * (to - from),
+            Self::HwangShihDeCani(gamma) => {
+                alpha * (-gamma * from).exp() * (-gamma * (to - from)).exp_m1() / (-gamma).exp_m1()
+            }
+        }
+    }
+
     fn is_valid(self) -> bool {
         match self {
             Self::OBrienFleming | Self::Pocock => true,
@@ -284,6 +332,8 @@ fn side_alpha(alpha: f64, sides: Sides) -> f64 {
 const LOWEST: f64 = -7.5;
 /// No path gets higher than this; early O'Brien-Fleming bounds reach 15 and more.
 const HIGHEST: f64 = 38.0;
+/// Where a path is further below its mean than this it takes no part in one-sided crossings.
+const FARTHEST_FROM_CENTRE: f64 = 9.0;
 /// A longer step has a probability below 1e-300. Early bounds may spend 1e-60, so nothing larger may be left out.
 const FARTHEST_STEP: f64 = 38.0;
 /// Nodes per standard deviation of the smoothest step, and at least.
@@ -324,19 +374,26 @@ impl Walk {
             return normal::upper_quantile(spend);
         }
         let spread = (time - self.time).sqrt();
-        // Newton on the logarithm of the crossing probability, which is concave in the bound, from a bound that is too low.
-        let mut bound = 0.5 * normal::upper_quantile(spend.min(0.4)) * time.sqrt()
-            + 0.5 * self.nodes[self.nodes.len() - 1];
-        for _ in 0..60 {
+        // Newton on the logarithm of the crossing probability, which is concave and falling in the bound: from the right it approaches without
+        // overshooting, from the left it overshoots once, and then no further than where even paths from the highest node cross too rarely.
+        let top = self.nodes[self.nodes.len() - 1];
+        let mut highest = top + spread * normal::upper_quantile(spend.min(0.5));
+        let start = 0.5 * normal::upper_quantile(spend.min(0.4)) * time.sqrt() + 0.5 * top;
+        let mut bound = start.min(highest);
+        for _ in 0..100 {
             let (crossing, slope) = self.crossing(bound, spread);
             if crossing <= 0.0 || slope <= 0.0 {
                 // So far out that nothing arrives: come back.
+                highest = bound;
                 bound -= spread;
                 continue;
             }
+            if crossing < spend {
+                highest = bound;
+            }
             let step = crossing * (crossing / spend).ln() / slope;
-            bound += step.clamp(-2.0 * spread, 2.0 * spread);
-            if step.abs() < 1e-9 * (1.0 + bound.abs()) {
+            bound = (bound + step).min(highest);
+            if step.abs() < 1e-9 * spread.min(1.0) {
                 break;
             }
         }
@@ -489,11 +546,13 @@ fn crossing_probability(t: &[f64], bounds: &[f64], sides: Sides, drift: f64) -> 
         let (step, root) = (time - before, time.sqrt());
         let spread = step.sqrt();
         let centre = drift * time;
-        let high = (bound * root).min(centre + 8.0 * root);
+        // Rare crossings start from far out, so nothing below the bound is left out upwards.
+        let farthest = (HIGHEST * root).max(centre + FARTHEST_FROM_CENTRE * root);
+        let high = (bound * root).min(farthest);
         let low = if sides == Sides::One {
-            centre - 8.0 * root
+            centre.min(0.0) - FARTHEST_FROM_CENTRE * root
         } else {
-            (-bound * root).max(centre - 8.0 * root)
+            -high
         };
         for (node, mass) in nodes.iter().zip(&mass) {
             crossed += mass * normal::upper((bound * root - node - drift * step) / spread);
@@ -501,7 +560,8 @@ fn crossing_probability(t: &[f64], bounds: &[f64], sides: Sides, drift: f64) -> 
                 crossed += mass * normal::upper((bound * root + node + drift * step) / spread);
             }
         }
-        let Some(next) = times.get(look + 1).filter(|_| high > low) else {
+        let next = times.get(look + 1).filter(|next| **next > time);
+        let Some(next) = next.filter(|_| high > low) else {
             return crossed.min(1.0);
         };
         let (new_nodes, weights) = grid(low, high, spread.min((next - time).max(0.0).sqrt()));

@@ -1,6 +1,6 @@
 //! The noncentral t distribution, for power. In: a critical value, degrees of freedom, a shift. Out: a probability.
 
-use super::gamma::ln_gamma;
+use super::gamma::{deviance, stirling_error};
 use super::normal;
 use super::quadrature::integrate;
 
@@ -8,9 +8,10 @@ use super::quadrature::integrate;
 /// log-concave, by Gauss-Legendre over the part that matters. (Definition; Johnson, Kotz and Balakrishnan 1995, ch. 31.)
 pub fn upper(t: f64, degrees: f64, shift: f64) -> f64 {
     let (low, high) = scale_range(degrees);
-    let normaliser =
-        (degrees / 2.0).ln() * (degrees / 2.0) - ln_gamma(degrees / 2.0) + std::f64::consts::LN_2;
-    let density = |s: f64| (normaliser + (degrees - 1.0) * s.ln() - degrees * s * s / 2.0).exp();
+    // With a = df/2 the density is 2 sqrt(a / 2 pi) / s e^(-stirling error - deviance): no log gamma of a large number is subtracted.
+    let half = degrees / 2.0;
+    let scale = (2.0 * half / std::f64::consts::PI).sqrt() * (-stirling_error(half)).exp();
+    let density = |s: f64| scale / s * (-deviance(half, half * s * s)).exp();
     integrate(low, high, 48, |s| density(s) * normal::upper(t * s - shift))
 }
 

@@ -83,15 +83,18 @@ pub fn newcombe(x1: f64, n1: f64, x2: f64, n2: f64, alpha: f64) -> Newcombe {
         return Newcombe::empty(status);
     }
     let (control, treatment) = (wilson(x1, n1, alpha), wilson(x2, n2, alpha));
-    let effect = (DoubleDouble::from(x2) / n2 - DoubleDouble::from(x1) / n1).value();
+    let effect = treatment.share - control.share;
+    let distance = |a: DoubleDouble, b: DoubleDouble| (a.square() + b.square()).sqrt();
+    let low = effect - distance(treatment.down, control.up);
+    let high = effect + distance(treatment.up, control.down);
     Newcombe {
-        effect: Some(effect),
-        ci_low: finite(effect - treatment.down.hypot(control.up)),
-        ci_high: finite(effect + treatment.up.hypot(control.down)),
-        control_low: finite(control.share - control.down),
-        control_high: finite(control.share + control.up),
-        treatment_low: finite(treatment.share - treatment.down),
-        treatment_high: finite(treatment.share + treatment.up),
+        effect: finite(effect.value()),
+        ci_low: finite(low.value()),
+        ci_high: finite(high.value()),
+        control_low: finite((control.share - control.down).value()),
+        control_high: finite((control.share + control.up).value()),
+        treatment_low: finite((treatment.share - treatment.down).value()),
+        treatment_high: finite((treatment.share + treatment.up).value()),
         status: Status::Ok,
     }
 }
@@ -109,13 +112,16 @@ record! {
     }
 }
 
+/// The sums of Fisher's test are as long as the square root of the counts; above this they would take seconds.
+const MOST_COUNTED: f64 = 1e12;
+
 /// Fisher's exact test of [[successes, failures] of control, [successes, failures] of treatment]; the two-sided p adds all tables with
 /// the same margins that are no more probable than this one. Fisher, The Design of Experiments (1935), section 11.
 pub fn fisher_exact(table: [[f64; 2]; 2]) -> Fisher {
     let [[a, b], [c, d]] = table;
     let are_whole = [a, b, c, d]
         .iter()
-        .all(|count| *count >= 0.0 && count.fract() == 0.0 && *count < 9e15);
+        .all(|count| *count >= 0.0 && count.fract() == 0.0 && *count < MOST_COUNTED);
     if !are_whole {
         return Fisher::empty(Status::InvalidInput);
     }
@@ -179,25 +185,34 @@ fn are_counts(x1: f64, n1: f64, x2: f64, n2: f64) -> bool {
         .all(|(x, n)| *x >= 0.0 && x <= n && n.is_finite())
 }
 
-/// Wilson's interval as distances from the share, so that a share of 0 or 1 keeps its end exactly.
+/// Wilson's interval as distances from the share, in double-double: near a share of 0 or 1 they are differences of almost equal numbers.
 struct Wilson {
-    share: f64,
-    down: f64,
-    up: f64,
+    share: DoubleDouble,
+    down: DoubleDouble,
+    up: DoubleDouble,
 }
 
 fn wilson(successes: f64, n: f64, alpha: f64) -> Wilson {
-    let z = normal::upper_quantile(alpha / 2.0);
-    let square = z * z;
+    let z = DoubleDouble::from(normal::upper_quantile(alpha / 2.0));
+    let square = z.square();
     let failures = n - successes;
-    let root = z * (square / 4.0 + successes * failures / n).sqrt();
-    let low = (successes + square / 2.0 - root) / (n + square);
-    let high = (successes + square / 2.0 + root) / (n + square);
-    let share = successes / n;
+    let spread = square.scaled(0.25) + DoubleDouble::from(successes) * failures / n;
+    let root = z * spread.sqrt();
+    let middle = square.scaled(0.5) + successes;
+    let share = DoubleDouble::from(successes) / n;
+    let total = square + n;
+    // The ends are exactly 0 and 1 where they are.
+    let distance = |is_at_limit: bool, distance: DoubleDouble| {
+        if is_at_limit {
+            DoubleDouble::ZERO
+        } else {
+            distance
+        }
+    };
     Wilson {
         share,
-        down: if successes == 0.0 { 0.0 } else { share - low },
-        up: if failures == 0.0 { 0.0 } else { high - share },
+        down: distance(successes == 0.0, share - (middle - root) / total),
+        up: distance(failures == 0.0, (middle + root) / total - share),
     }
 }
 

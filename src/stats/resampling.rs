@@ -17,6 +17,9 @@ pub struct Unit {
     pub value: f64,
 }
 
+/// More replicates than this are a slip of the pen, and would run for days.
+pub const MOST_REPLICATES: u32 = 10_000_000;
+
 /// The Poisson bootstrap of treatment mean minus control mean: each unit counts Poisson(1) times in each replicate. Percentile interval.
 /// Chamandy, Muralidharan, Najmi and Naidu, "Estimating uncertainty for massive data streams", Google 2012.
 pub fn poisson_bootstrap(
@@ -33,7 +36,7 @@ pub fn poisson_bootstrap(
     {
         return Bootstrap::empty(Status::NonFinite);
     }
-    if !is_share(alpha) || replicates < 2 {
+    if !is_share(alpha) || !(2..=MOST_REPLICATES).contains(&replicates) {
         return Bootstrap::empty(Status::InvalidInput);
     }
     if control.len() < 2 || treatment.len() < 2 {
@@ -101,6 +104,9 @@ pub fn permutation_sampled(
     seed: u64,
 ) -> Permutation {
     let setup = match Setup::of(control, treatment) {
+        Ok(_) if !(1..=MOST_REPLICATES).contains(&permutations) => {
+            return Permutation::empty(Status::InvalidInput);
+        }
         Ok(setup) => setup,
         Err(status) => return Permutation::empty(status),
     };

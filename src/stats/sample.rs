@@ -97,11 +97,16 @@ impl<const P: usize> Moments<P> {
             mean: [DoubleDouble::ZERO; P],
             cross_products: [[DoubleDouble::ZERO; P]; P],
         };
+        let mut row = 0;
         for i in 0..P {
             moments.mean[i] = state.mean[i];
-            for j in 0..P {
-                moments.cross_products[i][j] = DoubleDouble::from(state.cross_product(i, j));
+            for j in i..P {
+                let product = DoubleDouble::from(state.cross_products[row + j - i]);
+                moments.cross_products[i][j] = product;
+                moments.cross_products[j][i] = product;
             }
+            // The upper triangle stands row by row.
+            row += state.width() - i;
         }
         Ok(moments)
     }

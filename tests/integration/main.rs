@@ -38,6 +38,7 @@ mod stats_sql;
 mod stats_sql_vectors;
 mod templates;
 mod vectors;
+mod vectors_run;
 mod warehouse;
 
 /// A runtime for tests that plan or run queries.

@@ -1,28 +1,29 @@
-//! All cases of the statistics vectors: 60-digit truth against every function of the library.
-//! `EQUIPOISE_VECTORS` names the file; without it `../shared/vectors/statistics.json`, then the copy in `tests/data`.
+//! All cases of the statistics vectors: 60-digit truth against every function of the library; and our own cases at the edges, made by
+//! `tests/oracle/edges.py` with 50 digits. `EQUIPOISE_VECTORS` names the vectors; without it `../shared/vectors/statistics.json`, then the
+//! copy in `tests/data`.
 
+use super::vectors_run::run;
 use equipoise::stats::clusters::ClusterRow;
-use equipoise::stats::cuped::{self, ThetaRule};
-use equipoise::stats::double_double::DoubleDouble;
-use equipoise::stats::group_sequential::{Sides, Spending};
-use equipoise::stats::non_inferiority::Direction;
-use equipoise::stats::quantiles::ClusteredQuantile;
+use equipoise::stats::mean_tests;
 use equipoise::stats::sample::{Moments, Sample};
 use equipoise::stats::state::State;
 use equipoise::stats::{Kind, Record, Sink, Status};
-use equipoise::stats::{
-    always_valid, bayes, clusters, corrections, cuped_multi, group_sequential, heterogeneity, lift,
-    mean_tests, non_inferiority, normal, power, proportions, quantiles, ranks, ratio, resampling,
-    sample_ratio, strata, student,
-};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
 
 #[test]
 fn vectors_are_met_within_their_tolerance() {
-    let text = read_vectors();
-    let document: Value = serde_json::from_str(&text).expect("the vectors are JSON");
+    check_all(&read_vectors());
+}
+
+#[test]
+fn vectors_at_the_edges_are_met_within_their_tolerance() {
+    check_all(&read_edges());
+}
+
+fn check_all(text: &str) {
+    let document: Value = serde_json::from_str(text).expect("the vectors are JSON");
     let cases = document["cases"]
         .as_array()
         .expect("the vectors hold a list of cases");
@@ -68,6 +69,14 @@ pub fn read_vectors() -> String {
     std::fs::read_to_string(shared)
         .or_else(|_| std::fs::read_to_string(format!("{root}/tests/data/statistics.json")))
         .expect("tests/data/statistics.json is part of the repository")
+}
+
+pub fn read_edges() -> String {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/data/statistics_edges.json"
+    );
+    std::fs::read_to_string(path).expect("it is part of the repository")
 }
 
 /// The largest relative error over all expected fields, or what is wrong.
@@ -196,7 +205,15 @@ impl Inputs<'_> {
         numbers(&self.0[name])
     }
 
-    fn samples(&self) -> (Sample, Sample) {
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0[name].as_str()
+    }
+
+    pub fn rows(&self, name: &str) -> Option<Vec<Vec<f64>>> {
+        Some(self.0[name].as_array()?.iter().map(numbers).collect())
+    }
+
+    pub fn samples(&self) -> (Sample, Sample) {
         let arm = |arm: u8| {
             Sample::new(
                 self.number(&format!("n{arm}")),
@@ -207,11 +224,11 @@ impl Inputs<'_> {
         (arm(1), arm(2))
     }
 
-    fn counts(&self) -> [f64; 4] {
+    pub fn counts(&self) -> [f64; 4] {
         ["x1", "n1", "x2", "n2"].map(|name| self.number(name))
     }
 
-    fn moments<const P: usize>(&self, columns: [&str; P]) -> (Moments<P>, Moments<P>) {
+    pub fn moments<const P: usize>(&self, columns: [&str; P]) -> (Moments<P>, Moments<P>) {
         let arm = |arm: &str| {
             Moments::of_state(&self.state(arm, columns))
                 .expect("the state is as wide as its columns")
@@ -219,12 +236,12 @@ impl Inputs<'_> {
         (arm("control"), arm("treatment"))
     }
 
-    fn state<const P: usize>(&self, arm: &str, columns: [&str; P]) -> State {
+    pub fn state<const P: usize>(&self, arm: &str, columns: [&str; P]) -> State {
         let values = columns.map(|column| numbers(&self.0[arm][column]));
         State::of_columns(&values.each_ref().map(Vec::as_slice))
     }
 
-    fn strata(&self) -> Vec<(Sample, Sample)> {
+    pub fn strata(&self) -> Vec<(Sample, Sample)> {
         let strata = self.0["strata"].as_array().expect("strata are a list");
         strata
             .iter()
@@ -232,7 +249,7 @@ impl Inputs<'_> {
             .collect()
     }
 
-    fn cluster_rows(&self) -> Option<Vec<ClusterRow>> {
+    pub fn cluster_rows(&self) -> Option<Vec<ClusterRow>> {
         let columns = self.0["columns"].as_array()?;
         let place = |names: &[&str]| {
             columns
@@ -255,7 +272,7 @@ impl Inputs<'_> {
         )
     }
 
-    fn raw_samples(&self) -> (Sample, Sample) {
+    pub fn raw_samples(&self) -> (Sample, Sample) {
         let arm = |name: &str| {
             Sample::of_state(&State::of(&self.numbers(name)), 0).expect("the values are finite")
         };
@@ -278,362 +295,6 @@ pub fn numbers(value: &Value) -> Vec<f64> {
         .iter()
         .map(number)
         .collect()
-}
-
-fn plain<const N: usize>(fields: [(&str, f64); N]) -> Answers {
-    fields
-        .into_iter()
-        .map(|(name, value)| (name.to_string(), Answer::Number(Some(value))))
-        .collect()
-}
-
-/// Calls the function a case names; `None` when there is no such function.
-fn run(function: &str, inputs: &Inputs) -> Option<Answers> {
-    let alpha = inputs.number("alpha");
-    Some(match function {
-        "welch_t" => with_samples(inputs, |c, t| answers(&mean_tests::welch_t(c, t, alpha))),
-        "student_t" => with_samples(inputs, |c, t| answers(&mean_tests::student_t(c, t, alpha))),
-        "z_test_unpooled" => with_samples(inputs, |c, t| {
-            answers(&mean_tests::z_test_unpooled(c, t, alpha))
-        }),
-        "relative_lift_delta_t" => with_samples(inputs, |c, t| {
-            answers(&lift::relative_lift_delta_t(c, t, alpha))
-        }),
-        "relative_lift_delta_z" => with_samples(inputs, |c, t| {
-            answers(&lift::relative_lift_delta_z(c, t, alpha))
-        }),
-        "relative_lift_fieller_z" => with_samples(inputs, |c, t| {
-            answers(&lift::relative_lift_fieller_z(c, t, alpha))
-        }),
-        "relative_lift_log_t" => with_samples(inputs, |c, t| {
-            answers(&lift::relative_lift_log_t(c, t, alpha))
-        }),
-        "prop_z_pooled" => with_counts(inputs, |[x1, n1, x2, n2]| {
-            answers(&proportions::prop_z_pooled(x1, n1, x2, n2, alpha))
-        }),
-        "prop_z_unpooled" => with_counts(inputs, |[x1, n1, x2, n2]| {
-            answers(&proportions::prop_z_unpooled(x1, n1, x2, n2, alpha))
-        }),
-        "prop_welch_ml_var" => with_counts(inputs, |[x1, n1, x2, n2]| {
-            answers(&proportions::prop_welch_ml_var(x1, n1, x2, n2, alpha))
-        }),
-        "prop_welch_unbiased_var" => with_counts(inputs, |[x1, n1, x2, n2]| {
-            answers(&proportions::prop_welch_unbiased_var(x1, n1, x2, n2, alpha))
-        }),
-        "fisher_exact" => {
-            let rows = inputs.0["table"].as_array()?;
-            let row = |place: usize| {
-                <[f64; 2]>::try_from(numbers(&rows[place])).expect("a row has two cells")
-            };
-            answers(&proportions::fisher_exact([row(0), row(1)]))
-        }
-        "moments_raw" => {
-            let state = State::of(&inputs.numbers("x"));
-            plain([
-                ("n", state.n as f64),
-                ("mean", state.mean[0].high),
-                ("var", state.cross_products[0] / (state.n as f64 - 1.0)),
-            ])
-        }
-        "welch_t_raw" => {
-            let (control, treatment) = inputs.raw_samples();
-            answers(&mean_tests::welch_t(&control, &treatment, alpha))
-        }
-        "ratio_delta_welch" => {
-            let (control, treatment) = inputs.moments(["y", "d"]);
-            answers(&ratio::ratio_delta_welch(&control, &treatment, alpha))
-        }
-        "ratio_delta_rel" => {
-            let (control, treatment) = inputs.moments(["y", "d"]);
-            answers(&lift::relative_lift_delta_t(
-                &ratio::ratio_sample(&control).ok()?,
-                &ratio::ratio_sample(&treatment).ok()?,
-                alpha,
-            ))
-        }
-        "ratio_sufficient_stats" => sufficient_statistics(inputs),
-        "cuped_single_pooled_theta" => {
-            let (control, treatment) = inputs.moments(["y", "x"]);
-            answers(&cuped::cuped_single(
-                &control,
-                &treatment,
-                ThetaRule::Concatenated,
-                alpha,
-            ))
-        }
-        "cuped_rel_growthbook" => {
-            let (control, treatment) = inputs.moments(["y", "x"]);
-            answers(&cuped::cuped_rel_growthbook(
-                &control,
-                &treatment,
-                ThetaRule::Concatenated,
-                alpha,
-            ))
-        }
-        "cuped_rel_exact_gradient" => {
-            let (control, treatment) = inputs.moments(["y", "x"]);
-            answers(&cuped::cuped_rel_exact_gradient(
-                &control,
-                &treatment,
-                ThetaRule::Concatenated,
-                alpha,
-            ))
-        }
-        "cuped_ratio_pooled_theta" => cuped_ratio(inputs, ThetaRule::Concatenated),
-        "cuped_ratio_within_theta" => cuped_ratio(inputs, ThetaRule::WithinArms),
-        "srm_chi2" => answers(&sample_ratio::srm_chi2(
-            &inputs.numbers("observed"),
-            &inputs.numbers("weights"),
-        )),
-        "srm_sequential_dirichlet" => answers(&sample_ratio::srm_sequential_dirichlet(
-            &inputs.numbers("observed"),
-            &inputs.numbers("weights"),
-            inputs.number("k"),
-        )),
-        "srm_sequential_running" => {
-            let looks: Vec<Vec<f64>> = inputs.0["looks"].as_array()?.iter().map(numbers).collect();
-            answers(&sample_ratio::srm_sequential_running(
-                &looks,
-                &inputs.numbers("weights"),
-                inputs.number("k"),
-            ))
-        }
-        "power_z_two_sided" => {
-            let [var1, var2, n1, n2, effect] =
-                ["var1", "var2", "n1", "n2", "effect"].map(|name| inputs.number(name));
-            answers(&power::power_z_two_sided(var1, var2, n1, n2, effect, alpha))
-        }
-        "power_t_two_sided" => answers(&power::power_t_two_sided(
-            inputs.number("effect_size_d"),
-            inputs.number("n1"),
-            inputs.number("n2"),
-            alpha,
-        )),
-        "sample_size_z" => {
-            let [var1, var2, effect, power, ratio] =
-                ["var1", "var2", "effect", "power", "ratio"].map(|name| inputs.number(name));
-            answers(&power::sample_size_z(
-                var1, var2, effect, alpha, power, ratio,
-            ))
-        }
-        "sample_size_prop_unpooled" => answers(&power::sample_size_prop_unpooled(
-            inputs.number("p1"),
-            inputs.number("p2"),
-            alpha,
-            inputs.number("power"),
-        )),
-        "mde_z" => {
-            let [var1, var2, n1, n2, power] =
-                ["var1", "var2", "n1", "n2", "power"].map(|name| inputs.number(name));
-            answers(&power::mde_z(var1, var2, n1, n2, alpha, power))
-        }
-        "mde_z_cuped" => {
-            let [var1, var2, n1, n2, power, rho] =
-                ["var1", "var2", "n1", "n2", "power", "rho"].map(|name| inputs.number(name));
-            answers(&power::mde_z_cuped(var1, var2, n1, n2, alpha, power, rho))
-        }
-        "decision_design_corrections" => {
-            let [success, guardrail, treatments, power] = [
-                "success_metrics",
-                "guardrail_metrics",
-                "treatments",
-                "power",
-            ]
-            .map(|name| inputs.number(name));
-            answers(&power::decision_design_corrections(
-                success, guardrail, treatments, alpha, power,
-            ))
-        }
-        "cuped_multi_pooled_theta" => {
-            let arm = |arm: &str| inputs.state(arm, ["y", "x", "xd"]);
-            answers(&cuped_multi::cuped_multi(
-                &arm("control"),
-                &arm("treatment"),
-                ThetaRule::Concatenated,
-                alpha,
-            ))
-        }
-        "post_strat_fixed_weights" => {
-            answers(&strata::post_strat_fixed_weights(&inputs.strata(), 0.05))
-        }
-        "post_strat_random_weights" => {
-            answers(&strata::post_strat_random_weights(&inputs.strata(), 0.05))
-        }
-        "mann_whitney_u" => {
-            let continuity = inputs.0["continuity"].as_bool().unwrap_or(true);
-            answers(&ranks::mann_whitney_u(
-                &inputs.numbers("x1"),
-                &inputs.numbers("x2"),
-                continuity,
-            ))
-        }
-        "winsorize_upper" => answers(&quantiles::winsorize_upper(
-            &inputs.numbers("x"),
-            inputs.number("q"),
-        )),
-        "quantile_var_clustered" => {
-            answers(&quantiles::quantile_var_clustered(&ClusteredQuantile {
-                n_events: inputs.number("n_events"),
-                n_star: inputs.number("n_star"),
-                nu: inputs.number("nu"),
-                q_lower: inputs.number("q_lower"),
-                q_upper: inputs.number("q_upper"),
-                n_clusters: inputs.number("n_clusters"),
-                s_sum: inputs.number("s_sum"),
-                s_ss: inputs.number("s_ss"),
-                n_sum: inputs.number("n_sum"),
-                n_ss: inputs.number("n_ss"),
-                sn_sp: inputs.number("sn_sp"),
-            }))
-        }
-        "asymp_cs_two_sided" | "asymp_cs_one_sided" => {
-            let [effect, se, n, n_star] =
-                ["effect", "se", "n", "n_star"].map(|name| inputs.number(name));
-            if function == "asymp_cs_two_sided" {
-                answers(&always_valid::asymp_cs_two_sided(
-                    effect, se, n, alpha, n_star,
-                ))
-            } else {
-                answers(&always_valid::asymp_cs_one_sided(
-                    effect, se, n, alpha, n_star,
-                ))
-            }
-        }
-        "msprt_normal" => answers(&always_valid::msprt_normal(
-            inputs.number("effect"),
-            inputs.number("se"),
-            inputs.number("tau2"),
-            alpha,
-        )),
-        "gst_bounds_joint" | "gst_bounds_split" => {
-            let spending = Spending::named(inputs.0["spending"].as_str()?, inputs.number("phi"))?;
-            let sides = Sides::named(inputs.number("sides"), function == "gst_bounds_split")?;
-            answers(&group_sequential::gst_bounds(
-                &inputs.numbers("t"),
-                alpha,
-                spending,
-                sides,
-            ))
-        }
-        "bayes_normal_effect" => {
-            let [effect, se, prior_mean, prior_var] =
-                ["effect", "se", "prior_mean", "prior_var"].map(|name| inputs.number(name));
-            let is_proper = inputs.0["proper"].as_bool()?;
-            answers(&bayes::bayes_normal_effect(
-                effect, se, prior_mean, prior_var, is_proper, alpha,
-            ))
-        }
-        "bayes_beta_binomial" => {
-            let [x1, n1, x2, n2] = inputs.counts();
-            answers(&bayes::bayes_beta_binomial(
-                x1,
-                n1,
-                x2,
-                n2,
-                inputs.number("prior_a"),
-                inputs.number("prior_b"),
-            ))
-        }
-        "non_inferiority_fixed_margin" => {
-            let direction = Direction::named(inputs.0["direction"].as_str()?)?;
-            let margin = inputs.number("nim_relative");
-            with_samples(inputs, |c, t| {
-                answers(&non_inferiority::non_inferiority_fixed_margin(
-                    c, t, margin, direction, alpha,
-                ))
-            })
-        }
-        "adjust_bonferroni" => answers(&corrections::adjust_bonferroni(&inputs.numbers("p"))),
-        "adjust_holm" => answers(&corrections::adjust_holm(&inputs.numbers("p"))),
-        "adjust_hochberg" => answers(&corrections::adjust_hochberg(&inputs.numbers("p"))),
-        "adjust_bh" => answers(&corrections::adjust_bh(&inputs.numbers("p"))),
-        "adjust_by" => answers(&corrections::adjust_by(&inputs.numbers("p"))),
-        "cluster_delta" => answers(&clusters::cluster_delta_rows(&inputs.cluster_rows()?, 0.05)),
-        "segment_heterogeneity_q" => answers(&heterogeneity::segment_heterogeneity_q(
-            &inputs.numbers("effects"),
-            &inputs.numbers("ses"),
-        )),
-        "interaction_2x2" => {
-            let [cc, ct, tc, tt] = ["cc", "ct", "tc", "tt"].map(|cell| {
-                let cell = &inputs.0["cells"][cell];
-                Sample::new(
-                    number(&cell["n"]),
-                    number(&cell["mean"]),
-                    number(&cell["var"]),
-                )
-            });
-            answers(&heterogeneity::interaction_2x2(&cc, &ct, &tc, &tt, 0.05))
-        }
-        "permutation_exact_mean_diff" => answers(&resampling::permutation_exact_mean_diff(
-            &inputs.numbers("x1"),
-            &inputs.numbers("x2"),
-        )),
-        "norm_sf" => {
-            let tail = normal::upper_tail(DoubleDouble::from(inputs.number("z")));
-            plain([("sf", tail.p()), ("log10_sf", tail.log10_p())])
-        }
-        "t_sf" => {
-            let tail = student::upper_tail(
-                DoubleDouble::from(inputs.number("t")),
-                DoubleDouble::from(inputs.number("df")),
-            );
-            plain([("sf", tail.p())])
-        }
-        "t_isf" => plain([(
-            "x",
-            student::upper_quantile(inputs.number("p"), inputs.number("df")),
-        )]),
-        _ => return None,
-    })
-}
-
-fn with_samples(inputs: &Inputs, test: impl Fn(&Sample, &Sample) -> Answers) -> Answers {
-    let (control, treatment) = inputs.samples();
-    test(&control, &treatment)
-}
-
-fn with_counts(inputs: &Inputs, test: impl Fn([f64; 4]) -> Answers) -> Answers {
-    test(inputs.counts())
-}
-
-fn cuped_ratio(inputs: &Inputs, rule: ThetaRule) -> Answers {
-    let (control, treatment) = inputs.moments(["y", "d", "x", "xd"]);
-    answers(&cuped::cuped_ratio(
-        &control,
-        &treatment,
-        rule,
-        inputs.number("alpha"),
-    ))
-}
-
-/// Sums and products back from the states: `sum = n mean`, `sum of products = C + n m m'`.
-fn sufficient_statistics(inputs: &Inputs) -> Answers {
-    const NAMES: [&str; 4] = ["y", "d", "x", "xd"];
-    let mut found = Answers::new();
-    for arm in ["control", "treatment"] {
-        let state = inputs.state(arm, NAMES);
-        let n = state.n as f64;
-        let mut put = |name: String, value: f64| {
-            found.insert(format!("{arm}_{name}"), Answer::Number(Some(value)))
-        };
-        put("n".into(), n);
-        for i in 0..4 {
-            put(format!("sum_{}", NAMES[i]), (state.mean[i] * n).value());
-            for j in i..4 {
-                let product =
-                    (state.mean[i] * state.mean[j] * n + state.cross_product(i, j)).value();
-                put(
-                    if i == j {
-                        format!("ss_{}", NAMES[i])
-                    } else {
-                        format!("sp_{}_{}", NAMES[i], NAMES[j])
-                    },
-                    product,
-                );
-            }
-        }
-    }
-    found
 }
 
 #[test]
