@@ -33,6 +33,7 @@ pub fn type_name(kind: &DataType) -> String {
         DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) => {
             format!("a list of {}", type_name(item.data_type()))
         }
+        DataType::Struct(_) => "a struct".to_string(),
         other => other.to_string(),
     }
 }
@@ -47,6 +48,7 @@ pub(super) struct Said {
 /// `None` when the text has no known shape.
 pub(super) fn say(text: &str) -> Option<Said> {
     unknown_function(text)
+        .or_else(|| refused_by_function(text))
         .or_else(|| wrong_arguments(text))
         .or_else(|| not_grouped(text))
         .or_else(|| not_combined(text))
@@ -71,6 +73,20 @@ fn unknown_function(text: &str) -> Option<Said> {
     Some(Said {
         message: format!("there is no function `{name}`"),
         hint,
+        word: name,
+    })
+}
+
+/// `Function 'welch_t' user-defined coercion failed with: Error during planning: ...`: our own functions say it themselves.
+fn refused_by_function(text: &str) -> Option<Said> {
+    let found = captures(
+        r"Function '(?P<name>[^']+)' user-defined coercion failed with: \W*(?:Error during planning: )?(?P<said>`[^\n]+?)\.? No function matches",
+        text,
+    )?;
+    let name = found["name"].to_string();
+    Some(Said {
+        message: found["said"].to_string(),
+        hint: None,
         word: name,
     })
 }

@@ -98,6 +98,7 @@ projects! {
     sql_read_without_ref
     sql_read_without_ref_beside_ref
     sql_same_column_twice
+    sql_statistics_wrong_arguments
     sql_two_statements
     sql_type_error
     sql_union_of_different_widths

@@ -35,6 +35,7 @@ mod sources;
 mod stats_peers;
 mod stats_properties;
 mod stats_sql;
+mod stats_sql_hostile;
 mod stats_sql_vectors;
 mod templates;
 mod vectors;

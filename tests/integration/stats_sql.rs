@@ -89,6 +89,27 @@ async fn nulls_follow_the_declared_policy_and_infinities_are_counted() {
 }
 
 #[tokio::test]
+async fn a_null_under_the_policy_fail_fails_the_query_and_says_how_many() {
+    let context = empty_session();
+    let rows = "(values ('a', 1.0), ('a', null), ('b', 3.0)) as rows(arm, v)";
+    for sql in [
+        format!("select state_agg_fail(v) from {rows}"),
+        format!("select arm, state_agg_fail(v) from {rows} group by arm"),
+    ] {
+        let frame = context.sql(&sql).await.expect("the query is valid");
+        let error = frame.collect().await.expect_err("a value is NULL");
+        assert!(
+            error
+                .to_string()
+                .contains("state_agg_fail met a NULL in 1 of "),
+            "{error}"
+        );
+    }
+    let good = format!("select get_field(state_agg_fail(v), 'n') as n from {rows} where arm = 'b'");
+    assert!(table(&context, &good).await.contains("| 1 |"));
+}
+
+#[tokio::test]
 async fn a_test_says_why_it_has_no_result() {
     let context = empty_session();
     let table = table(&context, "with arms as (
@@ -119,16 +140,19 @@ async fn a_wrong_call_says_how_to_call() {
     for (sql, complaint) in [
         (
             "select welch_t(1.0, 2.0)",
-            "welch_t: `control` takes a state",
+            "`welch_t` takes a state (of state_agg, state_merge or state_of) as `control`, not double",
         ),
         (
             "select welch_t(state_of(1, 2, 3))",
-            "call it as welch_t(control, treatment, [alpha])",
+            "`welch_t` is called as welch_t(control, treatment, [alpha]), not with 1 arguments",
         ),
-        ("select state_agg('a')", "state_agg takes numbers"),
+        (
+            "select state_agg('a')",
+            "`state_agg` takes numbers, not varchar",
+        ),
         (
             "select prop_z_pooled(1, 2)",
-            "call it as prop_z_pooled(x1, n1, x2, n2, [alpha])",
+            "`prop_z_pooled` is called as prop_z_pooled(x1, n1, x2, n2, [alpha])",
         ),
     ] {
         let error = context

@@ -1,6 +1,7 @@
 //! The arguments of a call, opened once per batch. In: columns and constants. Out: plain numbers, samples and lists per row.
 
-use super::state_type::{States, Values, list_type, state_type};
+use super::state_type::{States, Values, is_state, list_type, state_type};
+use crate::sql::words::type_name;
 use crate::stats::sample::{Moments, Sample};
 use crate::stats::state::State;
 use crate::stats::status::Status;
@@ -68,20 +69,19 @@ impl Kind {
                 found,
                 DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
             ),
-            Self::State => matches!(found, DataType::Struct(_)),
-            Self::Numbers | Self::NumberLists | Self::States => {
-                matches!(
-                    found,
-                    DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _)
-                )
-            }
+            Self::State => is_state(found),
+            Self::Numbers => item_of(found).is_some_and(is_number),
+            Self::NumberLists => item_of(found)
+                .is_some_and(|item| item.is_null() || item_of(item).is_some_and(is_number)),
+            Self::States => item_of(found).is_some_and(|item| item.is_null() || is_state(item)),
         };
         if is_convertible {
             return Ok(wanted);
         }
         plan_err!(
-            "{function}: `{parameter}` takes {}, not {found}",
-            self.description()
+            "`{function}` takes {} as `{parameter}`, not {}",
+            self.description(),
+            type_name(found)
         )
     }
 
@@ -96,6 +96,20 @@ impl Kind {
             Self::States => "a list of states",
         }
     }
+}
+
+/// The type of a list's items.
+fn item_of(kind: &DataType) -> Option<&DataType> {
+    match kind {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            Some(item.data_type())
+        }
+        _ => None,
+    }
+}
+
+fn is_number(kind: &DataType) -> bool {
+    kind.is_numeric() || kind.is_null()
 }
 
 /// The opened arguments of one call.

@@ -2,8 +2,10 @@
 
 use crate::stats::{Kind, Record, Sink};
 use datafusion::arrow::array::{
-    ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, StringBuilder, StructArray,
+    ArrayRef, BooleanBuilder, Float64Array, Float64Builder, Int64Array, ListBuilder, StringArray,
+    StructArray,
 };
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::Result;
 use std::sync::Arc;
@@ -40,15 +42,15 @@ impl Columns {
 impl Sink for Columns {
     #[inline]
     fn number(&mut self, column: usize, value: Option<f64>) {
-        if let Column::Number(builder) = &mut self.columns[column] {
-            builder.append_option(value);
+        if let Column::Number(numbers) = &mut self.columns[column] {
+            numbers.push(value);
         }
     }
 
     #[inline]
     fn whole(&mut self, column: usize, value: Option<i64>) {
-        if let Column::Whole(builder) = &mut self.columns[column] {
-            builder.append_option(value);
+        if let Column::Whole(numbers) = &mut self.columns[column] {
+            numbers.push(value);
         }
     }
 
@@ -61,8 +63,8 @@ impl Sink for Columns {
 
     #[inline]
     fn text(&mut self, column: usize, value: &'static str) {
-        if let Column::Text(builder) = &mut self.columns[column] {
-            builder.append_value(value);
+        if let Column::Text(texts) = &mut self.columns[column] {
+            texts.push(value);
         }
     }
 
@@ -82,32 +84,72 @@ impl Sink for Columns {
 /// The kinds of a record's fields are fixed by its type, so a value always meets the builder of its kind.
 #[derive(Debug)]
 enum Column {
-    Number(Float64Builder),
-    Whole(Int64Builder),
+    Number(Sparse<f64>),
+    Whole(Sparse<i64>),
     Flag(BooleanBuilder),
-    Text(StringBuilder),
+    Text(Vec<&'static str>),
     Numbers(ListBuilder<Float64Builder>),
 }
 
 impl Column {
     fn new(kind: Kind, rows: usize) -> Self {
         match kind {
-            Kind::Number => Self::Number(Float64Builder::with_capacity(rows)),
-            Kind::Whole => Self::Whole(Int64Builder::with_capacity(rows)),
+            Kind::Number => Self::Number(Sparse::with_capacity(rows)),
+            Kind::Whole => Self::Whole(Sparse::with_capacity(rows)),
             Kind::Flag => Self::Flag(BooleanBuilder::with_capacity(rows)),
-            Kind::Text => Self::Text(StringBuilder::with_capacity(rows, 2 * rows)),
+            Kind::Text => Self::Text(Vec::with_capacity(rows)),
             Kind::Numbers => Self::Numbers(ListBuilder::with_capacity(Float64Builder::new(), rows)),
         }
     }
 
     fn finish(self) -> ArrayRef {
         match self {
-            Self::Number(mut builder) => Arc::new(builder.finish()),
-            Self::Whole(mut builder) => Arc::new(builder.finish()),
+            Self::Number(numbers) => {
+                let (values, nulls) = numbers.finish();
+                Arc::new(Float64Array::new(values.into(), nulls))
+            }
+            Self::Whole(numbers) => {
+                let (values, nulls) = numbers.finish();
+                Arc::new(Int64Array::new(values.into(), nulls))
+            }
             Self::Flag(mut builder) => Arc::new(builder.finish()),
-            Self::Text(mut builder) => Arc::new(builder.finish()),
+            Self::Text(texts) => Arc::new(StringArray::from_iter_values(texts)),
             Self::Numbers(mut builder) => Arc::new(builder.finish()),
         }
+    }
+}
+
+/// Numbers of which few are missing: the places of those, rather than a bit for every number as it arrives.
+#[derive(Debug)]
+struct Sparse<T> {
+    values: Vec<T>,
+    missing: Vec<usize>,
+}
+
+impl<T: Default> Sparse<T> {
+    fn with_capacity(rows: usize) -> Self {
+        Self {
+            values: Vec::with_capacity(rows),
+            missing: Vec::new(),
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, value: Option<T>) {
+        if value.is_none() {
+            self.missing.push(self.values.len());
+        }
+        self.values.push(value.unwrap_or_default());
+    }
+
+    fn finish(self) -> (Vec<T>, Option<NullBuffer>) {
+        if self.missing.is_empty() {
+            return (self.values, None);
+        }
+        let mut is_there = vec![true; self.values.len()];
+        self.missing.iter().for_each(|row| is_there[*row] = false);
+        let nulls = NullBuffer::new(BooleanBuffer::from(is_there));
+        (self.values, Some(nulls))
     }
 }
 

@@ -14,6 +14,7 @@ mod state_type;
 
 pub use state_type::state_type;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::SessionContext;
 use std::sync::Arc;
@@ -33,6 +34,40 @@ pub fn scalars() -> Vec<Arc<ScalarUDF>> {
     let mut functions = methods::all();
     functions.extend(bucketing::all());
     functions
+}
+
+/// How each statistical function is called and what it returns, for documentation: a struct as its fields.
+pub fn reference() -> Vec<(String, String)> {
+    let scalars = methods::all().into_iter().map(|function| {
+        let types =
+            (0..16).find_map(|count| function.coerce_types(&vec![DataType::Null; count]).ok());
+        let returns = function
+            .return_type(&types.unwrap_or_default())
+            .unwrap_or(DataType::Null);
+        (scalar::usage(&function), described(&returns))
+    });
+    let aggregates = state_aggregate::USAGE
+        .iter()
+        .map(|call| (call.to_string(), "state".to_string()));
+    aggregates.chain(scalars).collect()
+}
+
+fn described(kind: &DataType) -> String {
+    match kind {
+        _ if *kind == state_type() => "state".to_string(),
+        DataType::Struct(fields) => {
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|field| match field.data_type() {
+                    DataType::Float64 => format!("`{}`", field.name()),
+                    DataType::List(_) => format!("`{}` (list)", field.name()),
+                    other => format!("`{}` ({})", field.name(), super::type_name(other)),
+                })
+                .collect();
+            fields.join(", ")
+        }
+        other => super::type_name(other),
+    }
 }
 
 /// All aggregate functions.

@@ -13,10 +13,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// The scalar function that calls `per_row` for every row and returns its record as a struct.
+/// Generic over the call, so that method, record and columns are compiled into one loop.
 pub(super) fn record_function<R: Record + 'static>(
     name: &'static str,
     parameters: &'static [Parameter],
-    per_row: fn(&Arguments<'_>, usize) -> Result<R>,
+    per_row: impl Fn(&Arguments<'_>, usize) -> Result<R> + Send + Sync + 'static,
 ) -> Arc<ScalarUDF> {
     let evaluate = move |arguments: &Arguments<'_>, rows: usize| {
         let mut columns = Columns::of::<R>(rows);
@@ -43,6 +44,14 @@ pub(super) fn function(
         evaluate,
         signature,
     }))
+}
+
+/// How a function of this file is called: `welch_t(control, treatment, [alpha])`.
+pub(super) fn usage(function: &ScalarUDF) -> String {
+    let method: &dyn std::any::Any = function.inner().as_ref();
+    method
+        .downcast_ref::<Method>()
+        .map_or_else(|| function.name().to_string(), Method::usage)
 }
 
 /// Computes the result column of a batch of so many rows.
@@ -94,10 +103,10 @@ impl ScalarUDFImpl for Method {
             .count();
         if types.len() < needed || types.len() > self.parameters.len() {
             return plan_err!(
-                "{} got {} arguments; call it as {}",
+                "`{}` is called as {}, not with {} arguments",
                 self.name,
-                types.len(),
-                self.usage()
+                self.usage(),
+                types.len()
             );
         }
         types

@@ -3,11 +3,13 @@
 //! Partial states travel as exact sums, not as rounded states, so the result is the same bytes at any thread count, batch size and
 //! partition order; see `stats::exact_sum`.
 
-use super::state_type::{States, state_type, write_states};
+use super::state_type::{States, is_state, state_type, write_states};
+use crate::sql::words::type_name;
 use crate::stats::state::{Accumulator, NullPolicy, State};
+use crate::stats::status::Status;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
-use datafusion::common::{Result, ScalarValue, exec_datafusion_err, plan_err};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
@@ -15,6 +17,14 @@ use datafusion::logical_expr::{
     Signature, Volatility,
 };
 use std::sync::Arc;
+
+/// How the aggregates are called.
+pub(super) const USAGE: &[&str] = &[
+    "state_agg(value, ...)",
+    "state_agg_zero(value, ...)",
+    "state_agg_fail(value, ...)",
+    "state_merge(state)",
+];
 
 /// `state_agg(value, ...)`, its variants with another NULL policy, and `state_merge(state)`.
 pub(super) fn all() -> Vec<Arc<AggregateUDF>> {
@@ -69,22 +79,29 @@ impl AggregateUDFImpl for StateAggregate {
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match self.source {
             Source::States => match types {
-                [DataType::Struct(_) | DataType::Null] => Ok(vec![state_type()]),
+                [found] if found.is_null() || is_state(found) => Ok(vec![state_type()]),
+                [found] => plan_err!(
+                    "`{}` takes a state (of state_agg, state_merge or state_of), not {}",
+                    self.name,
+                    type_name(found)
+                ),
                 _ => plan_err!(
-                    "{} takes one state; make states with state_agg or state_of",
-                    self.name
+                    "`{}` takes one state, not {} arguments",
+                    self.name,
+                    types.len()
                 ),
             },
             Source::Rows(_) if types.is_empty() => {
-                plan_err!("{} takes at least one value per unit", self.name)
+                plan_err!("`{}` takes at least one value per unit", self.name)
             }
             Source::Rows(_) => types
                 .iter()
                 .map(|found| match found {
                     _ if found.is_numeric() || found.is_null() => Ok(DataType::Float64),
                     other => plan_err!(
-                        "{} takes numbers, not {other}; cast booleans to int",
-                        self.name
+                        "`{}` takes numbers, not {}; cast a boolean to int",
+                        self.name,
+                        type_name(other)
                     ),
                 })
                 .collect(),
@@ -168,9 +185,8 @@ impl SqlAccumulator for OneState {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::Struct(Arc::new(write_states(&[Some(
-            self.accumulator.finish(),
-        )])?)))
+        let state = finished(self.source, &self.accumulator)?;
+        Ok(ScalarValue::Struct(Arc::new(write_states(&[Some(state)])?)))
     }
 
     fn size(&self) -> usize {
@@ -222,8 +238,8 @@ impl GroupsAccumulator for ManyStates {
         let states: Vec<Option<State>> = emit
             .take_needed(&mut self.accumulators)
             .iter()
-            .map(|accumulator| Some(accumulator.finish()))
-            .collect();
+            .map(|accumulator| finished(self.source, accumulator).map(Some))
+            .collect::<Result<_>>()?;
         Ok(Arc::new(write_states(&states)?))
     }
 
@@ -259,6 +275,20 @@ impl GroupsAccumulator for ManyStates {
             .map(Accumulator::memory)
             .sum::<usize>()
             + size_of::<Self>()
+    }
+}
+
+/// The state of a group. NULLs under `fail` fail the query: a count in a column that nobody reads would be a swallowed error.
+fn finished(source: Source, accumulator: &Accumulator) -> Result<State> {
+    let state = accumulator.finish();
+    match source {
+        Source::Rows(policy) if policy.check(&state) == Status::NullsPresent => exec_err!(
+            "state_agg_fail met a NULL in {} of {} units; look for them with `is null`, or say what they mean: state_agg leaves \
+             such units out, state_agg_zero counts a NULL as 0",
+            state.nulls,
+            state.n + state.nulls + state.non_finite
+        ),
+        _ => Ok(state),
     }
 }
 

@@ -19,6 +19,16 @@ pub fn state_type() -> DataType {
     DataType::Struct(FIELDS.clone())
 }
 
+/// Whether a type has the fields of a state, whatever their order and their exact number types.
+pub(super) fn is_state(kind: &DataType) -> bool {
+    let DataType::Struct(found) = kind else {
+        return false;
+    };
+    FIELDS
+        .iter()
+        .all(|field| found.iter().any(|other| other.name() == field.name()))
+}
+
 /// Writes states; `None` becomes a NULL struct.
 pub(super) fn write_states(states: &[Option<State>]) -> Result<StructArray> {
     let mut counts = [0; 3].map(|_| Int64Builder::with_capacity(states.len()));
