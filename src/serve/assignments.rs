@@ -46,7 +46,7 @@ impl<'a> Recorder<'a> {
             now,
             batch: Batch::default(),
             remembered: Vec::new(),
-            identity: Vec::new(),
+            identity: Vec::with_capacity(256),
         }
     }
 
@@ -80,11 +80,6 @@ impl<'a> Recorder<'a> {
         self.batch
             .push(u128::from_le_bytes(bytes), |out| record.encode(out));
         self.remembered.push(short);
-    }
-
-    /// Remembers that all assignments of what is asked for so are logged, once [`append`](Self::append) has handed them over.
-    pub fn remember(&mut self, all: u64) {
-        self.remembered.push(all);
     }
 
     /// Hands the assignments to the log. A log that takes nothing is counted and makes the server unready, but flags are
@@ -255,7 +250,8 @@ impl Recent {
         self.place(id).load(Ordering::Relaxed) == id
     }
 
-    fn insert(&self, id: u64) {
+    /// Remembers it.
+    pub fn insert(&self, id: u64) {
         self.place(id).store(id, Ordering::Relaxed);
     }
 

@@ -2,6 +2,9 @@
 //! In: a body, how many bytes and how much time it may take. Out: its bytes, or 413, 415, 408, 400. Memory is taken as bytes
 //! come, never because a header announces them.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH};
@@ -43,7 +46,12 @@ pub async fn read<B: Body<Data = Bytes> + Unpin>(
     if announced.is_some_and(|length| length > limit.bytes as u64) {
         return Err(too_large(limit));
     }
-    match tokio::time::timeout(limit.time, collect(body, limit)).await {
+    let mut reading = pin!(collect(body, limit));
+    // Most bodies come with their head: for them no timer is set.
+    if let Some(read) = at_once(reading.as_mut()).await {
+        return read;
+    }
+    match tokio::time::timeout(limit.time, reading).await {
         Ok(read) => read,
         Err(_) => Err(refuse(
             StatusCode::REQUEST_TIMEOUT,
@@ -52,12 +60,32 @@ pub async fn read<B: Body<Data = Bytes> + Unpin>(
     }
 }
 
+/// What a future gives without waiting for anybody else. It is asked twice, because hyper hands over a body that it has only after
+/// it was asked for it.
+async fn at_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    let mut was_asked = false;
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if was_asked => Poll::Ready(None),
+        Poll::Pending => {
+            was_asked = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
+}
+
 async fn collect<B: Body<Data = Bytes> + Unpin>(
     mut body: B,
     limit: Limit,
 ) -> Result<Bytes, Box<Answer>> {
     let mut whole: Option<Bytes> = None;
-    while let Some(frame) = body.frame().await {
+    // Asking for a frame behind the last would take another round through hyper.
+    while !body.is_end_stream() {
+        let Some(frame) = body.frame().await else {
+            break;
+        };
         let Ok(frame) = frame else {
             return Err(refuse(StatusCode::BAD_REQUEST, "the body broke off"));
         };

@@ -74,8 +74,8 @@ fn decide(
 ) -> (Decided, bool) {
     let mut recorder = Recorder::new(state, served, caller, now);
     let mut reasons = Counts::default();
-    let all = state.recent.short(asked);
-    let is_known = state.recent.contains(all);
+    let all = state.recent_bulk.short(asked);
+    let is_known = state.recent_bulk.contains(all);
     let number = |part: &Part| match part {
         Part::Constant {
             fragment,
@@ -92,8 +92,10 @@ fn decide(
         }
     };
     let numbers = served.parts.iter().map(number).collect();
-    recorder.remember(all);
     let is_logged = recorder.append();
+    if is_logged {
+        state.recent_bulk.insert(all);
+    }
     let reasons = reasons.finish();
     (Decided { numbers, reasons }, is_logged)
 }

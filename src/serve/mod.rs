@@ -65,7 +65,10 @@ pub struct State {
     log: Arc<EventLog>,
     keys: ApiKeys,
     rate: Rate,
+    /// Assignments logged lately.
     recent: Recent,
+    /// Bulk answers all of whose assignments were logged lately.
+    recent_bulk: Recent,
     crowds: Crowds,
     metrics: Metrics,
     problems: Mutex<Problems>,
@@ -103,6 +106,7 @@ impl State {
         Ok(State {
             rate: Rate::new(config.requests_per_second, keys.count()),
             recent: Recent::default(),
+            recent_bulk: Recent::default(),
             crowds: Crowds::new(config.bot_units_per_minute),
             metrics: Metrics::default(),
             problems: Mutex::default(),

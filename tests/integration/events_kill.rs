@@ -281,11 +281,12 @@ fn wait_for_address(folder: &Path) -> SocketAddr {
     }
 }
 
-/// Waits until a rotation made a file of this kind, at most two seconds.
+/// Waits until a rotation made a file of this kind, at most half a minute: without optimisation a rotation of what came in between is
+/// slow.
 fn wait_for_new(folder: &Path, extension: &str) {
     let before = files(folder, extension).len();
     let start = Instant::now();
-    while files(folder, extension).len() == before && start.elapsed() < Duration::from_secs(2) {
+    while files(folder, extension).len() == before && start.elapsed() < Duration::from_secs(30) {
         pause(Duration::from_millis(1));
     }
 }
