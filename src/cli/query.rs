@@ -53,7 +53,9 @@ pub async fn show(common: &Common, show: &Show) -> anyhow::Result<Exit> {
             prepared.compiled.nodes[&node.id].rows_sql.clone(),
         ) {
             (NodeKind::Test { .. }, Some(sql)) => sql,
-            (NodeKind::Model(_), _) => prepared.compiled.nodes[&node.id].sql.clone(),
+            (NodeKind::Model(_), _) if !node.settings.keeps_versions => {
+                prepared.compiled.nodes[&node.id].sql.clone()
+            }
             _ => format!("select * from {}", node.relation()),
         };
         match engine.rows(&query, Some(show.limit)).await {

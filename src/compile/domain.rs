@@ -64,6 +64,8 @@ impl Domain {
             "flag_definitions" => {
                 self.flag_dimension(&argument("table").unwrap_or_else(|| "dim_flags".to_string()))?
             }
+            "assignment" => self.assignment(arguments)?,
+            "targeting" => self.targeting(arguments)?,
             "metric_daily" => metrics::sql::daily(&self.metrics.iter().collect::<Vec<_>>()),
             _ => {
                 return Err(Diagnostic::error(
@@ -84,8 +86,10 @@ impl Domain {
                     .hint(did_you_mean(name, known)),
             );
         };
-        let types: Vec<&str> = (0..dimension.columns.len())
-            .map(|at| json_type(&dimension.rows, at))
+        let types: Vec<&str> = dimension
+            .columns
+            .iter()
+            .map(|column| flags::dimensions::column_type(column))
             .collect();
         let rows = dimension
             .rows
@@ -93,6 +97,61 @@ impl Domain {
             .map(|row| row.iter().map(json_literal).collect())
             .collect();
         Ok(experiments::sql::table(dimension.columns, &types, rows))
+    }
+
+    /// `assignment('experiment', 'unit', 'at')`, or `experiment_column=` where the rows say which experiment.
+    fn assignment(&self, arguments: &BTreeMap<String, String>) -> Result<String, Diagnostic> {
+        let usage = "write `{{ assignment('experiment', 'unit_id', 'assigned_at') }}`";
+        let find = |name: &str, position: &str| arguments.get(name).or(arguments.get(position));
+        let needed = |name: &str, position: &str| {
+            find(name, position).ok_or_else(|| {
+                let message = format!("`assignment` needs `{name}`");
+                Diagnostic::error(Code::E0402, message).hint(usage)
+            })
+        };
+        let terms = flags::sql::Terms {
+            unit: needed("unit", "1")?,
+            at: needed("at", "2")?,
+            allocation: arguments.get("allocation").map(String::as_str),
+        };
+        if let Some(column) = arguments.get("experiment_column") {
+            return Ok(flags::sql::assignments(&self.flags, column, terms));
+        }
+        let key = needed("experiment", "0")?;
+        let known = &self.flags.experiments;
+        let Some(experiment) = known.iter().find(|one| *one.key == **key) else {
+            let message = format!("no experiment `{key}` has allocations");
+            let hint = did_you_mean(key, known.iter().map(|one| &*one.key));
+            return Err(Diagnostic::error(Code::E0402, message).hint(hint));
+        };
+        Ok(flags::sql::assignment(&self.flags, experiment, terms))
+    }
+
+    /// `targeting('flag', 'rule')`: the condition that the server evaluates, over columns named like the attributes.
+    fn targeting(&self, arguments: &BTreeMap<String, String>) -> Result<String, Diagnostic> {
+        let find = |name: &str, position: &str| arguments.get(name).or(arguments.get(position));
+        let (Some(key), Some(id)) = (find("flag", "0"), find("rule", "1")) else {
+            return Err(
+                Diagnostic::error(Code::E0402, "`targeting` needs a flag and a rule")
+                    .hint("write `{{ targeting('flag', 'rule') }}`"),
+            );
+        };
+        let Some(flag) = self.flags.flag(key) else {
+            let known = self.flags.flags.iter().map(|flag| &*flag.key);
+            return Err(
+                Diagnostic::error(Code::E0402, format!("unknown flag `{key}`"))
+                    .hint(did_you_mean(key, known)),
+            );
+        };
+        let Some(rule) = flag.rules.iter().find(|rule| *rule.id == **id) else {
+            let known = flag.rules.iter().map(|rule| &*rule.id);
+            return Err(
+                Diagnostic::error(Code::E0402, format!("`{key}` has no rule `{id}`"))
+                    .hint(did_you_mean(id, known)),
+            );
+        };
+        let condition = rule.when.as_ref().map(|when| when.expression().to_string());
+        Ok(format!("({})", condition.as_deref().unwrap_or("true")))
     }
 
     fn aggregates(&self, units: &str) -> String {
@@ -121,19 +180,6 @@ impl Domain {
                 .any(|(name, _, _)| *name == metric)
         });
         uses.map(|experiment| experiment.key.clone()).collect()
-    }
-}
-
-fn json_type(rows: &[Vec<serde_json::Value>], column: usize) -> &'static str {
-    match rows
-        .iter()
-        .map(|row| &row[column])
-        .find(|value| !value.is_null())
-    {
-        Some(serde_json::Value::Bool(_)) => "boolean",
-        Some(serde_json::Value::Number(number)) if number.is_f64() => "double",
-        Some(serde_json::Value::Number(_)) => "bigint",
-        _ => "varchar",
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) fn of_query(
     now: &str,
 ) -> String {
     let kind = match node.settings.materialized {
+        _ if node.settings.keeps_versions => "snapshot",
         Materialization::View => "view",
         Materialization::Table => "table",
         Materialization::Ephemeral => "ephemeral",

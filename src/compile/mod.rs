@@ -10,6 +10,7 @@ mod flags;
 mod lints;
 mod meanings;
 mod node;
+pub mod snapshot;
 
 pub use flags::{ProjectFlags, flags, load_flags, lock_file, unlocked_flags};
 

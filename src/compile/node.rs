@@ -49,6 +49,25 @@ pub(super) async fn compile_model(
     let Some(query) = &mut checked.value else {
         return checked;
     };
+    if node.settings.keeps_versions {
+        let versions = super::snapshot::versions(&query.sql, &[], None, now);
+        match analyzer.analyze(&versions).await {
+            Ok(analyzed) => query.schema = analyzed.schema,
+            Err(error) => {
+                let span = query.map.whole().unwrap_or(node.span.clone());
+                let message = format!(
+                    "a snapshot adds `valid_from`, `valid_to` and `is_current`: {}",
+                    error.message
+                );
+                checked.diagnostics.push(
+                    Diagnostic::error(Code::E0408, message)
+                        .at(span)
+                        .hint("give columns of these names others"),
+                );
+                return Checked::with(None, checked.diagnostics);
+            }
+        }
+    }
     if node.settings.materialized == Materialization::Table {
         match crate::warehouse::stored_schema(&query.schema) {
             Ok(schema) => query.schema = schema,

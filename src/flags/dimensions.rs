@@ -14,6 +14,16 @@ pub struct Dimension {
     pub rows: Vec<Vec<Json>>,
 }
 
+/// The SQL type of a column; it does not depend on the rows, so that a table without any has its types.
+pub fn column_type(column: &str) -> &'static str {
+    match column {
+        "position" | "buckets" | "phase" | "range_start" | "range_end" => "bigint",
+        _ if column.starts_with("is_") => "boolean",
+        _ if column.ends_with("_from") || column.ends_with("_to") => "timestamp",
+        _ => "varchar",
+    }
+}
+
 /// All tables. Instants are RFC 3339 texts, absent ends are null.
 pub fn dimensions(set: &FlagSet) -> Vec<Dimension> {
     vec![
@@ -71,7 +81,7 @@ fn variants(set: &FlagSet) -> Dimension {
     });
     let columns = &["flag_key", "variant", "value", "is_default"];
     Dimension {
-        name: "dim_variants",
+        name: "dim_flag_variants",
         columns,
         rows: rows.collect(),
     }
@@ -89,6 +99,7 @@ fn rules(set: &FlagSet) -> Dimension {
                 Outcome::Rollout(rollout) => ("rollout", &rollout.salt),
             };
             let when = rule.when.as_ref().map(|when| when.text());
+            let (from, to) = period(rule.active);
             vec![
                 json!(flag.key),
                 json!(index),
@@ -96,6 +107,8 @@ fn rules(set: &FlagSet) -> Dimension {
                 json!(when),
                 json!(kind),
                 json!(subject),
+                from,
+                to,
             ]
         };
         flag.rules.iter().enumerate().map(row)
@@ -107,6 +120,8 @@ fn rules(set: &FlagSet) -> Dimension {
         "condition",
         "outcome",
         "subject",
+        "active_from",
+        "active_to",
     ];
     Dimension {
         name: "dim_rules",
@@ -217,6 +232,7 @@ fn allocations(set: &FlagSet) -> Dimension {
                 json!(experiment.holdout.map(|holdout| &set.holdouts[holdout].key)),
                 json!(allocation.valid_from.to_rfc3339()),
                 json!(next),
+                json!(next.is_none()),
             ]);
         }
     }
@@ -233,6 +249,7 @@ fn allocations(set: &FlagSet) -> Dimension {
         "holdout_key",
         "valid_from",
         "valid_to",
+        "is_current",
     ];
     Dimension {
         name: "dim_allocations",

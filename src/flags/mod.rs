@@ -15,6 +15,7 @@ mod proofs;
 mod resolve;
 pub mod set;
 pub mod spec;
+pub mod sql;
 pub mod targeting;
 mod trace;
 

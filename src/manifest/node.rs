@@ -59,6 +59,8 @@ pub struct Settings {
     pub column_types: Vec<(String, String)>,
     pub delimiter: Option<String>,
     pub partition_by: Vec<String>,
+    /// A table that keeps the versions of its rows: a slowly changing dimension.
+    pub keeps_versions: bool,
     /// All of them, for `config.get`.
     pub raw: serde_json::Map<String, serde_json::Value>,
 }
@@ -72,6 +74,7 @@ impl Default for Settings {
             column_types: Vec::new(),
             delimiter: None,
             partition_by: Vec::new(),
+            keeps_versions: false,
             raw: serde_json::Map::new(),
         }
     }
@@ -161,7 +164,10 @@ impl Settings {
     pub fn set(&mut self, key: &str, value: &serde_json::Value) -> Result<(), Diagnostic> {
         self.raw.insert(key.to_string(), value.clone());
         match key {
-            "materialized" => self.materialized = materialization(value)?,
+            "materialized" => {
+                self.materialized = materialization(value)?;
+                self.keeps_versions = value == "snapshot";
+            }
             "enabled" => {
                 self.enabled = value
                     .as_bool()
@@ -207,11 +213,11 @@ impl Settings {
 fn materialization(value: &serde_json::Value) -> Result<Materialization, Diagnostic> {
     match value.as_str() {
         Some("view") => Ok(Materialization::View),
-        Some("table") => Ok(Materialization::Table),
+        Some("table" | "snapshot") => Ok(Materialization::Table),
         Some("ephemeral") => Ok(Materialization::Ephemeral),
         _ => Err(
             Diagnostic::error(Code::E0106, format!("{value} is not a materialization"))
-                .hint("use `view`, `table` or `ephemeral`"),
+                .hint("use `view`, `table`, `snapshot` or `ephemeral`"),
         ),
     }
 }

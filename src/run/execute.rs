@@ -12,6 +12,7 @@ use super::plan::{Action, RunPlan, Step};
 use super::prepare::Prepared;
 use super::results::{Outcome, RunResults, StepResult};
 use super::testing::verdict;
+use crate::compile::snapshot;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::engine::Engine;
 use crate::manifest::{Materialization, Node, NodeId, NodeKind};
@@ -150,6 +151,7 @@ impl Run<'_> {
                     step: step.clone(),
                     engine: self.engine.clone(),
                     warehouse: self.warehouse.clone(),
+                    published: self.plan.before.relations.get(&step.name).cloned(),
                 };
                 running.spawn(job.run());
             }
@@ -255,6 +257,8 @@ struct Job {
     step: Step,
     engine: Engine,
     warehouse: Warehouse,
+    /// What is published under the step's name.
+    published: Option<Relation>,
 }
 
 impl Job {
@@ -308,7 +312,39 @@ impl Job {
             };
             return Ok((outcome, None));
         }
+        if node.settings.keeps_versions && self.step.action == Action::Build {
+            let versions = self.versions(node, &sql).await;
+            let versions = versions.map_err(|error| self.failure(node, &error))?;
+            return self.table(node, &versions).await;
+        }
         self.table(node, &sql).await
+    }
+
+    /// The query of a snapshot over the versions that are published.
+    async fn versions(&self, node: &Node, sql: &str) -> Result<String, String> {
+        let previous = match &self.published {
+            Some(Relation::Table { fingerprint, .. }) => {
+                let relation = format!("equipoise_published.{}", node.relation());
+                let added =
+                    self.engine
+                        .add_table(&relation, &self.warehouse, fingerprint, &node.name);
+                added.await.map_err(|error| error.to_string())?;
+                let columns = self
+                    .columns_of(&format!("select * from {relation}"))
+                    .await?;
+                Some(snapshot::Previous { relation, columns })
+            }
+            _ => None,
+        };
+        let now = &self.prepared.now;
+        let columns = self.columns_of(sql).await?;
+        Ok(snapshot::versions(sql, &columns, previous.as_ref(), now))
+    }
+
+    async fn columns_of(&self, query: &str) -> Result<Vec<String>, String> {
+        let rows = self.engine.rows(query, Some(0)).await;
+        let rows = rows.map_err(|error| error.to_string())?;
+        Ok(rows.columns().iter().map(ToString::to_string).collect())
     }
 
     async fn seed(&self, node: &Node) -> Result<(Outcome, Option<u64>), Box<Diagnostic>> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::prepare::Prepared;
 use super::testing::PassedTests;
+use crate::compile::snapshot;
 use crate::graph::Selection;
 use crate::manifest::{Materialization, Node, NodeId, NodeKind};
 use crate::warehouse::{Environment, Relation, Warehouse, WarehouseError};
@@ -133,7 +134,13 @@ impl Planner<'_> {
             Some(published) if !is_selected && !matches!(node.kind, NodeKind::Source(_)) => {
                 published.fingerprint().to_string()
             }
-            _ => self.of_inputs(node, &compiled, is_selected),
+            published => {
+                let fingerprint = self.of_inputs(node, &compiled, is_selected);
+                match node.settings.keeps_versions {
+                    true => snapshot::chained(&fingerprint, published.map(Relation::fingerprint)),
+                    false => fingerprint,
+                }
+            }
         };
         self.fingerprints.insert(node.id, fingerprint.clone());
         fingerprint

@@ -47,6 +47,10 @@ pub struct Rendered {
 /// The standard library, written in the language it extends. A project's own macro of the same name wins.
 const STANDARD_LIBRARY: &[(&str, &str)] = &[
     (
+        "equipoise/macros/assignment_tests.sql",
+        include_str!("../../macros/assignment_tests.sql"),
+    ),
+    (
         "equipoise/macros/experiments/experiment_decisions.sql",
         include_str!("../../macros/experiments/experiment_decisions.sql"),
     ),

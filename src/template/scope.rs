@@ -213,6 +213,8 @@ pub(super) const DOMAIN_FUNCTIONS: &[&str] = &[
     "variant_definitions",
     "metric_definitions",
     "flag_definitions",
+    "assignment",
+    "targeting",
     "experiment_metrics",
     "experiment_units",
     "metric_aggregates",

@@ -334,10 +334,10 @@ fn python(set: &FlagSet, exported: &Exported, script: &str) {
 }
 
 fn node(set: &FlagSet, exported: &Exported, package: &str, script: &str) {
-    let folder =
-        std::env::var("EQUIPOISE_NODE_MODULES").unwrap_or_else(|_| "node_modules".to_owned());
-    if !Path::new(&folder).join(package).exists() {
-        println!("skipped {package}: it is not in {folder}");
+    let above = std::env::var("EQUIPOISE_NODE_MODULES").unwrap_or_else(|_| ".".to_owned());
+    let folder = Path::new(&above).join("node_modules");
+    if !folder.join(package).exists() {
+        println!("skipped {package}: it is not in {}", folder.display());
         return;
     }
     ask(

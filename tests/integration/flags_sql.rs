@@ -14,6 +14,7 @@ use datafusion::arrow::array::{
 use datafusion::prelude::SessionContext;
 use equipoise::flags::context::Value;
 use equipoise::flags::dimensions::{Dimension, dimensions};
+use equipoise::flags::set::{Pin, Pins};
 use equipoise::flags::targeting::Predicate;
 use equipoise::flags::{FlagSet, FlagSource, Schema, evaluate, resolve};
 use equipoise::sql::functions;
@@ -57,6 +58,136 @@ async fn server_function_plain_sql_and_duckdb_assign_alike() {
         None => println!("skipped DuckDB: no Python with the duckdb package"),
     }
     println!("assignment: {count} pairs over 20 allocation versions, no mismatch");
+}
+
+/// Holdout, slots that change hands, ramps, a new phase and kept first assignments: the SQL that templates get gives
+/// what the server gave, at every instant.
+#[tokio::test]
+async fn the_history_of_an_experiment_is_one_sql_expression() {
+    use equipoise::flags::sql::{Terms, assignments};
+    let spec = serde_saphyr::from_str(HISTORY).expect("YAML of the right shape");
+    let checked = resolve(&[FlagSource {
+        file: "flags.yml".into(),
+        spec,
+    }]);
+    assert!(checked.diagnostics.is_empty(), "{:#?}", checked.diagnostics);
+    let set = checked.value;
+    let pinned = (0..6_000).step_by(7).map(|user| {
+        let variant = if user % 2 == 0 { "a" } else { "b" };
+        (
+            format!("u{user}").into(),
+            Pin {
+                variant: variant.into(),
+                allocation: "k1".into(),
+            },
+        )
+    });
+    let set = set.with_pins(Arc::new(Pins([("kept".into(), pinned.collect())].into())));
+    let context = SessionContext::new();
+    functions::register(&context);
+    let rows = 24_000;
+    context
+        .register_batch("pairs", logged_pairs(&set, rows))
+        .unwrap();
+    let terms = Terms {
+        unit: "unit",
+        at: "assigned_at",
+        allocation: Some("allocation"),
+    };
+    let derived = assignments(&set, "experiment", terms);
+    // A kept assignment is what the log says it is: it is not derived from buckets.
+    let sql = format!(
+        "select count(*), sum(case when (served is distinct from derived) and not is_sticky then 1 else 0 end) \
+         from (select *, {derived} as derived from pairs)"
+    );
+    assert_eq!(counts(&context, &sql).await, (rows as i64, 0));
+    let kinds = "select count(distinct experiment), count(distinct coalesce(experiment || served, experiment)) from pairs";
+    assert_eq!(
+        counts(&context, kinds).await,
+        (3, 10),
+        "every variant, the holdout and nothing at all occur"
+    );
+}
+
+const HISTORY: &str = "
+holdouts:
+  - {key: h, unit: user, salt: h, buckets: {holdout: [[0, 1000]]}, active: {from: 2026-01-20, to: 2026-03-10}}
+layers:
+  - key: l
+    unit: user
+    salt: l
+    slots:
+      - {experiment: ramped, ranges: [[0, 5000]], active: {to: 2026-02-15}}
+      - {experiment: second, ranges: [[5000, 9000]]}
+      - {experiment: second, ranges: [[0, 2500]], active: {from: 2026-02-15}}
+      - {experiment: ramped, ranges: [[2500, 5000]], active: {from: 2026-02-15}}
+flags:
+  - {key: ramped, type: string, variants: {a: a, b: b}, default_variant: a, rules: [{id: r, experiment: ramped}]}
+  - {key: second, type: string, variants: {a: a, b: b}, default_variant: a, rules: [{id: r, experiment: second}]}
+  - {key: kept, type: string, variants: {a: a, b: b}, default_variant: a, rules: [{id: r, experiment: kept}]}
+experiments:
+  - key: ramped
+    layer: l
+    holdout: h
+    allocations:
+      - {id: r1, valid_from: 2026-01-10T08:30:00.5Z, salt: ramped.1, weights: {a: 2, b: 1}, ramp: [5, 30, 80], every: 10d}
+      - {id: r2, valid_from: 2026-03-01, salt: ramped.2, rebucket: allow(new phase), weights: {a: 1, b: 1}}
+  - key: second
+    layer: l
+    allocations:
+      - {id: s1, valid_from: 2026-01-05, algorithm: murmur3-flagd/2, salt: \"it's\", buckets: 1000, weights: {a: 1, b: 1}}
+  - key: kept
+    holdout: h
+    sticky: first_assignment
+    allocations:
+      - {id: k1, valid_from: 2026-01-01, salt: kept.1, split: {a: [[0, 6000]], b: [[6000, 10000]]}}
+      - {id: k2, valid_from: 2026-02-01, extends: k1, split: {a: [[0, 6000]], b: [[6000, 10000]]}}
+";
+
+/// What the server logs for each experiment in turn.
+fn logged_pairs(set: &FlagSet, count: usize) -> RecordBatch {
+    let kind = &set.schema.kinds()[0];
+    let first: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().expect("an instant");
+    let mut columns: [Vec<Option<String>>; 4] = Default::default();
+    let (mut instants, mut sticky) = (Vec::new(), Vec::new());
+    for index in 0..count {
+        let experiment = ["ramped", "second", "kept"][index % 3];
+        let now = first + Duration::seconds((index as i64).wrapping_mul(7_919) % (90 * 86_400));
+        let mut context = set.schema.empty_context();
+        let unit = format!("u{}", index / 3);
+        context.set(kind.slot, Value::Text(unit.as_str().into()));
+        let answer = evaluate(set, experiment, &context, now).expect("the unit is known");
+        let assignment = answer.assignment.expect("an experiment decided");
+        let cells = [
+            Some(experiment.to_owned()),
+            Some(assignment.unit.to_owned()),
+            assignment.variant.map(str::to_owned),
+            assignment.allocation.map(str::to_owned),
+        ];
+        columns
+            .iter_mut()
+            .zip(cells)
+            .for_each(|(column, cell)| column.push(cell));
+        instants.push(now.timestamp_micros());
+        sticky.push(assignment.is_sticky);
+    }
+    let [experiments, units, served, allocations] =
+        columns.map(|column| Arc::new(StringArray::from(column)) as ArrayRef);
+    RecordBatch::try_from_iter([
+        ("experiment", experiments),
+        ("unit", units),
+        ("served", served),
+        ("allocation", allocations),
+        (
+            "assigned_at",
+            Arc::new(TimestampMicrosecondArray::from(instants)) as ArrayRef,
+        ),
+        (
+            "is_sticky",
+            Arc::new(BooleanArray::from(sticky)) as ArrayRef,
+        ),
+    ])
+    .expect("the columns have one length")
 }
 
 #[tokio::test]
@@ -440,6 +571,8 @@ fn table(dimension: &Dimension) -> RecordBatch {
                     .map(|cell| cell.as_str().map(micros))
                     .collect::<TimestampMicrosecondArray>(),
             )
+        } else if name.starts_with("is_") {
+            Arc::new(cells().map(Json::as_bool).collect::<BooleanArray>())
         } else if cells().any(Json::is_number) {
             Arc::new(cells().map(Json::as_i64).collect::<Int64Array>())
         } else {

@@ -17,6 +17,7 @@ mod flags_definitions;
 mod flags_export;
 mod flags_import;
 mod flags_sql;
+mod flags_warehouse;
 mod generate_shop;
 mod layers;
 mod lineage_execution;

@@ -1,1 +1,3 @@
-select * from {{ flag_definitions('dim_flags') }} as flags
+{{ config(materialized='snapshot') }}
+
+select * from {{ flag_definitions('dim_flags') }} as definitions

@@ -159,6 +159,55 @@ fn decimal(text: &str) -> f64 {
     }
 }
 
+/// A regular expression in the words of the `regex` crate. In JavaScript `\d`, `\w` and `\b` know ASCII only, and `[` is a
+/// letter like others inside a class (ECMA-262, clause 22.2).
+pub fn regex(pattern: &str) -> String {
+    let mut translated = String::with_capacity(pattern.len());
+    let mut letters = pattern.chars().peekable();
+    let mut is_in_class = false;
+    while let Some(letter) = letters.next() {
+        match (letter, is_in_class) {
+            ('\\', _) => {
+                let escaped = letters.next().unwrap_or('\\');
+                translated.push_str(&escape(escaped, is_in_class));
+            }
+            ('[', false) => {
+                is_in_class = true;
+                translated.push('[');
+            }
+            ('[', true) => translated.push_str("\\["),
+            // Twice these are operations on classes in Rust. A range may end in `-`.
+            ('-', true) if letters.peek() == Some(&'-') => {
+                letters.next();
+                translated.push_str("-\\-");
+            }
+            ('&' | '~', true) if letters.peek() == Some(&letter) => {
+                translated.push('\\');
+                translated.push(letter);
+            }
+            (']', true) => {
+                is_in_class = false;
+                translated.push(']');
+            }
+            _ => translated.push(letter),
+        }
+    }
+    translated
+}
+
+fn escape(letter: char, is_in_class: bool) -> String {
+    match (letter, is_in_class) {
+        ('d', true) => "0-9".to_owned(),
+        ('d', false) => "[0-9]".to_owned(),
+        ('D', false) => "[^0-9]".to_owned(),
+        ('w', true) => "0-9A-Za-z_".to_owned(),
+        ('w', false) => "[0-9A-Za-z_]".to_owned(),
+        ('W', false) => "[^0-9A-Za-z_]".to_owned(),
+        ('b', false) => "(?-u:\\b)".to_owned(),
+        (other, _) => format!("\\{other}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -204,5 +253,18 @@ mod tests {
         assert_eq!(order(&json!("a"), &json!(5)), None);
         assert!(is_loosely_same(&json!("1"), &json!(1)) && !is_same(&json!("1"), &json!(1)));
         assert!(!is_loosely_same(&json!(null), &json!(0)));
+    }
+
+    #[test]
+    fn patterns_mean_what_they_mean_in_javascript() {
+        let is_match = |pattern: &str, text: &str| {
+            let pattern = regex(pattern);
+            regex::Regex::new(&pattern).expect(&pattern).is_match(text)
+        };
+        assert!(is_match("^\\w+$", "abc_1") && !is_match("^\\w+$", "é"));
+        assert!(is_match("^[\\w-]+\\d$", "a-b1") && !is_match("\\d", "٣"));
+        assert!(is_match("[[:alpha:]]", "p]") && !is_match("[[:alpha:]]", "p"));
+        assert!(is_match("^[a&&b]+$", "a&b") && is_match("^[+--]$", ","));
+        assert!(is_match("\\bé", "xé") && is_match("a\\.b\\/c", "a.b/c"));
     }
 }

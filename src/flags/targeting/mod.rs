@@ -8,6 +8,7 @@ mod evaluate;
 mod explain;
 mod expression;
 mod parse;
+mod typing;
 mod version;
 
 pub use domain::{Reach, reach};

@@ -1,5 +1,5 @@
 //! Assignment as SQL functions: the registry's buckets, the variant of a split, and versions that sort.
-//! In: Arrow arrays of texts. Out: the same answers that the flag server gives, because the same pure functions give
+//! In: columns and constants. Out: the same answers that the flag server gives, because the same pure functions give
 //! them. NULL in, NULL out; an algorithm or a split that does not exist is an error of the query.
 //!
 //! - `bucket(algorithm, salt, unit [, buckets])`: the bucket of a unit, from 0.
@@ -57,7 +57,7 @@ const ASSIGN: &[DataType] = &[
 ];
 const SEMVER: &[DataType] = &[DataType::Utf8];
 
-type Evaluate = fn(&[ArrayRef], usize) -> Result<ArrayRef>;
+type Evaluate = fn(&[ColumnarValue], usize) -> Result<ArrayRef>;
 
 #[derive(Debug)]
 struct Function {
@@ -112,71 +112,68 @@ impl ScalarUDFImpl for Function {
     }
 
     fn invoke_with_args(&self, call: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let rows = call.number_rows;
-        let arrays = ColumnarValue::values_to_arrays(&call.args)?;
-        let rows = arrays.first().map_or(rows, |array| array.len());
-        Ok(ColumnarValue::Array((self.evaluate)(&arrays, rows)?))
+        Ok(ColumnarValue::Array((self.evaluate)(
+            &call.args,
+            call.number_rows,
+        )?))
     }
 }
 
-fn bucket(arrays: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
-    let [ids, salts, units] = [0, 1, 2].map(|index| texts(&arrays[index]));
+fn bucket(arguments: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+    let [ids, salts, units] = [0, 1, 2].map(|index| Texts::of(&arguments[index]));
     let (ids, salts, units) = (ids?, salts?, units?);
-    let counts = arrays.get(3).map(numbers).transpose()?;
+    let counts = arguments.get(3).map(Numbers::of).transpose()?;
     let mut algorithms = Memo::new(algorithm);
-    let bucket = |row: usize| {
-        let is_known = [&ids, &salts, &units]
-            .iter()
-            .all(|array| array.is_valid(row));
-        if !is_known || counts.as_ref().is_some_and(|counts| counts.is_null(row)) {
+    let mut bucket = |row: usize| {
+        let (Some(id), Some(salt), Some(unit)) = (ids.get(row), salts.get(row), units.get(row))
+        else {
             return Ok(None);
-        }
-        let algorithm = *algorithms.get(ids.value(row))?;
-        let of = counts.as_ref().map_or(Ok(algorithm.buckets()), |counts| {
-            cut(algorithm, counts.value(row))
-        })?;
-        Ok(Some(i64::from(
-            algorithm
-                .bucket_of(salts.value(row), units.value(row), of)
-                .index,
-        )))
+        };
+        let algorithm = *algorithms.get(id)?;
+        let of = match &counts {
+            None => algorithm.buckets(),
+            Some(counts) => match counts.get(row) {
+                Some(count) => cut(algorithm, count)?,
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(i64::from(algorithm.bucket_of(salt, unit, of).index)))
     };
-    Ok(Arc::new(
-        (0..rows).map(bucket).collect::<Result<Int64Array>>()?,
-    ))
+    let buckets: Result<Int64Array> = (0..rows).map(&mut bucket).collect();
+    Ok(Arc::new(buckets?))
 }
 
-fn assign(arrays: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
-    let [ids, salts, splits, units] = [0, 1, 3, 4].map(|index| texts(&arrays[index]));
+fn assign(arguments: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+    let [ids, salts, splits, units] = [0, 1, 3, 4].map(|index| Texts::of(&arguments[index]));
     let (ids, salts, splits, units) = (ids?, salts?, splits?, units?);
-    let counts = numbers(&arrays[2])?;
+    let counts = Numbers::of(&arguments[2])?;
     let mut algorithms = Memo::new(algorithm);
     let mut parsed = Memo::new(split);
     let mut variants = StringBuilder::with_capacity(rows, rows * 8);
     for row in 0..rows {
-        let is_known = [&ids, &salts, &splits, &units]
-            .iter()
-            .all(|array| array.is_valid(row));
-        if !is_known || counts.is_null(row) {
+        let texts = (
+            ids.get(row),
+            salts.get(row),
+            splits.get(row),
+            units.get(row),
+        );
+        let ((Some(id), Some(salt), Some(split), Some(unit)), Some(count)) =
+            (texts, counts.get(row))
+        else {
             variants.append_null();
             continue;
-        }
-        let algorithm = *algorithms.get(ids.value(row))?;
-        let of = cut(algorithm, counts.value(row))?;
-        let bucket = algorithm.bucket_of(salts.value(row), units.value(row), of);
-        variants.append_option(parsed.get(splits.value(row))?.variant(bucket.index));
+        };
+        let algorithm = *algorithms.get(id)?;
+        let bucket = algorithm.bucket_of(salt, unit, cut(algorithm, count)?);
+        variants.append_option(parsed.get(split)?.variant(bucket.index));
     }
     Ok(Arc::new(variants.finish()))
 }
 
-fn semver(arrays: &[ArrayRef], _: usize) -> Result<ArrayRef> {
-    let versions = texts(&arrays[0])?;
-    Ok(Arc::new(
-        versions
-            .iter()
-            .map(|version| version.and_then(version_key))
-            .collect::<StringArray>(),
-    ))
+fn semver(arguments: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+    let versions = Texts::of(&arguments[0])?;
+    let key = |row| versions.get(row).and_then(version_key);
+    Ok(Arc::new((0..rows).map(key).collect::<StringArray>()))
 }
 
 fn algorithm(id: &str) -> Result<Algorithm> {
@@ -222,20 +219,55 @@ impl<T> Memo<T> {
     }
 }
 
-fn texts(array: &ArrayRef) -> Result<StringArray> {
-    let array = cast(array, &DataType::Utf8)?;
-    Ok(array
-        .as_any()
-        .downcast_ref::<StringArray>()
-        .expect("cast gives this type")
-        .clone())
+/// A column of texts, or one text for all rows: a constant is not repeated for each.
+struct Texts {
+    values: StringArray,
+    is_constant: bool,
 }
 
-fn numbers(array: &ArrayRef) -> Result<Int64Array> {
-    let array = cast(array, &DataType::Int64)?;
-    Ok(array
-        .as_any()
-        .downcast_ref::<Int64Array>()
-        .expect("cast gives this type")
-        .clone())
+impl Texts {
+    fn of(argument: &ColumnarValue) -> Result<Self> {
+        let (array, is_constant) = array(argument, &DataType::Utf8)?;
+        let values = array.as_any().downcast_ref::<StringArray>();
+        let values = values.expect("cast gives this type").clone();
+        Ok(Self {
+            values,
+            is_constant,
+        })
+    }
+
+    fn get(&self, row: usize) -> Option<&str> {
+        let row = if self.is_constant { 0 } else { row };
+        self.values.is_valid(row).then(|| self.values.value(row))
+    }
+}
+
+/// The same for numbers.
+struct Numbers {
+    values: Int64Array,
+    is_constant: bool,
+}
+
+impl Numbers {
+    fn of(argument: &ColumnarValue) -> Result<Self> {
+        let (array, is_constant) = array(argument, &DataType::Int64)?;
+        let values = array.as_any().downcast_ref::<Int64Array>();
+        let values = values.expect("cast gives this type").clone();
+        Ok(Self {
+            values,
+            is_constant,
+        })
+    }
+
+    fn get(&self, row: usize) -> Option<i64> {
+        let row = if self.is_constant { 0 } else { row };
+        self.values.is_valid(row).then(|| self.values.value(row))
+    }
+}
+
+fn array(argument: &ColumnarValue, kind: &DataType) -> Result<(ArrayRef, bool)> {
+    Ok(match argument {
+        ColumnarValue::Array(array) => (cast(array, kind)?, false),
+        ColumnarValue::Scalar(scalar) => (cast(&scalar.to_array()?, kind)?, true),
+    })
 }

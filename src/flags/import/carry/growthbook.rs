@@ -9,7 +9,7 @@ use super::{
 use crate::flags::bucketing::Algorithm;
 use crate::flags::context::Type;
 use crate::flags::import::growthbook::get_bucket_ranges;
-use crate::flags::import::javascript::is_truthy;
+use crate::flags::import::javascript::{self, is_truthy};
 use crate::flags::targeting::quoted;
 
 /// Carries features over. The unit is the attribute `id`; other hash attributes become units of their own.
@@ -358,7 +358,7 @@ impl Carrier<'_> {
                 let attribute = self.draft.attribute(path, Type::Text)?;
                 Ok(format!(
                     "regexp_like(coalesce({attribute}, 'null'), {})",
-                    quoted(text(expected)?)
+                    quoted(&javascript::regex(text(expected)?))
                 ))
             }
             "$not" => Ok(not_true(&self.value(path, expected)?)),

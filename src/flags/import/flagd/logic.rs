@@ -1,5 +1,6 @@
 //! JsonLogic with flagd's four operators, on JavaScript's conversions (jsonlogic.com/operations.html).
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use semver::Version;
@@ -245,15 +246,23 @@ fn variable(path: &Json, default: &Json, data: &Json) -> Json {
     }
     let found = path
         .split('.')
-        .try_fold(data, |current, name| match current {
-            Json::Object(fields) => fields.get(name),
-            Json::Array(items) => items.get(name.parse::<usize>().ok()?),
-            _ => None,
-        });
+        .try_fold(Cow::Borrowed(data), |current, name| part(current, name));
     found
         .filter(|found| !found.is_null())
-        .unwrap_or(default)
-        .clone()
+        .map_or_else(|| default.clone(), Cow::into_owned)
+}
+
+/// A field, an item, or a letter of a text.
+fn part<'a>(value: Cow<'a, Json>, name: &str) -> Option<Cow<'a, Json>> {
+    let position = || name.parse::<usize>().ok();
+    match value {
+        Cow::Borrowed(Json::Object(fields)) => fields.get(name).map(Cow::Borrowed),
+        Cow::Borrowed(Json::Array(items)) => items.get(position()?).map(Cow::Borrowed),
+        text => {
+            let letter = text.as_str()?.chars().nth(position()?)?;
+            Some(Cow::Owned(json!(letter.to_string())))
+        }
+    }
 }
 
 fn missing(names: &[Json], data: &Json) -> Json {

@@ -20,7 +20,9 @@ impl Matcher<'_> {
     /// `visited` holds the saved groups that led here; one that comes again matches nobody.
     fn condition(&self, object: &Json, condition: &Json, visited: &[&str]) -> bool {
         let Some(parts) = condition.as_object() else {
-            return true;
+            return entries(condition).all(|(key, part)| {
+                self.value(&part, at_path(object, &key), Case::Sensitive, visited)
+            });
         };
         parts.iter().all(|(key, part)| match key.as_str() {
             "$or" => self.any(object, part, visited),
@@ -215,7 +217,7 @@ fn is_in(actual: &Json, expected: &[Json], case: Case) -> bool {
 
 fn is_match(pattern: &Json, actual: &Json, case: Case) -> bool {
     let regex: Option<Regex> = pattern.as_str().and_then(|pattern| {
-        let mut builder = RegexBuilder::new(pattern);
+        let mut builder = RegexBuilder::new(&javascript::regex(pattern));
         builder
             .case_insensitive(case == Case::Insensitive)
             .size_limit(1 << 20)
@@ -223,6 +225,15 @@ fn is_match(pattern: &Json, actual: &Json, case: Case) -> bool {
             .ok()
     });
     regex.is_some_and(|regex| regex.is_match(&javascript::text(actual)))
+}
+
+/// What JavaScript's `Object.entries` gives for what is no object: positions and letters, or positions and items.
+fn entries(value: &Json) -> impl Iterator<Item = (String, Json)> {
+    let letters = value.as_str().unwrap_or_default().chars();
+    let letters = letters.map(|letter| Json::from(letter.to_string()));
+    let items = items(value).iter().cloned();
+    let numbered = letters.chain(items).enumerate();
+    numbered.map(|(position, item)| (position.to_string(), item))
 }
 
 fn type_name(value: &Json) -> &'static str {

@@ -122,7 +122,7 @@ impl Evaluator<'_> {
         remembered: Remembered,
     ) -> Result<Choice, Exclusion> {
         let bucket = hash(
-            experiment.seed(),
+            &experiment.seed(),
             &javascript::text(&unit.value),
             experiment.hash_version(),
         )
@@ -246,11 +246,8 @@ impl Evaluator<'_> {
         let Some(unit) = self.unit(rule) else {
             return false;
         };
-        let seed = rule
-            .text("seed")
-            .filter(|seed| !seed.is_empty())
-            .unwrap_or(feature);
-        let bucket = hash(seed, &javascript::text(&unit.value), rule.hash_version());
+        let seed = rule.seed_or(feature);
+        let bucket = hash(&seed, &javascript::text(&unit.value), rule.hash_version());
         bucket.is_some_and(|bucket| match (range, coverage) {
             (Some(range), _) => in_range(bucket, range),
             (None, Some(coverage)) => bucket <= coverage,
@@ -392,10 +389,17 @@ impl Experiment {
         self.list("variations")
     }
 
-    fn seed(&self) -> &str {
-        self.text("seed")
-            .filter(|seed| !seed.is_empty())
-            .unwrap_or(self.key())
+    fn seed(&self) -> String {
+        self.seed_or(self.key())
+    }
+
+    /// A seed that is a number counts as it is written.
+    fn seed_or(&self, fallback: &str) -> String {
+        let stated = self
+            .0
+            .get("seed")
+            .filter(|seed| javascript::is_truthy(seed));
+        stated.map_or_else(|| fallback.to_owned(), javascript::text)
     }
 
     fn hash_version(&self) -> f64 {

@@ -1,0 +1,1 @@
+select * from {{ flag_definitions('dim_allocation_ranges') }} as ranges

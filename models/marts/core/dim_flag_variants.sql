@@ -1,0 +1,3 @@
+{{ config(materialized='snapshot') }}
+
+select * from {{ flag_definitions('dim_flag_variants') }} as definitions

@@ -1,0 +1,3 @@
+{{ config(materialized='snapshot') }}
+
+select * from {{ flag_definitions('dim_holdouts') }} as definitions
