@@ -1,0 +1,68 @@
+//! The files under measurement, as they are in the package, under the names by which they know each other.
+
+#[path = "../../../src/engine/operator/batches.rs"]
+pub mod batches;
+#[path = "../../../src/engine/operator/blocks.rs"]
+pub mod blocks;
+#[path = "../../../src/flags/bucketing/mod.rs"]
+pub mod bucketing;
+#[path = "../../../src/engine/operator/cells.rs"]
+pub mod cells;
+#[path = "../../../src/engine/columns.rs"]
+pub mod columns;
+#[path = "../../../src/generate/mod.rs"]
+pub mod generate;
+#[path = "../../../src/engine/operator/kernel.rs"]
+pub mod kernel;
+#[path = "../../../src/engine/operator/lanes.rs"]
+pub mod lanes;
+#[path = "../../../src/engine/operator/layout.rs"]
+pub mod layout;
+#[path = "../../../src/engine/operator/merge.rs"]
+pub mod merge;
+#[path = "../../../src/metrics/plan.rs"]
+pub mod plan;
+#[path = "../../../src/engine/operator/queue.rs"]
+pub mod queue;
+#[path = "../../../src/engine/operator/running.rs"]
+pub mod running;
+#[path = "../../../src/engine/operator/states.rs"]
+pub mod states;
+#[path = "../../../src/stats/mod.rs"]
+pub mod stats;
+
+pub mod flags {
+    pub use crate::bucketing;
+}
+
+pub mod metrics {
+    pub use crate::plan;
+}
+
+pub mod engine {
+    pub use crate::columns;
+
+    pub mod operator {
+        pub use crate::{
+            batches, blocks, cells, kernel, lanes, layout, merge, queue, running, states,
+        };
+    }
+}
+
+pub mod sql {
+    pub mod functions {
+        use std::sync::Arc;
+
+        use datafusion::arrow::datatypes::{DataType, Field, Fields};
+
+        /// The state as a struct, as the SQL functions declare it.
+        pub fn state_type() -> DataType {
+            let count = |name: &str| Field::new(name, DataType::Int64, true);
+            let number = Arc::new(Field::new_list_field(DataType::Float64, true));
+            let list = |name: &str| Field::new(name, DataType::List(number.clone()), true);
+            let counts = ["n", "nulls", "non_finite"].map(count);
+            let lists = ["min", "max", "mean", "mean_low", "cross_products"].map(list);
+            DataType::Struct(counts.into_iter().chain(lists).collect::<Fields>())
+        }
+    }
+}
