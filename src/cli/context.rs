@@ -64,6 +64,7 @@ fn options(common: &Common, vars: serde_json::Map<String, serde_json::Value>) ->
         },
         threads: common.threads,
         memory_limit: common.memory_limit.clone(),
+        computation: common.engine.map(Into::into),
         environment_variables: std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect(),

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::Exit;
-use crate::generate::{FileFormat, GenerateOptions, generate};
+use super::{Common, Exit};
+use crate::generate::{FileFormat, FileSplit, GenerateOptions, UnitIds, generate};
 
 #[derive(Debug, Clone, Args)]
 pub struct Generate {
@@ -21,6 +21,15 @@ pub struct Generate {
     pub experiments: u16,
     #[arg(long, value_enum, default_value_t = Format::Csv)]
     pub format: Format,
+    /// One file per table, or a folder per table with a file per day of receipt
+    #[arg(long, value_enum, default_value_t = Split::Whole)]
+    pub split: Split,
+    /// Ids of users as short texts, sparse 62-bit integers, or UUIDs
+    #[arg(long, value_enum, default_value_t = Ids::Short)]
+    pub unit_ids: Ids,
+    /// Scales the volume of the clickstream without changing any effect
+    #[arg(long, value_name = "NUMBER", default_value_t = GenerateOptions::default().page_views_per_session)]
+    pub page_views_per_session: f64,
     /// Folder to write to
     #[arg(long, default_value = "generated")]
     pub out: PathBuf,
@@ -32,19 +41,46 @@ pub enum Format {
     Parquet,
 }
 
-pub fn run(options: &Generate) -> anyhow::Result<Exit> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Split {
+    Whole,
+    Daily,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Ids {
+    Short,
+    Integer,
+    Uuid,
+}
+
+pub fn run(common: &Common, options: &Generate) -> anyhow::Result<Exit> {
     let format = match options.format {
         Format::Csv => FileFormat::Csv,
         Format::Parquet => FileFormat::Parquet,
     };
+    let split = match options.split {
+        Split::Whole => FileSplit::Whole,
+        Split::Daily => FileSplit::Daily,
+    };
+    let unit_ids = match options.unit_ids {
+        Ids::Short => UnitIds::Short,
+        Ids::Integer => UnitIds::Integer,
+        Ids::Uuid => UnitIds::Uuid,
+    };
+    let defaults = GenerateOptions::default();
     let generated = generate(&GenerateOptions {
         seed: options.seed,
         users: options.users,
         days: options.days,
         experiments: options.experiments,
         format,
+        split,
+        unit_ids,
+        page_views_per_session: options.page_views_per_session,
+        threads: common.threads.unwrap_or(defaults.threads).max(1),
         out: options.out.clone(),
-        ..GenerateOptions::default()
+        ..defaults
     })?;
     eprintln!("wrote {generated:?} to {}", options.out.display());
     Ok(Exit::Good)

@@ -6,6 +6,7 @@ mod clean;
 mod compile;
 mod context;
 mod debug;
+mod facts;
 mod flag;
 mod generate;
 mod init;
@@ -66,6 +67,9 @@ enum Command {
     Show(query::Show),
     /// Query what is published
     Sql(query::Sql),
+    /// Facts clustered by unit: append the rows of a query, keep the files few
+    #[command(subcommand)]
+    Facts(facts::Facts),
     /// Write the raw logs and definitions of a made-up online shop with known true effects
     Generate(generate::Generate),
     /// Explain, compare, lock, import and export feature flags
@@ -123,7 +127,8 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Lineage(lineage) => lineage::run(&common, &lineage).await,
         Command::Show(show) => query::show(&common, &show).await,
         Command::Sql(sql) => query::sql(&common, &sql).await,
-        Command::Generate(generate) => generate::run(&generate),
+        Command::Facts(facts) => facts::run(&common, &facts).await,
+        Command::Generate(generate) => generate::run(&common, &generate),
         Command::Flag(flag) => flag::run(&common, &flag),
         Command::Serve(serve) => serve::run(&common, &serve).await,
         Command::Init(init) => init::run(&init),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::diagnostics::{Checked, Code, Diagnostic};
+use crate::project::Computation;
 use crate::project::yaml;
 
 #[derive(Debug, Clone, Args)]
@@ -36,6 +37,9 @@ pub struct Common {
     /// Memory for sorts, joins and groups, such as 1GB; beyond it they spill to disk
     #[arg(long, global = true, value_name = "SIZE", help_heading = "Execution")]
     pub memory_limit: Option<String>,
+    /// How the states of metrics are computed: by the operator where it can, or all in plain SQL
+    #[arg(long, global = true, value_enum, help_heading = "Execution")]
+    pub engine: Option<EngineChoice>,
     /// Build again what exists
     #[arg(long, global = true, help_heading = "Execution")]
     pub full_refresh: bool,
@@ -60,6 +64,21 @@ pub enum OutputFormat {
     Csv,
     /// Tables for a pull request's comment
     Markdown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EngineChoice {
+    Operator,
+    Sql,
+}
+
+impl From<EngineChoice> for Computation {
+    fn from(choice: EngineChoice) -> Self {
+        match choice {
+            EngineChoice::Operator => Computation::Operator,
+            EngineChoice::Sql => Computation::Sql,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Common, Exit, context, output};
-use crate::engine::Engine;
+use crate::engine::{Engine, clustered_facts};
 use crate::manifest::{NodeKind, identifier};
 use crate::run::Prepared;
 use crate::warehouse::{Relation, Warehouse};
@@ -81,10 +81,7 @@ pub async fn sql(common: &Common, sql: &Sql) -> anyhow::Result<Exit> {
     let Some(prepared) = context::open(common).await? else {
         return Ok(Exit::Wrong);
     };
-    let query = match sql.query.as_str() {
-        "-" => std::io::read_to_string(std::io::stdin())?,
-        query => query.to_string(),
-    };
+    let query = text(&sql.query)?;
     let warehouse = context::warehouse(&prepared)?;
     let engine = published(&prepared, &warehouse).await?;
     match engine.rows(&query, sql.limit).await {
@@ -96,6 +93,14 @@ pub async fn sql(common: &Common, sql: &Sql) -> anyhow::Result<Exit> {
             eprintln!("error[E0801]: {}", error.strip_backtrace());
             Ok(Exit::Failed)
         }
+    }
+}
+
+/// A query as it was given, or from standard input.
+pub fn text(query: &str) -> std::io::Result<String> {
+    match query {
+        "-" => std::io::read_to_string(std::io::stdin()),
+        query => Ok(query.to_string()),
     }
 }
 
@@ -115,6 +120,9 @@ pub async fn published(prepared: &Prepared, warehouse: &Warehouse) -> anyhow::Re
                 .add_table(&identifier(name), warehouse, fingerprint, name)
                 .await?;
         }
+    }
+    for (name, folder) in clustered_facts(&prepared.warehouse)? {
+        engine.add_clustered(&name, &folder).await?;
     }
     // Views in the order of the graph; one whose inputs are gone is simply not there to be asked.
     for id in prepared.graph.order() {

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Compiled;
 use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
-use crate::experiments::{self, Experiments};
+use crate::experiments::{self, Experiment, Experiments};
 use crate::flags::{self, FlagSet};
 use crate::manifest::{Manifest, Node, identifier};
+use crate::metrics::plan::ExperimentPlan;
 use crate::metrics::{self, Metrics};
-use crate::project::MeasureSpec;
 use crate::project::yaml::Spot;
+use crate::project::{Computation, MeasureSpec};
 use crate::sql::{Analyzer, Schema, SqlErrorKind, is_number, type_name};
 use crate::template::Relations;
 
@@ -21,16 +22,24 @@ pub(super) struct Domain {
     pub metrics: Metrics,
     pub experiments: Experiments,
     pub flags: FlagSet,
+    computation: Computation,
     /// Whether some definition is wrong, so that SQL made from them all would be wrong too.
     is_broken: AtomicBool,
 }
 
 impl Domain {
-    pub fn new(metrics: Metrics, experiments: Experiments, flags: FlagSet, is_sound: bool) -> Self {
+    pub fn new(
+        metrics: Metrics,
+        experiments: Experiments,
+        flags: FlagSet,
+        computation: Computation,
+        is_sound: bool,
+    ) -> Self {
         Self {
             metrics,
             experiments,
             flags,
+            computation,
             is_broken: AtomicBool::new(!is_sound),
         }
     }
@@ -169,7 +178,12 @@ impl Domain {
             .iter()
             .map(|experiment| (experiment.key.clone(), experiment.segments.clone()))
             .collect();
-        metrics::sql::aggregates(&uses, units, &segments)
+        if self.computation == Computation::Sql {
+            return metrics::sql::aggregates(&uses, units, &segments);
+        }
+        let experiments: Vec<ExperimentPlan> =
+            self.experiments.iter().map(experiment_plan).collect();
+        metrics::planned::planned_aggregates(&uses, units, &segments, &experiments)
     }
 
     fn experiments_with(&self, metric: &str) -> Vec<String> {
@@ -180,6 +194,21 @@ impl Domain {
                 .any(|(name, _, _)| *name == metric)
         });
         uses.map(|experiment| experiment.key.clone()).collect()
+    }
+}
+
+/// The variants of an experiment, for the operator; its period is in the rows of its units.
+fn experiment_plan(experiment: &Experiment) -> ExperimentPlan {
+    let variants = experiment.variants.iter();
+    ExperimentPlan {
+        key: experiment.key.clone(),
+        variants: variants.map(|variant| variant.name.clone()).collect(),
+        from: i64::MIN,
+        to: i64::MAX,
+        measured_until: i64::MAX,
+        excludes_crossed_over: false,
+        metrics: None,
+        segments: Vec::new(),
     }
 }
 

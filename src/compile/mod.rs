@@ -23,6 +23,7 @@ use crate::flags::FlagSet;
 use crate::graph::Graph;
 use crate::manifest::{Manifest, NodeId, NodeKind};
 use crate::metrics::Metrics;
+use crate::project::Computation;
 use crate::sql::{Analyzed, Analyzer, Schema};
 use crate::template::{Log, SourceMap};
 
@@ -35,6 +36,7 @@ pub async fn compile(
     graph: &Graph,
     analyzer: &Analyzer,
     inputs: &Inputs,
+    computation: Computation,
     now: &str,
 ) -> Checked<Compiled> {
     let mut checked = Checked::new(Compiled::default());
@@ -51,7 +53,13 @@ pub async fn compile(
     }
     let flags = checked.absorb(flags);
     let is_sound = !checked.has_errors();
-    let domain = Arc::new(domain::Domain::new(metrics, experiments, flags, is_sound));
+    let domain = Arc::new(domain::Domain::new(
+        metrics,
+        experiments,
+        flags,
+        computation,
+        is_sound,
+    ));
     for id in graph.order() {
         let node = manifest.node(*id);
         let outcome = match &node.kind {

@@ -1,5 +1,6 @@
 //! What touches DataFusion: sessions, functions, operators, and files of columns.
 
+mod clustered;
 pub mod columns;
 mod decision;
 pub mod operator;
@@ -7,4 +8,6 @@ mod session;
 pub mod sources;
 pub mod witness;
 
+pub use clustered::{Optimized, clustered_facts};
+pub use operator::facts::Clustering;
 pub use session::{Engine, EngineOptions, Rows};

@@ -31,7 +31,7 @@ pub struct EngineOptions {
 /// Runs queries over the relations that were added to it.
 #[derive(Clone)]
 pub struct Engine {
-    context: SessionContext,
+    pub(super) context: SessionContext,
 }
 
 impl Engine {

@@ -42,6 +42,18 @@ pub struct AssignmentSource {
     /// Rows for which this SQL condition does not hold are left out.
     #[serde(default)]
     pub condition: Option<String>,
+    /// When the row's experiment started and until when its events are measured, where the rows say so themselves instead
+    /// of [`ExperimentPlan::from`] and [`ExperimentPlan::measured_until`].
+    #[serde(default)]
+    pub period: Option<PeriodColumns>,
+}
+
+/// SQL expressions over the assignments; NULL measures nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeriodColumns {
+    pub starts_at: String,
+    pub measured_until: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -140,10 +152,10 @@ impl MetricStates {
         measured * (1 + usize::from(self.lookback.is_some()))
     }
 
-    /// Sums plus upper triangle of products.
-    pub fn entries(&self) -> usize {
-        let width = self.width();
-        width + width * (width + 1) / 2
+    /// Seconds after the assignment at which a window closes that must be full.
+    pub fn full_end(&self) -> Option<i64> {
+        let length = self.window_length?;
+        (self.maturity == Maturity::FullWindow).then_some(self.window_start + length)
     }
 
     /// Measures of the window, in the order of the state.
@@ -187,6 +199,12 @@ impl MetricPlan {
                 "experiment `{}` must have 1 to 255 variants",
                 experiment.key
             ));
+        }
+        let mut ends: Vec<_> = self.metrics.iter().map(MetricStates::full_end).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        if ends.len() > 64 {
+            return Some("more than 64 lengths of windows that must be full".to_owned());
         }
         let segments = self.segment_sets();
         if let Some(unknown) = segments

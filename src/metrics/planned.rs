@@ -1,20 +1,20 @@
 //! From metrics to the plan of the operator that fills their states in one pass.
-//! In: used metrics, the relation of units, the experiments' periods. Out: SQL with the columns of [`super::sql::aggregates`], which
+//! In: used metrics, the relation of units, the experiments' variants. Out: SQL with the columns of [`super::sql::aggregates`], which
 //! stays the oracle and takes over the metrics that the operator does not know: counts of distinct values, and ratios
-//! of two facts.
+//! of two facts. A comment in the SQL names them.
 
 use std::collections::BTreeMap;
 
 use super::metric::{Aggregation, Kind, Measure, Metric};
 use super::plan::{
     self, Aggregate, AssignmentSource, EventSource, ExperimentPlan, Maturity, MetricPlan,
-    MetricStates,
+    MetricStates, PeriodColumns,
 };
 use super::sql::{Use, aggregates};
 use crate::manifest::identifier;
 
-/// States of every used metric by way of the table function `metric_states`; `experiments` says what each one's variants are and when
-/// it runs, its metrics and segments are taken from the other arguments.
+/// States of every used metric by way of the table function `metric_states`; `experiments` says what each one's variants are, its
+/// metrics and segments are taken from the other arguments, and its period from the relation of units.
 pub fn planned_aggregates(
     uses: &[Use<'_>],
     units: &str,
@@ -24,8 +24,10 @@ pub fn planned_aggregates(
     let (plans, rest) = plans(uses, units, segments, experiments);
     let mut parts: Vec<String> = plans.iter().map(select).collect();
     if !rest.is_empty() || parts.is_empty() {
+        let names: Vec<&str> = rest.iter().map(|used| used.metric.name.as_str()).collect();
         parts.push(format!(
-            "    select * from {} as computed",
+            "    -- in plain SQL: {}\n    select * from {} as computed",
+            names.join(", "),
             aggregates(&rest, units, segments)
         ));
     }
@@ -43,8 +45,8 @@ pub fn plans<'a>(
     let mut rest = Vec::new();
     for used in uses {
         match fact(used.metric) {
-            Some(fact) => by_fact.entry(fact).or_default().push(used),
-            None => rest.push(used.clone()),
+            Some(fact) if is_name(units) => by_fact.entry(fact).or_default().push(used),
+            _ => rest.push(used.clone()),
         }
     }
     let plan = |((fact, unit, time), uses): (_, Vec<&Use<'a>>)| {
@@ -73,7 +75,22 @@ pub fn plans<'a>(
             complete_through: i64::MAX,
         }
     };
-    (by_fact.into_iter().map(plan).collect(), rest)
+    let mut plans = Vec::new();
+    for (fact, uses) in by_fact {
+        let planned = plan((fact, uses.clone()));
+        match planned.fault() {
+            None => plans.push(planned),
+            Some(_) => rest.extend(uses.into_iter().cloned()),
+        }
+    }
+    (plans, rest)
+}
+
+/// Whether a relation is one that a session knows by name, rather than a query in brackets.
+fn is_name(relation: &str) -> bool {
+    relation
+        .chars()
+        .all(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '.' | '"'))
 }
 
 fn select(plan: &MetricPlan) -> String {
@@ -87,6 +104,10 @@ fn select(plan: &MetricPlan) -> String {
 
 /// Fact, unit and time column of a metric whose states the operator can fill.
 fn fact(metric: &Metric) -> Option<(&str, &str, &str)> {
+    let is_known = matches!(
+        metric.kind,
+        Kind::Mean(_) | Kind::Proportion(_) | Kind::Ratio { .. }
+    );
     let measures = metric.kind.measures();
     let place = |measure: &'_ Measure| {
         (
@@ -96,9 +117,10 @@ fn fact(metric: &Metric) -> Option<(&str, &str, &str)> {
         )
     };
     let first = measures[0];
-    let is_known = measures.iter().all(|measure| {
-        measure.aggregation != Aggregation::CountDistinct && place(measure) == place(first)
-    });
+    let is_known = is_known
+        && measures.iter().all(|measure| {
+            measure.aggregation != Aggregation::CountDistinct && place(measure) == place(first)
+        });
     is_known.then_some((&first.fact, &first.unit_column, &first.time_column))
 }
 
@@ -112,7 +134,10 @@ fn planned(
         .filter(|used| used.experiments.contains(&experiment.key));
     let dimensions = segments.get(&experiment.key).into_iter().flatten();
     ExperimentPlan {
-        // The relation of units has judged crossed-over units already.
+        // The relation of units has judged crossed-over units and those outside the period already.
+        from: i64::MIN,
+        to: i64::MAX,
+        measured_until: i64::MAX,
         excludes_crossed_over: false,
         metrics: Some(used.map(|used| used.metric.name.clone()).collect()),
         segments: std::iter::once(Vec::new())
@@ -138,6 +163,10 @@ fn assignment_source(units: &str, segments: &BTreeMap<String, Vec<String>>) -> A
         variant: "variant".to_owned(),
         segments: columns,
         condition: Some("is_analysed".to_owned()),
+        period: Some(PeriodColumns {
+            starts_at: "period_starts_at".to_owned(),
+            measured_until: "measured_until".to_owned(),
+        }),
     }
 }
 

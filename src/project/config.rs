@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::domain::choice;
 use super::yaml::{Fields, Node, Spot, Value, wrong_type};
 use crate::diagnostics::{Code, Diagnostic, did_you_mean};
 
@@ -20,10 +21,27 @@ pub struct ProjectSpec {
     /// The target that is used without `--target`.
     pub default_target: Option<String>,
     pub targets: BTreeMap<String, TargetSpec>,
+    /// How the states of metrics are computed.
+    pub engine: Option<Computation>,
     pub models: ConfigTree,
     pub seeds: ConfigTree,
     pub tests: ConfigTree,
 }
+
+/// How the states of metrics are computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Computation {
+    /// By the metric operator, where it can.
+    #[default]
+    Operator,
+    /// In plain SQL, all of them.
+    Sql,
+}
+
+const COMPUTATIONS: &[(&str, Computation)] = &[
+    ("operator", Computation::Operator),
+    ("sql", Computation::Sql),
+];
 
 /// Where a build goes.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +53,8 @@ pub struct TargetSpec {
     pub threads: Option<i64>,
     /// Bytes, or text such as `1GB`.
     pub memory_limit: Option<String>,
+    /// Instead of the project's.
+    pub engine: Option<Computation>,
     pub vars: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -87,6 +107,7 @@ impl ProjectSpec {
             vars: object(&mut fields, "vars"),
             default_target: fields.optional("target"),
             targets: targets(&mut fields),
+            engine: engine(&mut fields),
             models: tree(&mut fields, "models"),
             seeds: tree(&mut fields, "seeds"),
             tests: tree(&mut fields, "data_tests"),
@@ -177,6 +198,16 @@ fn object(
     }
 }
 
+fn engine(fields: &mut Fields<'_>) -> Option<Computation> {
+    let word = fields.optional::<Spot<String>>("engine")?;
+    choice(
+        &word,
+        "way to compute metrics",
+        COMPUTATIONS,
+        fields.diagnostics(),
+    )
+}
+
 fn targets(fields: &mut Fields<'_>) -> BTreeMap<String, TargetSpec> {
     let Some(node) = fields.optional::<Node>("targets") else {
         return BTreeMap::new();
@@ -202,6 +233,7 @@ fn target(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<TargetSpec> 
         environment: fields.optional("environment"),
         threads: fields.optional("threads"),
         memory_limit: fields.optional("memory_limit"),
+        engine: engine(&mut fields),
         vars: object(&mut fields, "vars"),
     };
     fields.finish();

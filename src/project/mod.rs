@@ -9,7 +9,7 @@ mod load;
 mod properties;
 pub mod yaml;
 
-pub use config::{ConfigTree, ProjectSpec, TargetSpec, check_name};
+pub use config::{Computation, ConfigTree, ProjectSpec, TargetSpec, check_name};
 pub use domain::{
     AssignmentsSpec, CovariateSpec, DomainSpecs, ExperimentMetricSpec, ExperimentSpec, MeasureSpec,
     MetricSpec, PeriodSpec, WindowSpec, choice,

@@ -10,7 +10,7 @@ use crate::diagnostics::{Checked, Code, Diagnostic};
 use crate::engine::{Engine, EngineOptions};
 use crate::graph::{self, Graph};
 use crate::manifest::{self, Manifest};
-use crate::project::{self, Files, Project, TargetSpec};
+use crate::project::{self, Computation, Files, Project, TargetSpec};
 use crate::template::Surroundings;
 
 /// What the command line decides.
@@ -19,6 +19,7 @@ pub struct PrepareOptions {
     pub load: project::Options,
     pub threads: Option<usize>,
     pub memory_limit: Option<String>,
+    pub computation: Option<Computation>,
     pub environment_variables: std::collections::BTreeMap<String, String>,
     /// The one clock reading of the command: UTC, RFC 3339.
     pub now: String,
@@ -66,11 +67,15 @@ pub async fn prepare(files: &dyn Files, options: &PrepareOptions) -> Checked<Pre
     let looked = inputs::look(&manifest, files.root(), data_root, &cache).await;
     diagnostics.extend(looked.diagnostics);
     let engine = engine_options(options, &project, &target, threads, &mut diagnostics);
+    let computation = options
+        .computation
+        .or_else(|| target.engine.or(project.spec.engine))
+        .unwrap_or_default();
     let compiled = compiled(
         &manifest,
         &graph.value,
         &looked.value,
-        options,
+        (computation, &options.now),
         &mut diagnostics,
     )
     .await;
@@ -97,7 +102,7 @@ async fn compiled(
     manifest: &Arc<Manifest>,
     graph: &Graph,
     inspected: &Inspected,
-    options: &PrepareOptions,
+    (computation, now): (Computation, &str),
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Compiled {
     let analyzer = match Engine::new(EngineOptions::default()).and_then(|engine| engine.analyzer())
@@ -116,7 +121,8 @@ async fn compiled(
         graph,
         &analyzer,
         &inputs::inputs(inspected),
-        &options.now,
+        computation,
+        now,
     )
     .await;
     diagnostics.extend(compiled.diagnostics);

@@ -23,6 +23,7 @@ mod layers;
 mod lineage_execution;
 mod metric_lock;
 mod operator_facts;
+mod operator_planned;
 mod operator_states;
 mod pycon;
 mod serve_bulk;

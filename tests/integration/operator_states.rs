@@ -221,6 +221,7 @@ pub fn plan(random: &mut Random, experiments: usize) -> MetricPlan {
             variant: "variant".into(),
             segments: names(&["country", "platform"]),
             condition: None,
+            period: None,
         },
         experiments: (0..experiments)
             .map(|index| experiment(random, index))

@@ -48,8 +48,15 @@ fn equipoise(folder: &Path, arguments: &[&str]) -> Output {
 }
 
 fn rows(query: &str) -> Vec<serde_json::Value> {
+    rows_in("dev", query)
+}
+
+fn rows_in(target: &str, query: &str) -> Vec<serde_json::Value> {
     let (folder, _) = &*SHOP;
-    let output = equipoise(folder.path(), &["sql", query, "--output", "json"]);
+    let output = equipoise(
+        folder.path(),
+        &["sql", query, "--output", "json", "--target", target],
+    );
     assert!(
         output.status.success(),
         "{}",
@@ -149,6 +156,173 @@ fn true_effects_lie_in_their_intervals_about_as_often_as_they_should() {
         total - covered <= 3,
         "{covered} of {total} intervals hold the true effect"
     );
+}
+
+/// Every number of a state, by the name of its field.
+fn numbers(state: &serde_json::Value) -> BTreeMap<String, Vec<f64>> {
+    let fields = state.as_object().into_iter().flatten();
+    fields
+        .map(|(name, value)| match value.as_array() {
+            Some(list) => (
+                name.clone(),
+                list.iter().filter_map(|number| number.as_f64()).collect(),
+            ),
+            None => (name.clone(), value.as_f64().into_iter().collect()),
+        })
+        .collect()
+}
+
+fn assert_states_are_equal(operator: &serde_json::Value, sql: &serde_json::Value) {
+    // A state of nobody and no state say the same.
+    if operator.is_null() {
+        assert!(sql.is_null() || sql["n"] == 0, "{sql}");
+        return;
+    }
+    let (found, expected) = (numbers(operator), numbers(sql));
+    for name in ["n", "min", "max", "mean", "cross_products"] {
+        // Means to the last bit or two, cross products to twelve digits.
+        let relative = if name == "cross_products" {
+            1e-12
+        } else {
+            1e-15
+        };
+        let (found, expected) = (found.get(name), expected.get(name));
+        assert_eq!(found.map(Vec::len), expected.map(Vec::len), "{operator}");
+        let largest = expected
+            .into_iter()
+            .flatten()
+            .fold(0.0_f64, |most, number| most.max(number.abs()));
+        for (found, expected) in found
+            .into_iter()
+            .flatten()
+            .zip(expected.into_iter().flatten())
+        {
+            assert!(
+                (found - expected).abs() <= relative * expected.abs().max(largest * 1e-3),
+                "{name} is {found} by the operator and {expected} in SQL: {operator} {sql}"
+            );
+        }
+    }
+}
+
+#[test]
+fn plain_sql_computes_the_same_states_and_decides_the_same() {
+    let (folder, _) = &*SHOP;
+    let built = equipoise(
+        folder.path(),
+        &["build", "--target", "prod", "--engine", "sql"],
+    );
+    assert!(
+        built.status.success(),
+        "{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
+    let states = "select experiment_key, variant, metric_name, segment_dimension, segment, state, before_state
+        from metric_aggregates order by 1, 2, 3, 4, 5";
+    let (operator, sql) = (rows(states), rows_in("prod", states));
+    assert_eq!(operator.len(), sql.len());
+    assert!(operator.len() > 40, "{} states", operator.len());
+    for (operator, sql) in operator.iter().zip(&sql) {
+        for key in [
+            "experiment_key",
+            "variant",
+            "metric_name",
+            "segment_dimension",
+            "segment",
+        ] {
+            assert_eq!(operator[key], sql[key]);
+        }
+        assert_states_are_equal(&operator["state"], &sql["state"]);
+        assert_states_are_equal(&operator["before_state"], &sql["before_state"]);
+    }
+    let decisions = "select experiment_key, decision, reasons from experiment_decisions order by 1";
+    assert_eq!(rows(decisions), rows_in("prod", decisions));
+}
+
+#[test]
+fn explain_shows_the_operator_with_its_rows_and_memory() {
+    let (folder, _) = &*SHOP;
+    let path = "target/compiled/models/marts/metrics/metric_aggregates.sql";
+    let query = std::fs::read_to_string(folder.path().join(path)).expect("compiled SQL is written");
+    let explained = rows(&format!("explain analyze {query}"));
+    let text = explained[0]["plan"].as_str().expect("a plan").to_owned();
+    let operator = text
+        .lines()
+        .find(|line| line.contains("MetricStatesExec"))
+        .unwrap_or_else(|| panic!("{text}"));
+    for word in [
+        "experiments=",
+        "metrics=",
+        "output_rows=",
+        "units=",
+        "events=",
+        "cell_bytes=",
+    ] {
+        assert!(operator.contains(word), "{word} is not in {operator}");
+    }
+    // Facts of a usual table are sorted by unit first; that is what may spill.
+    assert!(text.contains("spill_count="), "{text}");
+}
+
+#[test]
+fn clustered_facts_give_the_same_states_without_a_sort() {
+    let (folder, _) = &*SHOP;
+    let said = |arguments: &[&str]| {
+        let output = equipoise(folder.path(), arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    let append = |name: &str, query: &str, unit: &str, time: &str, id: &str| {
+        let columns = ["--unit", unit, "--time", time, "--id", id, "--buckets", "2"];
+        said(&[&["facts", "append", name, query], &columns[..]].concat())
+    };
+    let assignments = "select *, experiment_key || unit_id as assignment_id from fact_assignments";
+    append(
+        "assignments",
+        assignments,
+        "unit_id",
+        "assigned_at",
+        "assignment_id",
+    );
+    let events = "select * from fact_metric_events";
+    let early = format!("{events} where occurred_at < '2026-03-20'");
+    let first = append("events", &early, "user_id", "occurred_at", "event_id");
+    let all = append("events", events, "user_id", "occurred_at", "event_id");
+    let stored = first.split_whitespace().nth(1).expect("a number of rows");
+    assert!(
+        all.contains(&format!("{stored} were there already")),
+        "{first}{all}"
+    );
+
+    let path = "target/compiled/models/marts/metrics/metric_aggregates.sql";
+    let query = std::fs::read_to_string(folder.path().join(path)).expect("compiled SQL is written");
+    let clustered = query
+        .replace("\"fact_metric_events\"", "\"clustered.events\"")
+        .replace("\"fact_assignments\"", "\"clustered.assignments\"");
+    assert_ne!(query, clustered);
+    let explained = rows(&format!("explain {clustered}"))
+        .iter()
+        .map(|row| row["plan"].to_string())
+        .collect::<String>();
+    assert!(explained.contains("clustered in 2 buckets"), "{explained}");
+    assert!(!explained.contains("SortExec"), "{explained}");
+    let order = "order by experiment_key, variant, metric_name, segment_dimension, segment";
+    let ordered = |query: &str| rows(&format!("select * from ({query}) {order}"));
+    let expected = ordered(&query);
+    assert_eq!(ordered(&clustered), expected);
+
+    let optimized = said(&[
+        "facts",
+        "optimize",
+        "events",
+        "--most-runs",
+        "1",
+        "--keep-days",
+        "0",
+    ]);
+    assert!(optimized.contains("files became 2,"), "{optimized}");
+    assert_eq!(ordered(&clustered), expected);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
     DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt32Type,
 };
+use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
 
@@ -96,7 +97,7 @@ pub struct AssignmentReader<'a> {
     /// Distinct texts of the variant column and of each segment column.
     texts: Vec<Texts>,
     /// Variant by experiment and text.
-    variants: HashMap<(u16, u16), Option<u8>>,
+    variants: Vec<Vec<Option<Option<u8>>>>,
     segments: HashMap<Vec<u16>, u32>,
 }
 
@@ -132,12 +133,12 @@ impl<'a> AssignmentReader<'a> {
             plan,
             experiments: experiments.collect(),
             texts,
-            variants: HashMap::new(),
+            variants: vec![Vec::new(); plan.experiments.len()],
             segments: HashMap::new(),
         }
     }
 
-    /// Columns: unit key, time, experiment, variant, segment columns.
+    /// Columns: unit key, time, experiment, variant, segment columns, start and end of what is measured if rows say so.
     pub fn batch(
         &mut self,
         batch: &RecordBatch,
@@ -151,6 +152,14 @@ impl<'a> AssignmentReader<'a> {
         for (known, column) in self.texts.iter_mut().zip(&batch.columns()[3..]) {
             texts.push(optional_codes(column, |text| known.position(text))?);
         }
+        check_values(&self.texts)?;
+        let period = match &self.plan.assignments.period {
+            None => None,
+            Some(_) => {
+                let columns = &batch.columns()[3 + self.texts.len()..];
+                Some([instants(&columns[0])?, instants(&columns[1])?])
+            }
+        };
         let (mut kept, mut rows) = (
             Vec::with_capacity(batch.num_rows()),
             Vec::with_capacity(batch.num_rows()),
@@ -172,9 +181,16 @@ impl<'a> AssignmentReader<'a> {
                     .collect();
                 last = (codes.clone(), self.segment(codes, segments));
             }
+            let planned = &self.plan.experiments[usize::from(experiment)];
             kept.push(all_keys[row]);
             rows.push(Assignment {
                 time: times[row],
+                period_start: period
+                    .as_ref()
+                    .map_or(planned.from, |period| period[0][row]),
+                measured_until: period
+                    .as_ref()
+                    .map_or(planned.measured_until, |period| period[1][row]),
                 experiment,
                 variant,
                 segment: last.1,
@@ -188,15 +204,24 @@ impl<'a> AssignmentReader<'a> {
         if experiment == UNKNOWN {
             return None;
         }
-        let (plan, known) = (self.plan, &self.texts[0].known);
-        *self.variants.entry((experiment, text)).or_insert_with(|| {
-            let name = known[usize::from(text)].as_deref()?;
-            let planned = &plan.experiments[usize::from(experiment)].variants;
-            planned
-                .iter()
-                .position(|variant| variant == name)
-                .map(|position| position as u8)
-        })
+        match self.variants[usize::from(experiment)].get(usize::from(text)) {
+            Some(Some(known)) => *known,
+            _ => self.look_up_variant(experiment, text),
+        }
+    }
+
+    #[cold]
+    fn look_up_variant(&mut self, experiment: u16, text: u16) -> Option<u8> {
+        let planned = &self.plan.experiments[usize::from(experiment)].variants;
+        let name = self.texts[0].known[usize::from(text)].as_deref();
+        let position = planned
+            .iter()
+            .position(|variant| Some(variant.as_str()) == name);
+        let position = position.map(|position| position as u8);
+        let known = &mut self.variants[usize::from(experiment)];
+        known.resize(known.len().max(usize::from(text) + 1), None);
+        known[usize::from(text)] = Some(position);
+        position
     }
 
     fn segment(&mut self, codes: Vec<u16>, segments: &mut Segments) -> u32 {
@@ -208,6 +233,20 @@ impl<'a> AssignmentReader<'a> {
                 .map(|(code, texts)| texts.known[usize::from(*code)].clone());
             segments.position(values.collect())
         })
+    }
+}
+
+/// Codes have 16 bits; the cells would not fit into memory long before.
+fn check_values(texts: &[Texts]) -> Result<()> {
+    match texts
+        .iter()
+        .all(|texts| texts.known.len() < usize::from(UNKNOWN))
+    {
+        true => Ok(()),
+        false => {
+            let message = "a segment or the variant has more than 65,534 values".to_owned();
+            Err(ArrowError::ComputeError(message).into())
+        }
     }
 }
 
@@ -224,6 +263,16 @@ fn times(column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
         .as_primitive::<TimestampMicrosecondType>()
         .values()
         .clone())
+}
+
+/// Times as microseconds; a NULL is before everything, so that nothing is measured.
+fn instants(column: &ArrayRef) -> Result<Vec<i64>> {
+    let micros = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+    let micros = micros.as_primitive::<TimestampMicrosecondType>();
+    Ok(micros
+        .iter()
+        .map(|instant| instant.unwrap_or(i64::MIN))
+        .collect())
 }
 
 fn value_column(column: &ArrayRef) -> Result<Vec<f64>> {

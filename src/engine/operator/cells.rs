@@ -1,32 +1,32 @@
 //! Sums of every experiment x variant x segment, exact whatever the order of units.
-//! In: one row of whole numbers per unit and its cell. Out: [`State`]s per metric, after merging the cells of all partitions.
+//! In: rows of whole numbers, many at a time, and their cell. Out: [`State`]s per metric, after merging the cells of all partitions.
 //!
-//! Binary64 adds whole numbers exactly below 2^53, so a cell adds rows in binary64, many entries at a time, and empties itself into
-//! 128-bit integers before the bound could be passed. Decimals with up to two places are whole numbers after scaling by
-//! 100. A number that is neither goes to an exact accumulator of the statistics library, metric by metric.
+//! Sums of small numbers are kept in binary64, which adds whole numbers exactly below 2^53, those of wide ones in 128-bit integers.
+//! Decimals with up to two places are whole numbers after scaling by 100. A number that is neither goes to an exact accumulator
+//! of the statistics library, metric by metric.
 
 use std::collections::HashMap;
 
+use super::blocks::{self, Matrix, Totals};
 use super::lanes::Lanes;
+use super::layout::{RowLayout, SMALL_STEP};
 use crate::metrics::plan::MetricPlan;
 use crate::stats::double_double::DoubleDouble;
 use crate::stats::state::{Accumulator, State};
 
-const EXACT: f64 = (1u64 << 53) as f64;
-
 /// The cells of one combination of segment values: experiments x variants.
 pub struct Cells {
-    pub stride: usize,
+    stride: usize,
+    small_entries: usize,
+    wide_entries: usize,
+    small: Vec<f64>,
+    wide: Vec<i128>,
+    /// Extremes of the numbers of a row, which binary32 holds exactly up to 2^24.
+    min: Vec<f32>,
+    max: Vec<f32>,
     classes: usize,
-    values: usize,
-    sums: Vec<f64>,
-    totals: Vec<i128>,
-    /// Rows added to `sums` since a cell was last emptied.
-    pending: Vec<u32>,
     units: Vec<u64>,
     crossed_over: Vec<u64>,
-    min: Vec<f64>,
-    max: Vec<f64>,
     /// Units that a metric's class counts but whose numbers are elsewhere: (cell, metric).
     apart: HashMap<(u32, u32), Apart>,
 }
@@ -39,73 +39,81 @@ struct Apart {
 }
 
 /// A unit's contribution to each of its cells.
+#[derive(Default)]
 pub struct UnitRow {
-    /// Sums and products of all metrics, whole numbers; zero where a metric does not count.
-    pub entries: Vec<f64>,
-    /// Largest magnitude among the entries.
-    pub largest: f64,
-    /// 1 per class that the unit counts for.
-    pub classes: Vec<u64>,
-    /// Unscaled values per metric and position, NaN where the metric does not count; empty unless extremes are kept.
-    pub values: Vec<f64>,
-    /// Metrics whose numbers are not whole, with the numbers.
+    /// As [`RowLayout`] says, and a step more; NaN where a wide number is apart.
+    pub numbers: Vec<f32>,
+    /// A bit per class that the unit counts for.
+    pub classes: u64,
+    /// Metrics whose numbers are not whole, or large, with the numbers.
     pub apart: Vec<(u32, Vec<f64>)>,
+    /// Whether all metrics are apart, so that the row itself says nothing.
+    pub is_apart: bool,
+}
+
+impl UnitRow {
+    pub fn new(layout: &RowLayout) -> UnitRow {
+        UnitRow {
+            numbers: vec![0.0; layout.stride() + SMALL_STEP],
+            ..UnitRow::default()
+        }
+    }
 }
 
 impl Cells {
     pub fn new(lanes: &Lanes, cells: usize) -> Cells {
-        let values = lanes
-            .metrics
-            .iter()
-            .map(|metric| metric.lanes.len())
-            .sum::<usize>();
+        let layout = &lanes.layout;
+        let stride = layout.stride();
         Cells {
-            stride: lanes.stride,
+            stride,
+            small_entries: layout.small_entries,
+            wide_entries: layout.wide_entries,
+            small: vec![0.0; cells * layout.small_entries],
+            wide: vec![0; cells * layout.wide_entries],
+            min: vec![f32::INFINITY; cells * stride],
+            max: vec![f32::NEG_INFINITY; cells * stride],
             classes: lanes.classes.len(),
-            values,
-            sums: vec![0.0; cells * lanes.stride],
-            totals: vec![0; cells * lanes.stride],
-            pending: vec![0; cells],
             units: vec![0; cells * lanes.classes.len()],
             crossed_over: vec![0; cells],
-            min: vec![f64::INFINITY; cells * values],
-            max: vec![f64::NEG_INFINITY; cells * values],
             apart: HashMap::new(),
         }
     }
 
     /// Bytes that one combination of segment values takes.
     pub fn memory(lanes: &Lanes, cells: usize) -> usize {
-        let values = lanes
-            .metrics
-            .iter()
-            .map(|metric| metric.lanes.len())
-            .sum::<usize>();
-        cells * (lanes.stride * 24 + lanes.classes.len() * 8 + values * 16 + 12)
+        let layout = &lanes.layout;
+        let sums = layout.small_entries * 8 + layout.wide_entries * 16;
+        cells * (sums + layout.stride() * 8 + lanes.classes.len() * 8 + 8)
     }
 
-    #[inline]
-    pub fn add(&mut self, cell: usize, row: &UnitRow) {
-        let span = cell * self.stride..(cell + 1) * self.stride;
-        for (sum, entry) in self.sums[span].iter_mut().zip(&row.entries) {
-            *sum += entry;
-        }
-        let span = cell * self.classes..(cell + 1) * self.classes;
-        for (units, class) in self.units[span].iter_mut().zip(&row.classes) {
-            *units += class;
-        }
-        self.pending[cell] += 1;
-        self.widen(cell, &row.values);
-        if !row.apart.is_empty() {
-            self.add_apart(cell, row);
-        }
-    }
-
-    /// Empties the cell when one more row of such a size could leave the whole numbers that binary64 adds exactly.
-    #[inline]
-    pub fn make_room(&mut self, cell: usize, largest: f64) {
-        if f64::from(self.pending[cell] + 1) * largest >= EXACT {
-            self.empty(cell);
+    /// Adds rows to a cell; with the classes of all rows of the matrix, and those that every row has.
+    pub fn add(
+        &mut self,
+        layout: &RowLayout,
+        cell: usize,
+        matrix: Matrix,
+        (rows, classes, all): (&[u32], &[u64], u64),
+    ) {
+        let mut totals = Totals {
+            small: &mut self.small[cell * self.small_entries..(cell + 1) * self.small_entries],
+            wide: &mut self.wide[cell * self.wide_entries..(cell + 1) * self.wide_entries],
+            min: &mut self.min[cell * self.stride..(cell + 1) * self.stride],
+            max: &mut self.max[cell * self.stride..(cell + 1) * self.stride],
+        };
+        for class in 0..self.classes {
+            let bit = 1 << class;
+            let counted: Vec<u32>;
+            let counted = if all & bit != 0 {
+                rows
+            } else {
+                let counts = |row: &&u32| classes[**row as usize] & bit != 0;
+                counted = rows.iter().filter(counts).copied().collect();
+                &counted
+            };
+            self.units[cell * self.classes + class] += counted.len() as u64;
+            for group in layout.groups.iter().filter(|group| group.class == class) {
+                blocks::add(matrix, group, counted, &mut totals);
+            }
         }
     }
 
@@ -113,19 +121,9 @@ impl Cells {
         self.crossed_over[cell] += 1;
     }
 
-    #[inline]
-    fn widen(&mut self, cell: usize, values: &[f64]) {
-        let span = cell * self.values..cell * self.values + values.len();
-        let limits = self.min[span.clone()].iter_mut().zip(&mut self.max[span]);
-        for ((min, max), value) in limits.zip(values) {
-            // A NaN compares false and changes nothing.
-            *min = if *value < *min { *value } else { *min };
-            *max = if *value > *max { *value } else { *max };
-        }
-    }
-
+    /// Adds the metrics of a row that are apart, and the unit itself if nothing else will.
     #[cold]
-    fn add_apart(&mut self, cell: usize, row: &UnitRow) {
+    pub fn add_apart(&mut self, cell: usize, row: &UnitRow) {
         for (metric, values) in &row.apart {
             let apart = self.apart.entry((cell as u32, *metric)).or_default();
             apart.units += 1;
@@ -134,45 +132,23 @@ impl Cells {
             }
             apart.sums.push(values);
         }
-    }
-
-    #[cold]
-    fn empty(&mut self, cell: usize) {
-        let span = cell * self.stride..(cell + 1) * self.stride;
-        for (total, sum) in self.totals[span.clone()]
-            .iter_mut()
-            .zip(&mut self.sums[span])
-        {
-            *total += *sum as i128;
-            *sum = 0.0;
+        for class in (0..self.classes).filter(|_| row.is_apart) {
+            self.units[cell * self.classes + class] += row.classes >> class & 1;
         }
-        self.pending[cell] = 0;
     }
 
     /// Adds the cells of another partition or segment; the order does not matter.
-    pub fn merge(&mut self, other: &mut Cells) {
-        (0..self.pending.len()).for_each(|cell| self.empty(cell));
-        (0..other.pending.len()).for_each(|cell| other.empty(cell));
-        self.totals
-            .iter_mut()
-            .zip(&other.totals)
-            .for_each(|(total, part)| *total += part);
-        self.units
-            .iter_mut()
-            .zip(&other.units)
-            .for_each(|(units, part)| *units += part);
-        self.crossed_over
-            .iter_mut()
-            .zip(&other.crossed_over)
-            .for_each(|(units, part)| *units += part);
-        self.min
-            .iter_mut()
-            .zip(&other.min)
-            .for_each(|(limit, part)| *limit = limit.min(*part));
-        self.max
-            .iter_mut()
-            .zip(&other.max)
-            .for_each(|(limit, part)| *limit = limit.max(*part));
+    pub fn merge(&mut self, other: &Cells) {
+        add_all(&mut self.small, &other.small);
+        add_all(&mut self.wide, &other.wide);
+        add_all(&mut self.units, &other.units);
+        add_all(&mut self.crossed_over, &other.crossed_over);
+        for (limit, part) in self.min.iter_mut().zip(&other.min) {
+            *limit = limit.min(*part);
+        }
+        for (limit, part) in self.max.iter_mut().zip(&other.max) {
+            *limit = limit.max(*part);
+        }
         for (key, part) in &other.apart {
             let apart = self.apart.entry(*key).or_default();
             apart.units += part.units;
@@ -187,34 +163,32 @@ impl Cells {
 
     /// The state of one metric in one cell; `scales` are what the whole numbers must be divided by.
     pub fn state(
-        &mut self,
+        &self,
         plan: &MetricPlan,
         lanes: &Lanes,
         cell: usize,
         metric: usize,
         scales: &[f64],
     ) -> State {
-        if self.pending[cell] > 0 {
-            self.empty(cell);
-        }
         let width = plan.metrics[metric].width();
-        let compiled = &lanes.metrics[metric];
+        let (group, place) = lanes.layout.places[metric];
+        let group = &lanes.layout.groups[group];
         let apart = self.apart.get(&(cell as u32, metric as u32));
-        let counted = self.units[cell * self.classes + compiled.class];
-        let start = cell * self.stride + compiled.offset;
-        let totals = &self.totals[start..start + width + width * (width + 1) / 2];
-        let mut state = whole_state(
-            counted - apart.map_or(0, |apart| apart.units),
-            totals,
-            scales,
-        );
-        let values: usize = lanes.metrics[..metric]
-            .iter()
-            .map(|metric| metric.lanes.len())
-            .sum();
-        let values = cell * self.values + values..cell * self.values + values + width;
-        state.min.copy_from_slice(&self.min[values.clone()]);
-        state.max.copy_from_slice(&self.max[values]);
+        let counted = self.units[cell * self.classes + lanes.metrics[metric].class];
+        let whole = counted - apart.map_or(0, |apart| apart.units);
+        let entry = |entry: usize| group.entries + entry * group.padded + place;
+        let totals: Vec<i128> = (0..group.entries_per_metric())
+            .map(|index| match group.is_small {
+                true => self.small[cell * self.small_entries + entry(index)] as i128,
+                false => self.wide[cell * self.wide_entries + entry(index)],
+            })
+            .collect();
+        let mut state = whole_state(whole, &totals, scales);
+        for position in (0..width).filter(|_| whole > 0) {
+            let at = cell * self.stride + group.lane(position, place);
+            state.min[position] = f64::from(self.min[at]) / scales[position];
+            state.max[position] = f64::from(self.max[at]) / scales[position];
+        }
         match apart {
             None => state,
             Some(apart) => joined(&apart.sums, &state),
@@ -222,17 +196,19 @@ impl Cells {
     }
 }
 
-/// The exact sum of both; extremes were kept for both together.
+fn add_all<T: Copy + std::ops::AddAssign>(totals: &mut [T], parts: &[T]) {
+    for (total, part) in totals.iter_mut().zip(parts) {
+        *total += *part;
+    }
+}
+
+/// The exact sum of both.
 fn joined(apart: &Accumulator, whole: &State) -> State {
     let mut sums = apart.clone();
     if whole.n > 0 {
         sums.push_state(whole);
     }
-    State {
-        min: whole.min.clone(),
-        max: whole.max.clone(),
-        ..sums.finish()
-    }
+    sums.finish()
 }
 
 /// Mean S/n and C = (n P - S S') / n from whole sums, each rounded once and then divided by its scale.

@@ -36,6 +36,7 @@ use super::cells::Cells;
 use super::kernel::{Kernel, Segments, Unit};
 use super::lanes::Lanes;
 use super::merge::Runs;
+use super::queue::Queue;
 use super::states::{Filled, output_schema, state_rows};
 use crate::metrics::plan::MetricPlan;
 
@@ -308,7 +309,7 @@ async fn work(job: Arc<Job>, worker: usize) -> Result<Filled> {
         .collect();
     let mut worker = Worker {
         job: &job,
-        kernel: Kernel::new(&job.plan, &job.lanes, is_scaled, true),
+        kernel: Kernel::new(&job.plan, &job.lanes, is_scaled),
         reader: AssignmentReader::new(&job.plan),
         segments: Segments::default(),
         reservation,
@@ -374,7 +375,10 @@ impl Worker<'_> {
         self.count_reading(started);
         while self.kernel.cells.len() < self.segments.known.len() {
             let cells = self.kernel.cells_per_segment();
-            let bytes = Cells::memory(&self.job.lanes, cells);
+            let (lanes, segments) = (&self.job.lanes, self.kernel.cells.len());
+            let queue = |segments: usize| Queue::memory(&lanes.layout, segments * cells);
+            let bytes =
+                Cells::memory(lanes, cells) + queue(segments + 1).saturating_sub(queue(segments));
             self.reservation.try_grow(bytes)?;
             self.job.counters.memory.add(bytes);
             self.kernel.cells.push(Cells::new(&self.job.lanes, cells));
@@ -395,7 +399,8 @@ impl Worker<'_> {
         self.job.counters.read_time.add_elapsed(started);
     }
 
-    fn finish(self) -> Filled {
+    fn finish(mut self) -> Filled {
+        self.kernel.finish();
         let scales = (0..self.job.plan.metrics.len())
             .map(|metric| self.kernel.metric_scales(metric))
             .collect();

@@ -1,15 +1,21 @@
 //! One unit at a time: all of its events with all of its assignments, into the cells.
 //! In: a [`Unit`] whose events are in time order. Out: rows added to [`Cells`]. Which units exist, and in which order they come, is
 //! decided by the merge.
+//!
+//! The usual unit has whole numbers only: its windows are differences of running totals ([`super::running`]). Any other is
+//! added up window by window. Assignments between the same events share one row.
 
 use std::collections::HashMap;
 
 use super::cells::{Cells, UnitRow};
-use super::lanes::{Anchor, Feed, Lanes, SECOND, Window};
-use crate::metrics::plan::{Aggregate, ExperimentPlan, MetricPlan};
+use super::lanes::{Edge, Feed, Lanes};
+use super::layout::{MOST_EVENTS, SMALL_STEP, Source};
+use super::queue::Queue;
+use super::running::Running;
+use crate::metrics::plan::{Aggregate, MetricPlan};
 
 /// Values up to here, once scaled to whole numbers, take the fast way: their products stay far below 2^53.
-const LARGEST_WHOLE: f64 = (1u64 << 24) as f64;
+pub const LARGEST_WHOLE: f64 = (1u64 << 24) as f64;
 
 /// Decimals with two places become whole numbers.
 pub const SCALE: f64 = 100.0;
@@ -27,6 +33,9 @@ pub struct Unit {
 #[derive(Clone, Copy)]
 pub struct Assignment {
     pub time: i64,
+    pub period_start: i64,
+    /// Events at or after this instant are not measured.
+    pub measured_until: i64,
     pub experiment: u16,
     pub variant: u8,
     /// Which combination of segment values the unit had, by position in the kernel's list.
@@ -73,7 +82,6 @@ pub struct Kernel<'a> {
     pub lanes: &'a Lanes,
     /// Value columns whose numbers are scaled by [`SCALE`]; the others are integers already.
     pub is_scaled: Vec<bool>,
-    pub keeps_extremes: bool,
     pub cells: Vec<Cells>,
     /// Most variants of any experiment: the width of an experiment's cells.
     pub variants: usize,
@@ -81,8 +89,24 @@ pub struct Kernel<'a> {
     stamp: u32,
     stamps: Vec<(u32, u32)>,
     scales: Vec<f64>,
+    running: Running,
+    /// The events at which the windows of the current row start and end.
+    edges: Vec<usize>,
+    small_sources: Vec<f32>,
+    sums: Vec<f64>,
     lane_values: Vec<f64>,
     row: UnitRow,
+    still: Still,
+    queue: Queue,
+}
+
+/// How long the windows hold the events that they hold now.
+#[derive(Default)]
+struct Still {
+    through: i64,
+    time: i64,
+    period_start: i64,
+    measured_until: i64,
 }
 
 /// A unit's first assignment in one experiment.
@@ -92,12 +116,7 @@ struct First {
 }
 
 impl<'a> Kernel<'a> {
-    pub fn new(
-        plan: &'a MetricPlan,
-        lanes: &'a Lanes,
-        is_scaled: Vec<bool>,
-        keeps_extremes: bool,
-    ) -> Kernel<'a> {
+    pub fn new(plan: &'a MetricPlan, lanes: &'a Lanes, is_scaled: Vec<bool>) -> Kernel<'a> {
         let variants = plan
             .experiments
             .iter()
@@ -105,25 +124,25 @@ impl<'a> Kernel<'a> {
             .max()
             .unwrap_or(0);
         let scales = lane_scales(lanes, &is_scaled);
+        let (layout, windows) = (&lanes.layout, lanes.windows.len());
         Kernel {
             plan,
             lanes,
             is_scaled,
-            keeps_extremes,
             cells: Vec::new(),
             variants,
             firsts: Vec::new(),
             stamp: 0,
             stamps: vec![(0, 0); plan.experiments.len()],
             scales,
+            running: Running::default(),
+            edges: vec![0; lanes.edges.len()],
+            small_sources: vec![0.0; layout.small_sources(windows)],
+            sums: vec![0.0; windows * layout.sums],
             lane_values: vec![0.0; lanes.lanes.len()],
-            row: UnitRow {
-                entries: vec![0.0; lanes.stride],
-                largest: 0.0,
-                classes: vec![0; lanes.classes.len()],
-                values: Vec::new(),
-                apart: Vec::new(),
-            },
+            row: UnitRow::new(layout),
+            still: Still::default(),
+            queue: Queue::default(),
         }
     }
 
@@ -144,13 +163,64 @@ impl<'a> Kernel<'a> {
     pub fn add(&mut self, unit: &Unit) {
         self.collect_firsts(unit);
         let firsts = std::mem::take(&mut self.firsts);
-        let mut start = 0;
-        while start < firsts.len() {
-            let end = self.end_of_group(unit, &firsts, start);
-            self.add_group(unit, &firsts[start..end]);
-            start = end;
+        self.queue
+            .begin_unit(unit.times.len().min(usize::from(MOST_EVENTS)));
+        let is_plain = self.running.fill(self.lanes, unit, self.is_scaled.len());
+        let mut has_row = false;
+        for first in &firsts {
+            let assignment = &first.assignment;
+            let experiment = usize::from(assignment.experiment);
+            let cell = experiment * self.variants + usize::from(assignment.variant);
+            if first.is_crossed_over {
+                self.cells[assignment.segment as usize].add_crossed_over(cell);
+                if self.plan.experiments[experiment].excludes_crossed_over {
+                    continue;
+                }
+            }
+            let is_new = !(has_row && self.holds_still(assignment))
+                && (self.move_edges(unit, assignment) || !has_row);
+            if is_new {
+                self.fill_row(unit, is_plain);
+                if !self.row.is_apart {
+                    self.queue.push_row(&self.row, self.lanes.layout.stride());
+                }
+                has_row = true;
+            }
+            if !self.row.apart.is_empty() {
+                self.cells[assignment.segment as usize].add_apart(cell, &self.row);
+            }
+            if !self.row.is_apart {
+                self.queue
+                    .push(assignment.segment as usize * self.cells_per_segment() + cell);
+            }
         }
         self.firsts = firsts;
+        if self
+            .queue
+            .is_full(self.cells.len() * self.cells_per_segment())
+        {
+            self.finish();
+        }
+    }
+
+    /// Adds the rows that still wait.
+    pub fn finish(&mut self) {
+        let per_segment = self.cells_per_segment();
+        self.queue
+            .empty(&self.lanes.layout, &mut self.cells, per_segment);
+    }
+
+    /// Whether the windows of a later assignment hold what those of the last one held.
+    #[inline]
+    fn holds_still(&self, assignment: &Assignment) -> bool {
+        let (still, reach) = (&self.still, self.lanes.reach);
+        let is_free = |time: i64, until: i64| until >= time.saturating_add(reach);
+        let is_limited_alike = assignment.measured_until == still.measured_until
+            || (is_free(assignment.time, assignment.measured_until)
+                && is_free(still.time, still.measured_until));
+        assignment.time <= still.through
+            && assignment.period_start == still.period_start
+            && is_limited_alike
     }
 
     /// First assignments by experiment, in time order, and whether another variant was seen later.
@@ -196,163 +266,210 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    /// Assignments whose windows hold the same events and are equally mature share one row.
-    fn end_of_group(&self, unit: &Unit, firsts: &[First], start: usize) -> usize {
-        let mut end = start + 1;
-        while end < firsts.len()
-            && self.is_alike(unit, &firsts[start].assignment, &firsts[end].assignment)
+    /// Moves the windows to an assignment; false when they hold what they held and are as mature.
+    #[inline]
+    fn move_edges(&mut self, unit: &Unit, assignment: &Assignment) -> bool {
+        let (mut classes, mut through) = (0, i64::MAX);
+        for (class, end) in self.lanes.classes.iter().enumerate() {
+            let last = end.map_or(i64::MAX, |end| {
+                self.plan.complete_through.saturating_sub(end)
+            });
+            if assignment.time <= last {
+                classes |= 1 << class;
+                through = through.min(last);
+            }
+        }
+        let mut has_moved = classes != self.row.classes;
+        self.row.classes = classes;
+        for (position, edge) in self.edges.iter_mut().zip(&self.lanes.edges) {
+            let found = first_at(&unit.times, *position, instant(edge, assignment));
+            has_moved |= found != *position;
+            *position = found;
+            if let (Some(offset), Some(next)) = (edge.offset, unit.times.get(found))
+                && !edge.from_period
+            {
+                through = through.min(next.saturating_sub(offset));
+            }
+        }
+        self.still = Still {
+            through,
+            time: assignment.time,
+            period_start: assignment.period_start,
+            measured_until: assignment.measured_until,
+        };
+        has_moved
+    }
+
+    /// The unit's events inside a window.
+    #[inline]
+    fn events_in(&self, window: usize) -> std::ops::Range<usize> {
+        let window = self.lanes.windows[window];
+        let start = self.edges[window.start];
+        start..self.edges[window.end].max(start)
+    }
+
+    /// The numbers of all metrics at the current edges.
+    fn fill_row(&mut self, unit: &Unit, is_plain: bool) {
+        self.row.apart.clear();
+        self.row.is_apart = unit.times.len() > usize::from(MOST_EVENTS);
+        if is_plain {
+            self.fill_from_totals(unit);
+        } else {
+            self.fill_from_events(unit);
+        }
+    }
+
+    #[inline]
+    fn fill_from_totals(&mut self, unit: &Unit) {
+        let layout = &self.lanes.layout;
+        for window in 0..self.lanes.windows.len() {
+            let events = self.events_in(window);
+            let counts = &mut self.small_sources[window * 2 * layout.counts..];
+            self.running
+                .count(layout.counts, events.start, events.end, counts);
+            let sums = &mut self.sums[window * layout.sums..];
+            self.running
+                .sum(layout.sums, events.start, events.end, sums);
+        }
+        for (to, from) in &layout.copies {
+            let (to, from) = (usize::from(*to), usize::from(*from));
+            let block: [f32; SMALL_STEP] = self.small_sources[from..from + SMALL_STEP]
+                .try_into()
+                .expect("a step has as many numbers");
+            self.row.numbers[to..to + SMALL_STEP].copy_from_slice(&block);
+        }
+        for (at, lane) in &layout.small_bounds {
+            let number = &mut self.row.numbers[usize::from(*at)];
+            let bounded = self.lanes.lanes[usize::from(*lane)].bounded(f64::from(*number), 1.0);
+            *number = bounded as f32;
+        }
+        self.fill_wide_from_totals(unit);
+    }
+
+    fn fill_wide_from_totals(&mut self, unit: &Unit) {
+        let layout = &self.lanes.layout;
+        if self.lanes.has_extremes {
+            let lanes = self.lanes;
+            self.add_up(unit, &lanes.extremes);
+        }
+        let mut all_fit = true;
+        for (at, source) in &layout.wide_sources {
+            let value = match source {
+                Source::Sum(from) => self.sums[usize::from(*from)],
+                Source::Count(from) => f64::from(self.small_sources[usize::from(*from)]),
+                Source::Lane(lane) => self.lane_values[usize::from(*lane)],
+            };
+            all_fit &= fits(value);
+            self.row.numbers[usize::from(*at)] = value as f32;
+        }
+        let mut is_whole = true;
+        for (at, lane) in &layout.wide_bounds {
+            let number = &mut self.row.numbers[usize::from(*at)];
+            let scale = self.scales[usize::from(*lane)];
+            let bounded = self.lanes.lanes[usize::from(*lane)].bounded(f64::from(*number), scale);
+            is_whole &= bounded == bounded.trunc();
+            *number = bounded as f32;
+        }
+        if !(all_fit && is_whole) {
+            self.fill_from_events(unit);
+        }
+    }
+
+    /// The slow way: every lane is added up from the window's events, and numbers that do not fit stand apart.
+    #[cold]
+    fn fill_from_events(&mut self, unit: &Unit) {
+        let lanes = self.lanes;
+        self.add_up(unit, &lanes.feeds);
+        for (value, (lane, scale)) in self
+            .lane_values
+            .iter_mut()
+            .zip(self.lanes.lanes.iter().zip(&self.scales))
         {
-            end += 1;
+            *value = lane.bounded(*value, *scale);
         }
-        end
-    }
-
-    fn is_alike(&self, unit: &Unit, one: &Assignment, other: &Assignment) -> bool {
-        let (a, b) = (self.experiment(one), self.experiment(other));
-        if one.time == other.time && a.from == b.from && a.measured_until == b.measured_until {
-            return true;
-        }
-        // Only assignments of one visit are worth comparing.
-        let is_near = other.time - one.time <= 3600 * SECOND;
-        is_near
-            && self
-                .lanes
-                .classes
-                .iter()
-                .all(|class| self.is_mature(*class, one.time) == self.is_mature(*class, other.time))
-            && self.lanes.windows.iter().all(|window| {
-                self.events_in(unit, window, one) == self.events_in(unit, window, other)
-            })
-    }
-
-    fn experiment(&self, assignment: &Assignment) -> &'a ExperimentPlan {
-        &self.plan.experiments[usize::from(assignment.experiment)]
-    }
-
-    /// The unit's events inside a window of an assignment.
-    fn events_in(
-        &self,
-        unit: &Unit,
-        window: &Window,
-        assignment: &Assignment,
-    ) -> std::ops::Range<usize> {
-        let experiment = self.experiment(assignment);
-        let (anchor, limit) = match window.anchor {
-            Anchor::Assignment => (assignment.time, experiment.measured_until),
-            Anchor::BeforeAssignment => (assignment.time, i64::MAX),
-            Anchor::BeforePeriod => (experiment.from, i64::MAX),
-        };
-        let end = window
-            .end
-            .map_or(limit, |end| anchor.saturating_add(end).min(limit));
-        let (start, end) = (
-            edge(unit, anchor.saturating_add(window.start)),
-            edge(unit, end),
-        );
-        start..end.max(start)
-    }
-
-    fn is_mature(&self, class: Option<i64>, time: i64) -> bool {
-        class.is_none_or(|end| time + end <= self.plan.complete_through)
-    }
-
-    fn add_group(&mut self, unit: &Unit, firsts: &[First]) {
-        let excludes = |first: &First| {
-            first.is_crossed_over
-                && self.plan.experiments[usize::from(first.assignment.experiment)]
-                    .excludes_crossed_over
-        };
-        if firsts.iter().any(|first| !excludes(first)) {
-            self.fill_lanes(unit, &firsts[0].assignment);
-            self.fill_row(firsts[0].assignment.time);
-        }
-        for first in firsts {
-            let assignment = &first.assignment;
-            let cell = usize::from(assignment.experiment) * self.variants
-                + usize::from(assignment.variant);
-            let experiment = &self.plan.experiments[usize::from(assignment.experiment)];
-            let cells = &mut self.cells[assignment.segment as usize];
-            if first.is_crossed_over {
-                cells.add_crossed_over(cell);
+        for (metric, compiled) in self.lanes.metrics.iter().enumerate() {
+            let values = || {
+                let lanes = compiled.lanes.iter();
+                lanes.map(|lane| self.lane_values[usize::from(*lane)])
+            };
+            let (group, place) = self.lanes.layout.places[metric];
+            let group = &self.lanes.layout.groups[group];
+            let is_whole = !self.row.is_apart && values().all(fits);
+            for (position, value) in values().enumerate() {
+                let at = group.lane(position, place);
+                self.row.numbers[at] = if is_whole { value as f32 } else { f32::NAN };
             }
-            if !(first.is_crossed_over && experiment.excludes_crossed_over) {
-                cells.make_room(cell, self.row.largest);
-                cells.add(cell, &self.row);
+            if !is_whole && self.row.classes & (1 << compiled.class) != 0 {
+                let scales = compiled
+                    .lanes
+                    .iter()
+                    .map(|lane| self.scales[usize::from(*lane)]);
+                let unscaled = values().zip(scales).map(|(value, scale)| value / scale);
+                self.row.apart.push((metric as u32, unscaled.collect()));
             }
         }
     }
 
-    /// Aggregates the unit's events over every window of an assignment.
-    fn fill_lanes(&mut self, unit: &Unit, assignment: &Assignment) {
+    /// Aggregates the unit's events over every window, by the given feeds; a lane without an event is 0.
+    fn add_up(&mut self, unit: &Unit, feeds: &[Vec<Vec<Feed>>]) {
         for (value, lane) in self.lane_values.iter_mut().zip(&self.lanes.lanes) {
             *value = lane.initial;
         }
         let columns = self.is_scaled.len();
-        for (window, feeds) in self.lanes.windows.iter().zip(&self.lanes.feeds) {
-            for event in self.events_in(unit, window, assignment) {
+        for (window, feeds) in feeds.iter().enumerate() {
+            for event in self.events_in(window) {
                 let values = &unit.values[event * columns..(event + 1) * columns];
                 feeds[usize::from(unit.names[event])]
                     .iter()
                     .for_each(|feed| apply(&mut self.lane_values, feed, values));
             }
         }
-        for ((value, lane), scale) in self
-            .lane_values
-            .iter_mut()
-            .zip(&self.lanes.lanes)
-            .zip(&self.scales)
-        {
+        for (value, lane) in self.lane_values.iter_mut().zip(&self.lanes.lanes) {
             if *value == lane.initial {
                 *value = 0.0;
             }
-            if lane.at_least > 0 {
-                *value = f64::from(u8::from(*value >= f64::from(lane.at_least)));
-            }
-            if *value > lane.cap * scale {
-                *value = lane.cap * scale;
-            }
         }
     }
+}
 
-    /// Sums and products of every metric that counts the unit.
-    fn fill_row(&mut self, time: i64) {
-        let row = &mut self.row;
-        row.largest = 0.0;
-        row.apart.clear();
-        row.values.clear();
-        for (flag, class) in row.classes.iter_mut().zip(&self.lanes.classes) {
-            *flag = u64::from(class.is_none_or(|end| time + end <= self.plan.complete_through));
-        }
-        for (index, metric) in self.lanes.metrics.iter().enumerate() {
-            let width = metric.lanes.len();
-            let counts = row.classes[metric.class] == 1;
-            let entries =
-                &mut row.entries[metric.offset..metric.offset + width + width * (width + 1) / 2];
-            if self.keeps_extremes {
-                let value = |lane: &u16| {
-                    if counts {
-                        unscaled(&self.lane_values, &self.scales, *lane)
-                    } else {
-                        f64::NAN
-                    }
-                };
-                row.values.extend(metric.lanes.iter().map(value));
-            }
-            let is_whole = counts && whole_numbers(&metric.lanes, &self.lane_values, entries);
-            if !is_whole {
-                entries.fill(0.0);
-            }
-            if counts && !is_whole {
-                let values = metric
-                    .lanes
-                    .iter()
-                    .map(|lane| unscaled(&self.lane_values, &self.scales, *lane))
-                    .collect();
-                row.apart.push((index as u32, values));
-            }
-            fill_products(width, entries, &mut row.largest);
+/// When an edge is, for an assignment.
+#[inline]
+fn instant(edge: &Edge, assignment: &Assignment) -> i64 {
+    let anchor = if edge.from_period {
+        assignment.period_start
+    } else {
+        assignment.time
+    };
+    let limit = assignment.measured_until;
+    match edge.offset {
+        None => limit,
+        Some(offset) if edge.is_limited => anchor.saturating_add(offset).min(limit),
+        Some(offset) => anchor.saturating_add(offset),
+    }
+}
+
+/// Steps that are walked before it is better to search.
+const NEAR: usize = 16;
+
+/// Position of the first event at or after a time, sought from a position nearby.
+#[inline]
+fn first_at(times: &[i64], near: usize, time: i64) -> usize {
+    let mut at = near.min(times.len());
+    for _ in 0..NEAR {
+        if at < times.len() && times[at] < time {
+            at += 1;
+        } else if at > 0 && times[at - 1] >= time {
+            at -= 1;
+        } else {
+            return at;
         }
     }
+    times.partition_point(|&event| event < time)
+}
+
+/// Whether a row can hold the number.
+fn fits(value: f64) -> bool {
+    value.abs() <= LARGEST_WHOLE && value == nearest_whole(value)
 }
 
 /// A lane's values are whole after scaling when any event that feeds it has a decimal value column.
@@ -373,32 +490,6 @@ fn lane_scales(lanes: &Lanes, is_scaled: &[bool]) -> Vec<f64> {
     scales
 }
 
-/// Copies the values of a metric; false when one of them is not whole, too large or not finite.
-#[inline]
-fn whole_numbers(lanes: &[u16], values: &[f64], entries: &mut [f64]) -> bool {
-    let mut is_whole = true;
-    for (lane, entry) in lanes.iter().zip(entries) {
-        let value = values[usize::from(*lane)];
-        *entry = value;
-        is_whole &= value.abs() <= LARGEST_WHOLE && value == value.trunc();
-    }
-    is_whole
-}
-
-#[inline]
-fn fill_products(width: usize, entries: &mut [f64], largest: &mut f64) {
-    let (sums, products) = entries.split_at_mut(width);
-    let mut next = 0;
-    for i in 0..width {
-        for j in i..width {
-            products[next] = sums[i] * sums[j];
-            next += 1;
-        }
-        // The square bounds every product of smaller values, and the value itself.
-        *largest = largest.max(sums[i] * sums[i]);
-    }
-}
-
 #[inline]
 fn apply(lanes: &mut [f64], feed: &Feed, values: &[f64]) {
     let lane = &mut lanes[usize::from(feed.lane)];
@@ -415,20 +506,24 @@ fn apply(lanes: &mut [f64], feed: &Feed, values: &[f64]) {
     }
 }
 
-#[inline]
-fn unscaled(values: &[f64], scales: &[f64], lane: u16) -> f64 {
-    values[usize::from(lane)] / scales[usize::from(lane)]
-}
-
 /// A decimal number as the kernel wants it: hundredths, whole whenever the number has at most two decimal places.
 #[inline]
 pub fn scaled(value: f64) -> f64 {
-    let whole = (value * SCALE).round();
+    let hundredths = value * SCALE;
+    let whole = nearest_whole(hundredths);
     if whole / SCALE == value {
         whole
     } else {
-        value * SCALE
+        hundredths
     }
+}
+
+/// The nearest whole number of a number below 2^51; of others, something else.
+// Adding 1.5 x 2^52 leaves no bits for a fraction. `round` and `trunc` are function calls on processors without SSE 4.1.
+#[inline]
+pub fn nearest_whole(value: f64) -> f64 {
+    const NO_FRACTION: f64 = 1.5 * (1u64 << 52) as f64;
+    (value + NO_FRACTION) - NO_FRACTION
 }
 
 /// The new extreme; a NaN stays, so that it is seen.
@@ -445,14 +540,8 @@ fn extreme(known: f64, value: f64, is_beyond: bool) -> f64 {
 pub const NULL: f64 = f64::from_bits(0x7ff8_0000_dead_0001);
 
 #[inline]
-fn is_null(value: f64) -> bool {
+pub fn is_null(value: f64) -> bool {
     value.to_bits() == NULL.to_bits()
-}
-
-/// Position of the first event at or after a time.
-#[inline]
-fn edge(unit: &Unit, time: i64) -> usize {
-    unit.times.partition_point(|&at| at < time)
 }
 
 /// Interns combinations of segment values.

@@ -1,8 +1,11 @@
 //! The plan compiled for the inner loop: which event feeds which number of a unit.
-//! In: a [`MetricPlan`]. Out: [`Lanes`]. A lane is one number per unit: a measure over a window.
+//! In: a [`MetricPlan`]. Out: [`Lanes`]. A lane is one number per unit: a measure over a window. Where the numbers of all metrics lie
+//! in a row is the [`RowLayout`]'s.
 
 use std::collections::HashMap;
 
+use super::kernel::scaled;
+use super::layout::RowLayout;
 use crate::metrics::plan::{Aggregate, Maturity, Measure, MetricPlan, MetricStates};
 
 pub const SECOND: i64 = 1_000_000;
@@ -12,35 +15,53 @@ pub struct Lanes {
     /// Code of each event name that matters.
     pub names: HashMap<String, u16>,
     pub windows: Vec<Window>,
+    /// Distinct starts and ends of windows.
+    pub edges: Vec<Edge>,
+    /// Microseconds after the assignment within which the end of what is measured can cut a window.
+    pub reach: i64,
     /// Aggregations per window and event code; the last code stands for every other event.
     pub feeds: Vec<Vec<Vec<Feed>>>,
+    /// Those of them that are no differences of running totals: extremes.
+    pub extremes: Vec<Vec<Vec<Feed>>>,
+    pub has_extremes: bool,
     pub lanes: Vec<Lane>,
     pub metrics: Vec<MetricLanes>,
     /// Distinct window ends that a unit must reach to count; `None` counts always.
     pub classes: Vec<Option<i64>>,
-    /// Entries of one cell: sums and products of all metrics.
-    pub stride: usize,
+    pub totals: RunningTotals,
+    pub layout: RowLayout,
     /// Measure and window of each lane.
     known: Vec<(Measure, usize)>,
 }
 
-/// Half-open, in microseconds from its anchor.
+/// Half-open, from one edge to another.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    pub anchor: Anchor,
-    pub start: i64,
-    /// Without it, to the end of what is measured.
-    pub end: Option<i64>,
+    pub start: usize,
+    pub end: usize,
 }
 
+/// An instant that each assignment has.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Anchor {
-    /// The unit's first assignment; ends with what the experiment measures.
-    Assignment,
-    /// The unit's first assignment, looking back.
-    BeforeAssignment,
-    /// The experiment's start, looking back.
-    BeforePeriod,
+pub struct Edge {
+    /// From the experiment's start rather than the unit's first assignment.
+    pub from_period: bool,
+    /// Microseconds; without it the end of what is measured.
+    pub offset: Option<i64>,
+    /// Never later than the end of what is measured.
+    pub is_limited: bool,
+}
+
+/// What is summed event by event, so that a window's total is a difference of two running totals.
+#[derive(Default)]
+pub struct RunningTotals {
+    /// Events by name and the value column that must not be NULL.
+    pub counts: Vec<(Option<u16>, Option<u16>)>,
+    /// Sums of a value column over events of a name.
+    pub sums: Vec<(Option<u16>, u16)>,
+    /// Per event code: positions in `counts` and `sums`, with the value column.
+    pub count_feeds: Vec<Vec<(u16, Option<u16>)>>,
+    pub sum_feeds: Vec<Vec<(u16, u16)>>,
 }
 
 /// One event feeds one lane.
@@ -61,11 +82,26 @@ pub struct Lane {
     pub cap: f64,
 }
 
+impl Lane {
+    /// The lane's number after its threshold and its cap.
+    #[inline]
+    pub fn bounded(&self, value: f64, scale: f64) -> f64 {
+        let value = match self.at_least {
+            0 => value,
+            at_least => f64::from(u8::from(value >= f64::from(at_least))),
+        };
+        let cap = if scale == 1.0 {
+            self.cap
+        } else {
+            scaled(self.cap)
+        };
+        if value > cap { cap } else { value }
+    }
+}
+
 pub struct MetricLanes {
     pub lanes: Vec<u16>,
     pub class: usize,
-    /// Where its sums start in a cell; products follow.
-    pub offset: usize,
 }
 
 impl Lanes {
@@ -73,56 +109,70 @@ impl Lanes {
         let mut compiled = Lanes {
             names: HashMap::new(),
             windows: Vec::new(),
+            edges: Vec::new(),
+            reach: 0,
             feeds: Vec::new(),
+            extremes: Vec::new(),
+            has_extremes: false,
             lanes: Vec::new(),
             metrics: Vec::new(),
             classes: Vec::new(),
-            stride: 0,
+            totals: RunningTotals::default(),
+            layout: RowLayout::default(),
             known: Vec::new(),
         };
         for metric in &plan.metrics {
             compiled.add(metric);
         }
-        compiled.feeds = compiled.feeds();
+        compiled.feeds = compiled.feeds(|_| true);
+        compiled.extremes =
+            compiled.feeds(|measure| matches!(measure.aggregate, Aggregate::Max | Aggregate::Min));
+        let limited = compiled.edges.iter().filter(|edge| edge.is_limited);
+        compiled.reach = limited
+            .map(|edge| edge.offset.unwrap_or(i64::MAX))
+            .max()
+            .unwrap_or(0);
+        compiled.has_extremes = compiled
+            .extremes
+            .iter()
+            .flatten()
+            .flatten()
+            .next()
+            .is_some();
+        compiled.totals = compiled.running_totals();
+        compiled.layout = RowLayout::new(&compiled);
         compiled
     }
 
     fn add(&mut self, metric: &MetricStates) {
         let start = metric.window_start * SECOND;
         let end = metric.window_length.map(|length| start + length * SECOND);
-        let window = self.window(Window {
-            anchor: Anchor::Assignment,
-            start,
-            end,
-        });
+        let edge = |from_period, offset, is_limited| Edge {
+            from_period,
+            offset,
+            is_limited,
+        };
+        let window = self.window(edge(false, Some(start), false), edge(false, end, true));
         let mut lanes: Vec<u16> = metric
             .measures()
             .map(|measure| self.lane(measure, window))
             .collect();
         if let Some(lookback) = metric.lookback {
-            let anchor = if metric.lookback_before_period {
-                Anchor::BeforePeriod
-            } else {
-                Anchor::BeforeAssignment
-            };
-            let before = self.window(Window {
-                anchor,
-                start: -lookback * SECOND,
-                end: Some(0),
-            });
+            let from_period = metric.lookback_before_period;
+            let before = self.window(
+                edge(from_period, Some(-lookback * SECOND), false),
+                edge(from_period, Some(0), false),
+            );
             lanes.extend(metric.measures().map(|measure| self.lane(measure, before)));
         }
         let class = self.class(end.filter(|_| metric.maturity == Maturity::FullWindow));
-        self.metrics.push(MetricLanes {
-            lanes,
-            class,
-            offset: self.stride,
-        });
-        self.stride += metric.entries();
+        self.metrics.push(MetricLanes { lanes, class });
     }
 
-    fn window(&mut self, window: Window) -> usize {
-        position_or_push(&mut self.windows, window)
+    fn window(&mut self, start: Edge, end: Edge) -> usize {
+        let start = position_or_push(&mut self.edges, start);
+        let end = position_or_push(&mut self.edges, end);
+        position_or_push(&mut self.windows, Window { start, end })
     }
 
     fn class(&mut self, end: Option<i64>) -> usize {
@@ -144,7 +194,7 @@ impl Lanes {
         }
         self.lanes.push(Lane {
             at_least: if measure.aggregate == Aggregate::Any {
-                measure.at_least
+                measure.at_least.max(1)
             } else {
                 0
             },
@@ -159,9 +209,12 @@ impl Lanes {
         self.known.len() as u16 - 1
     }
 
-    fn feeds(&self) -> Vec<Vec<Vec<Feed>>> {
+    fn feeds(&self, takes: impl Fn(&Measure) -> bool) -> Vec<Vec<Vec<Feed>>> {
         let mut feeds = vec![vec![Vec::new(); self.names.len() + 1]; self.windows.len()];
         for (lane, (measure, window)) in self.known.iter().enumerate() {
+            if !takes(measure) {
+                continue;
+            }
             let value = measure.value.map(|value| value as u16);
             let feed = Feed {
                 lane: lane as u16,
@@ -174,6 +227,73 @@ impl Lanes {
             }
         }
         feeds
+    }
+
+    fn running_totals(&self) -> RunningTotals {
+        let mut totals = RunningTotals::default();
+        for (measure, _) in &self.known {
+            let code = self.code_of(measure);
+            let value = measure.value.map(|value| value as u16);
+            match measure.aggregate {
+                Aggregate::Count | Aggregate::Any => {
+                    position_or_push(&mut totals.counts, (code, value));
+                }
+                Aggregate::Sum => {
+                    let value = value.expect("a plan without fault sums a value");
+                    position_or_push(&mut totals.sums, (code, value));
+                }
+                Aggregate::Max | Aggregate::Min => {}
+            }
+        }
+        // Neighbours in the row are read together when they are neighbours here.
+        totals.counts.sort_unstable();
+        totals.sums.sort_unstable();
+        let takes =
+            |code: Option<u16>, event: usize| code.is_none_or(|code| usize::from(code) == event);
+        for event in 0..=self.names.len() {
+            let counts = totals.counts.iter().enumerate();
+            let counts = counts.filter(|(_, (code, _))| takes(*code, event));
+            totals
+                .count_feeds
+                .push(counts.map(|(at, (_, value))| (at as u16, *value)).collect());
+            let sums = totals.sums.iter().enumerate();
+            let sums = sums.filter(|(_, (code, _))| takes(*code, event));
+            totals
+                .sum_feeds
+                .push(sums.map(|(at, (_, value))| (at as u16, *value)).collect());
+        }
+        totals
+    }
+
+    fn code_of(&self, measure: &Measure) -> Option<u16> {
+        measure.event.as_ref().map(|event| self.names[event])
+    }
+
+    /// Where a lane's running total stands among the counts or the sums; extremes have none.
+    pub fn total_of(&self, lane: u16) -> Option<usize> {
+        let (measure, _) = &self.known[usize::from(lane)];
+        let code = self.code_of(measure);
+        let value = measure.value.map(|value| value as u16);
+        match measure.aggregate {
+            Aggregate::Count | Aggregate::Any => {
+                let counts = &self.totals.counts;
+                counts.iter().position(|known| *known == (code, value))
+            }
+            Aggregate::Sum => {
+                let sums = &self.totals.sums;
+                sums.iter()
+                    .position(|(event, column)| *event == code && Some(*column) == value)
+            }
+            Aggregate::Max | Aggregate::Min => None,
+        }
+    }
+
+    pub fn window_of(&self, lane: u16) -> usize {
+        self.known[usize::from(lane)].1
+    }
+
+    pub fn measure_of(&self, lane: u16) -> &Measure {
+        &self.known[usize::from(lane)].0
     }
 
     /// The code of an event's name; names that no measure asks for share one.

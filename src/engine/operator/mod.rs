@@ -2,17 +2,21 @@
 //! In: a [`MetricPlan`](crate::metrics::plan::MetricPlan) over a table of events and one of assignments. Out: one row of states per experiment, variant, metric and segment,
 //! by the table function `metric_states`. What a metric is, and what follows from its states, is decided elsewhere.
 //!
-//! [`lanes`] (the plan compiled) -> [`merge`] (units) -> [`kernel`] (one unit) -> [`cells`] (sums) -> [`states`] (rows);
+//! [`lanes`] and [`layout`] (the plan compiled) -> [`merge`] (units) -> [`kernel`] (one unit) -> [`cells`] (sums) -> [`states`] (rows);
 //! [`exec`], [`sources`] and [`function`] hang it into DataFusion.
 
 mod batches;
+mod blocks;
 mod cells;
 mod exec;
 pub mod facts;
 mod function;
 mod kernel;
 mod lanes;
+mod layout;
 mod merge;
+mod queue;
+mod running;
 mod sources;
 mod sql;
 mod states;

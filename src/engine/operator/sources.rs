@@ -63,9 +63,11 @@ fn event_columns(plan: &MetricPlan) -> SourceColumns<'_> {
 fn assignment_columns(plan: &MetricPlan) -> SourceColumns<'_> {
     let source = &plan.assignments;
     let named = [source.experiment.as_str(), source.variant.as_str()];
+    let period = source.period.iter();
     let others = named
         .into_iter()
-        .chain(source.segments.iter().map(String::as_str));
+        .chain(source.segments.iter().map(String::as_str))
+        .chain(period.flat_map(|period| [period.starts_at.as_str(), &period.measured_until]));
     SourceColumns {
         unit: &source.unit,
         time: &source.time,

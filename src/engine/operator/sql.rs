@@ -1,6 +1,7 @@
 //! The oracle: the same plan as plain SQL, metric by metric.
 //! In: a [`MetricPlan`]. Out: one query with the operator's columns, the state's fields apart. Slow and simple on purpose; it has
-//! rows for every experiment, metric and segment of the plan, asked for or not.
+//! rows for every experiment, metric and segment of the plan, asked for or not. A condition or period columns of the assignments
+//! are not known here: plans that have them come from metrics, whose oracle is [`crate::metrics::sql`].
 
 use super::lanes::SECOND;
 use crate::metrics::plan::{Aggregate, Maturity, Measure, MetricPlan, MetricStates};

@@ -32,10 +32,10 @@ pub struct Filled {
 
 impl Filled {
     pub fn merge(&mut self, other: Filled) {
-        for (values, mut cells) in other.segments.known.into_iter().zip(other.cells) {
+        for (values, cells) in other.segments.known.into_iter().zip(other.cells) {
             let position = self.segments.position(values) as usize;
             match self.cells.get_mut(position) {
-                Some(known) => known.merge(&mut cells),
+                Some(known) => known.merge(&cells),
                 None => self.cells.push(cells),
             }
         }
@@ -65,11 +65,7 @@ pub fn output_schema() -> SchemaRef {
 const BATCH: usize = 8192;
 
 /// One row per cell with a unit, in the order of the plan's segments, their values, experiments, variants and metrics.
-pub fn state_rows(
-    plan: &MetricPlan,
-    lanes: &Lanes,
-    mut filled: Filled,
-) -> Result<Vec<RecordBatch>> {
+pub fn state_rows(plan: &MetricPlan, lanes: &Lanes, filled: Filled) -> Result<Vec<RecordBatch>> {
     let mut rows = Rows::default();
     for segment in &plan.segment_sets() {
         let dimension = if segment.is_empty() {
@@ -77,7 +73,7 @@ pub fn state_rows(
         } else {
             segment.join(" x ")
         };
-        for (value, mut cells) in rolled_up(plan, lanes, &mut filled, segment) {
+        for (value, cells) in rolled_up(plan, lanes, &filled, segment) {
             let place = Place {
                 columns: segment,
                 dimension: &dimension,
@@ -87,7 +83,7 @@ pub fn state_rows(
                 &mut rows,
                 plan,
                 lanes,
-                &mut cells,
+                &cells,
                 (&filled.scales, filled.variants),
                 &place,
             )?;
@@ -107,7 +103,7 @@ struct Place<'a> {
 fn rolled_up(
     plan: &MetricPlan,
     lanes: &Lanes,
-    filled: &mut Filled,
+    filled: &Filled,
     segment: &[String],
 ) -> BTreeMap<String, Cells> {
     let known = &plan.assignments.segments;
@@ -117,7 +113,7 @@ fn rolled_up(
         .collect();
     let size = plan.experiments.len() * filled.variants;
     let mut by_value: BTreeMap<String, Cells> = BTreeMap::new();
-    for (values, cells) in filled.segments.known.iter().zip(&mut filled.cells) {
+    for (values, cells) in filled.segments.known.iter().zip(&filled.cells) {
         let texts: Vec<&str> = columns
             .iter()
             .map(|column| values[*column].as_deref().unwrap_or("(none)"))
@@ -139,7 +135,7 @@ fn add_rows(
     rows: &mut Rows,
     plan: &MetricPlan,
     lanes: &Lanes,
-    cells: &mut Cells,
+    cells: &Cells,
     (scales, variants): (&[Vec<f64>], usize),
     place: &Place,
 ) -> Result<()> {

@@ -7,6 +7,7 @@
 
 mod append;
 mod compact;
+mod maintain;
 mod provider;
 
 use std::fs;
@@ -36,7 +37,7 @@ pub const UNIT_KEY: &str = "unit_key";
 const PARTITIONS: [&str; 3] = ["day", "through", "bucket"];
 
 /// Which columns cluster the rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Clustering {
     pub unit: String,
     pub time: String,
@@ -76,14 +77,13 @@ impl ClusteredFacts {
         fs::create_dir_all(folder)?;
         let folder = fs::canonicalize(folder)?;
         let schema = file_schema(columns, &clustering)?;
-        let url = Url::from_directory_path(&folder).expect("a canonical path is absolute");
         let table = match folder.join("_delta_log").is_dir() {
-            true => DeltaTableBuilder::from_url(url)
-                .map_err(external)?
-                .load()
-                .await
-                .map_err(external)?,
-            false => create(url, &schema).await?,
+            true => load(&folder).await?,
+            false => {
+                let table = create(url_of(&folder), &schema).await?;
+                ClusteredFacts::remember(&folder, &clustering)?;
+                table
+            }
         };
         Ok(ClusteredFacts {
             folder,
@@ -166,6 +166,19 @@ impl ClusteredFacts {
             None,
         )
     }
+}
+
+fn url_of(folder: &Path) -> Url {
+    Url::from_directory_path(folder).expect("a canonical path is absolute")
+}
+
+async fn load(folder: &Path) -> Result<DeltaTable> {
+    let folder = fs::canonicalize(folder)?;
+    DeltaTableBuilder::from_url(url_of(&folder))
+        .map_err(external)?
+        .load()
+        .await
+        .map_err(external)
 }
 
 async fn create(url: Url, schema: &SchemaRef) -> Result<DeltaTable> {

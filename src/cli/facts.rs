@@ -1,0 +1,146 @@
+//! `facts`: tables clustered by unit and day, which the metric operator merges as they lie.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{Common, Exit, context, output, query};
+use crate::engine::{Clustering, Engine, clustered_facts};
+use crate::run::Prepared;
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum Facts {
+    /// Store the rows of a query that are not stored yet; the table is then `clustered.NAME` in `equipoise sql`
+    Append(Append),
+    /// Merge runs, so that files stay few, and remove files that were replaced
+    Optimize(Optimize),
+    /// List the tables
+    Ls,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Append {
+    /// Letters, digits and underscores
+    pub name: String,
+    /// The query over what is published; `-` reads it from standard input
+    pub query: String,
+    /// Column of the unit that rows are clustered by
+    #[arg(long, value_name = "COLUMN")]
+    pub unit: String,
+    /// Column of the time; a row belongs to the day of its time, however late it comes
+    #[arg(long, value_name = "COLUMN")]
+    pub time: String,
+    /// Column that tells rows apart; a row stored already is dropped
+    #[arg(long, value_name = "COLUMN")]
+    pub id: String,
+    /// Buckets of units; tables that are read together need the same number
+    #[arg(long, default_value_t = 16)]
+    pub buckets: u16,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Optimize {
+    /// Tables; all of them if none is named
+    pub names: Vec<String>,
+    /// Runs that a bucket may have
+    #[arg(long, default_value_t = 4)]
+    pub most_runs: usize,
+    /// Keep replaced files for so many days, for those who still read them
+    #[arg(long, default_value_t = 7)]
+    pub keep_days: u32,
+}
+
+pub async fn run(common: &Common, facts: &Facts) -> anyhow::Result<Exit> {
+    let Some(prepared) = context::open(common).await? else {
+        return Ok(Exit::Wrong);
+    };
+    match facts {
+        Facts::Append(append) => self::append(common, &prepared, append).await,
+        Facts::Optimize(optimize) => self::optimize(common, &prepared, optimize).await,
+        Facts::Ls => {
+            let names = clustered_facts(&prepared.warehouse)?;
+            let lines = names.iter().map(|(name, _)| format!("clustered.{name}\n"));
+            output::print(&lines.collect::<String>())?;
+            Ok(Exit::Good)
+        }
+    }
+}
+
+async fn append(common: &Common, prepared: &Prepared, append: &Append) -> anyhow::Result<Exit> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    if append.name.is_empty() || !append.name.chars().all(is_plain) || append.buckets == 0 {
+        eprintln!(
+            "error: a table has a name of letters, digits and underscores, and at least one bucket"
+        );
+        return Ok(Exit::Wrong);
+    }
+    let warehouse = context::warehouse(prepared)?;
+    let engine = query::published(prepared, &warehouse).await?;
+    let clustering = Clustering {
+        unit: append.unit.clone(),
+        time: append.time.clone(),
+        id: append.id.clone(),
+        buckets: append.buckets,
+    };
+    let rows = query::text(&append.query)?;
+    let folder = folder(prepared, &append.name);
+    let appended = engine.append_clustered(&folder, &rows, clustering).await;
+    Ok(match appended {
+        Ok(appended) => {
+            if !common.quiet {
+                eprintln!(
+                    "clustered.{}: {} rows in {} files, {} were there already",
+                    append.name, appended.rows, appended.files, appended.repeated
+                );
+            }
+            Exit::Good
+        }
+        Err(error) => {
+            eprintln!("error[E0801]: {}", error.strip_backtrace());
+            Exit::Failed
+        }
+    })
+}
+
+async fn optimize(
+    common: &Common,
+    prepared: &Prepared,
+    optimize: &Optimize,
+) -> anyhow::Result<Exit> {
+    let known = clustered_facts(&prepared.warehouse)?;
+    let is_known = |name: &&String| !known.iter().any(|(known, _)| known == *name);
+    if let Some(unknown) = optimize.names.iter().find(is_known) {
+        eprintln!("error: there are no clustered facts `{unknown}`");
+        eprintln!("   = hint: `equipoise facts ls` lists them");
+        return Ok(Exit::Wrong);
+    }
+    let engine = Engine::new(prepared.engine)?;
+    let keep = chrono::Duration::days(optimize.keep_days.into());
+    for (name, folder) in &known {
+        if !optimize.names.is_empty() && !optimize.names.contains(name) {
+            continue;
+        }
+        match engine
+            .optimize_clustered(folder, optimize.most_runs, keep)
+            .await
+        {
+            Ok(done) if !common.quiet => eprintln!(
+                "clustered.{name}: {} files became {}, {} rows rewritten, {} old files removed",
+                done.compacted.files_before,
+                done.compacted.files_after,
+                done.compacted.rows_rewritten,
+                done.files_removed
+            ),
+            Ok(_) => {}
+            Err(error) => {
+                eprintln!("error[E0801]: {}", error.strip_backtrace());
+                return Ok(Exit::Failed);
+            }
+        }
+    }
+    Ok(Exit::Good)
+}
+
+fn folder(prepared: &Prepared, name: &str) -> PathBuf {
+    prepared.warehouse.join("clustered").join(name)
+}

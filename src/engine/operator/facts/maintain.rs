@@ -1,0 +1,65 @@
+//! What a clustered table must remember beside its rows, and the removal of files that nobody needs.
+//! In: the table's folder. Out: an open table, without being told its columns again; old files gone.
+
+use std::fs;
+use std::path::Path;
+
+use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::error::{DataFusionError, Result};
+
+use super::{ClusteredFacts, Clustering, PARTITIONS, UNIT_KEY, external};
+
+/// Beside the log; Delta readers leave files alone whose names begin so.
+const CLUSTERING: &str = "_clustering.json";
+
+impl ClusteredFacts {
+    /// Opens a table that exists.
+    pub async fn reopen(folder: &Path) -> Result<ClusteredFacts> {
+        let path = folder.join(CLUSTERING);
+        let text = fs::read(&path).map_err(|error| {
+            DataFusionError::Execution(format!("cannot read {}: {error}", path.display()))
+        })?;
+        let clustering: Clustering = serde_json::from_slice(&text).map_err(|error| {
+            DataFusionError::Execution(format!("cannot read {}: {error}", path.display()))
+        })?;
+        let table = super::load(folder).await?;
+        let stored = table
+            .snapshot()
+            .map_err(external)?
+            .snapshot()
+            .arrow_schema();
+        let is_own = |field: &&std::sync::Arc<Field>| {
+            field.name() != UNIT_KEY && !PARTITIONS.contains(&field.name().as_str())
+        };
+        let columns: Vec<Field> = stored
+            .fields()
+            .iter()
+            .filter(is_own)
+            .map(|field| field.as_ref().clone())
+            .collect();
+        ClusteredFacts::open(folder, &Schema::new(columns), clustering).await
+    }
+
+    /// Whether a folder holds such a table.
+    pub fn is_at(folder: &Path) -> bool {
+        folder.join(CLUSTERING).is_file()
+    }
+
+    pub(super) fn remember(folder: &Path, clustering: &Clustering) -> Result<()> {
+        let text = serde_json::to_vec(clustering).expect("four plain fields are JSON");
+        Ok(fs::write(folder.join(CLUSTERING), text)?)
+    }
+
+    /// Removes files that compaction replaced at least so long ago; whoever reads an older version then fails.
+    pub async fn vacuum(&mut self, older_than: chrono::Duration) -> Result<usize> {
+        let vacuum = self
+            .table
+            .clone()
+            .vacuum()
+            .with_retention_period(older_than)
+            .with_enforce_retention_duration(false);
+        let (table, report) = vacuum.await.map_err(external)?;
+        self.table = table;
+        Ok(report.files_deleted.len())
+    }
+}

@@ -1,0 +1,305 @@
+//! Metrics as the project defines them, by the operator and by plain SQL: the rows of `metric_aggregates` are equal.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{Float64Type, Int64Type};
+use datafusion::prelude::SessionContext;
+use equipoise::diagnostics::Span;
+use equipoise::metrics::plan::ExperimentPlan;
+use equipoise::metrics::planned::{planned_aggregates, plans};
+use equipoise::metrics::sql::{Use, aggregates};
+use equipoise::metrics::{
+    Aggregation, Covariate, Direction, Duration, Kind, Measure, Metric, Tier, Window,
+};
+
+use super::operator_states::{Random, data, session};
+
+const DAY: i64 = 86_400;
+const START: i64 = 1_772_000_000_000_000;
+
+fn days(days: i64) -> Duration {
+    Duration {
+        seconds: days * DAY,
+    }
+}
+
+fn measure(aggregation: Aggregation, expression: Option<&str>, condition: Option<&str>) -> Measure {
+    Measure {
+        fact: "events".to_owned(),
+        unit_column: "user_id".to_owned(),
+        time_column: "occurred_at".to_owned(),
+        aggregation,
+        expression: expression.map(str::to_owned),
+        condition: condition.map(str::to_owned),
+    }
+}
+
+fn random_measure(random: &mut Random) -> Measure {
+    let condition = match random.below(5) {
+        0 => None,
+        1 => Some("event_name = 'order' and (amount > 100)"),
+        2 => Some("(milliseconds < 2500)"),
+        3 => Some("event_name = 'visit'"),
+        _ => Some("event_name = 'order'"),
+    };
+    match random.below(6) {
+        0 => measure(Aggregation::Count, None, condition),
+        1 => measure(Aggregation::Count, Some("amount"), condition),
+        2 => measure(Aggregation::Any, Some("milliseconds > 1000"), condition),
+        3 => measure(Aggregation::Max, Some("amount"), condition),
+        4 => measure(Aggregation::Min, Some("0 - milliseconds"), condition),
+        _ => measure(Aggregation::Sum, Some("amount * 2"), condition),
+    }
+}
+
+fn metric(random: &mut Random, index: usize) -> Metric {
+    let kind = match random.below(3) {
+        0 => Kind::Mean(random_measure(random)),
+        1 => Kind::Proportion(measure(
+            Aggregation::Any,
+            None,
+            Some("event_name = 'order'"),
+        )),
+        _ => Kind::Ratio {
+            numerator: random_measure(random),
+            denominator: random_measure(random),
+        },
+    };
+    let lookback = |random: &mut Random| Covariate {
+        lookback: days(7 + random.below(14) as i64),
+        before_period: random.chance(40),
+    };
+    Metric {
+        name: format!("metric_{index}"),
+        span: Span {
+            file: Arc::from("metrics.yml"),
+            line: 1,
+            column: 1,
+            length: 1,
+        },
+        label: String::new(),
+        description: String::new(),
+        owner: String::new(),
+        tier: Tier::Driver,
+        drives: Vec::new(),
+        version: "1.0.0".to_owned(),
+        kind,
+        window: Window {
+            start: days(random.below(3) as i64),
+            length: random.chance(70).then(|| days(1 + random.below(20) as i64)),
+        },
+        direction: Direction::Increase,
+        cap: random.chance(30).then(|| 10.0 + random.below(500) as f64),
+        covariate: random.chance(60).then(|| lookback(random)),
+    }
+}
+
+const KEYS: [&str; 3] = ["experiment 0", "experiment 1", "experiment 2"];
+
+fn experiments() -> Vec<ExperimentPlan> {
+    let variants = ["control", "treatment", "second treatment"]
+        .map(str::to_owned)
+        .to_vec();
+    let experiment = |(index, key): (usize, &&str)| ExperimentPlan {
+        key: (*key).to_owned(),
+        variants: variants.clone(),
+        from: START + index as i64 * 5 * DAY * 1_000_000,
+        to: i64::MAX,
+        measured_until: START + (45 + index as i64) * DAY * 1_000_000,
+        excludes_crossed_over: false,
+        metrics: None,
+        segments: Vec::new(),
+    };
+    KEYS.iter().enumerate().map(experiment).collect()
+}
+
+/// One row per experiment and unit, as `fact_assignments` has them.
+const UNITS: &str = "create view units as
+select experiment_key, unit_id, first_value(variant order by assigned_at, variant) as variant, min(assigned_at) as assigned_at,
+    cast(case experiment_key when 'experiment 0' then {0} when 'experiment 1' then {1} else {2} end as timestamp) as period_starts_at,
+    cast(case experiment_key when 'experiment 0' then {3} when 'experiment 1' then {4} else {5} end as timestamp) as measured_until,
+    count(distinct variant) = 1 and min(variant) <> 'not planned' as is_analysed, min(country) as country, min(platform) as platform
+from assignments group by 1, 2";
+
+fn units() -> String {
+    let instant = |micros: i64| {
+        let time = chrono::DateTime::from_timestamp_micros(micros).unwrap();
+        format!("timestamp '{}'", time.format("%Y-%m-%d %H:%M:%S%.f"))
+    };
+    let experiments = experiments();
+    let mut sql = UNITS.to_owned();
+    for (index, experiment) in experiments.iter().enumerate() {
+        sql = sql.replace(&format!("{{{index}}}"), &instant(experiment.from));
+        sql = sql.replace(
+            &format!("{{{}}}", index + 3),
+            &instant(experiment.measured_until),
+        );
+    }
+    sql
+}
+
+async fn rows(context: &SessionContext, sql: &str) -> Vec<RecordBatch> {
+    context
+        .sql(&format!("select * from {sql} as computed"))
+        .await
+        .unwrap()
+        .collect()
+        .await
+        .unwrap()
+}
+
+/// Counts, means and cross products of a state, by the five key columns and which state it is.
+fn states(batches: &[RecordBatch]) -> BTreeMap<Vec<String>, (i64, Vec<f64>, Vec<f64>)> {
+    let mut states = BTreeMap::new();
+    for batch in batches {
+        let texts: Vec<_> = (0..5)
+            .map(|index| {
+                datafusion::arrow::compute::cast(
+                    batch.column(index),
+                    &datafusion::arrow::datatypes::DataType::Utf8,
+                )
+                .unwrap()
+            })
+            .collect();
+        for (column, name) in [(5, "state"), (6, "before")] {
+            let structs = batch.column(column).as_struct();
+            let n = structs
+                .column_by_name("n")
+                .unwrap()
+                .as_primitive::<Int64Type>();
+            let numbers = |row: usize, name: &str| {
+                structs
+                    .column_by_name(name)
+                    .unwrap()
+                    .as_list::<i32>()
+                    .value(row)
+                    .as_primitive::<Float64Type>()
+                    .values()
+                    .to_vec()
+            };
+            for row in 0..batch.num_rows() {
+                // A state of nobody and no state say the same.
+                if structs.is_null(row) || n.value(row) == 0 {
+                    continue;
+                }
+                let mut key: Vec<String> = texts
+                    .iter()
+                    .map(|column| column.as_string::<i32>().value(row).to_owned())
+                    .collect();
+                key.push(name.to_owned());
+                states.insert(
+                    key,
+                    (
+                        n.value(row),
+                        numbers(row, "mean"),
+                        numbers(row, "cross_products"),
+                    ),
+                );
+            }
+        }
+    }
+    states
+}
+
+fn assert_close(found: &[f64], expected: &[f64], relative: f64, place: &[String]) {
+    assert_eq!(found.len(), expected.len(), "{place:?}");
+    let largest = expected
+        .iter()
+        .fold(0.0_f64, |most, number| most.max(number.abs()));
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(
+            (found - expected).abs() <= relative * expected.abs().max(largest * 1e-3),
+            "{place:?}: {found} is not {expected}"
+        );
+    }
+}
+
+#[test]
+fn the_operator_and_plain_sql_give_the_same_metric_aggregates() {
+    let mut compared = 0;
+    for seed in 0..4 {
+        let mut random = Random(1_000 + seed);
+        let data = data(&mut random, KEYS.len());
+        let metrics: Vec<Metric> = (0..6).map(|index| metric(&mut random, index)).collect();
+        let keys = |count: usize| {
+            KEYS[..count]
+                .iter()
+                .map(|&key| key.to_owned())
+                .collect::<Vec<_>>()
+        };
+        let uses: Vec<Use> = metrics
+            .iter()
+            .enumerate()
+            .map(|(index, metric)| Use {
+                metric,
+                experiments: keys(1 + index % 3),
+            })
+            .collect();
+        let segments = BTreeMap::from([
+            (KEYS[0].to_owned(), vec!["country".to_owned()]),
+            (KEYS[1].to_owned(), vec!["platform".to_owned()]),
+        ]);
+        let context = session(&data, 2);
+        equipoise::sql::functions::register(&context);
+        let (found, expected) = super::runtime().block_on(async {
+            context
+                .sql(&units())
+                .await
+                .unwrap()
+                .collect()
+                .await
+                .unwrap();
+            let operator = planned_aggregates(&uses, "units", &segments, &experiments());
+            assert!(
+                operator.contains("metric_states") && !operator.contains("unit_values"),
+                "{operator}"
+            );
+            (
+                rows(&context, &operator).await,
+                rows(&context, &aggregates(&uses, "units", &segments)).await,
+            )
+        });
+        let (found, expected) = (states(&found), states(&expected));
+        assert_eq!(
+            found.keys().collect::<Vec<_>>(),
+            expected.keys().collect::<Vec<_>>()
+        );
+        for (place, (n, means, products)) in &found {
+            let oracle = &expected[place];
+            assert_eq!(*n, oracle.0, "{place:?}");
+            assert_close(means, &oracle.1, 1e-15, place);
+            assert_close(products, &oracle.2, 1e-12, place);
+            compared += 1;
+        }
+    }
+    assert!(compared > 200, "only {compared} states were compared");
+}
+
+#[test]
+fn what_the_operator_does_not_know_stays_plain_sql() {
+    let mut random = Random(7);
+    let mut distinct = metric(&mut random, 0);
+    distinct.kind = Kind::Mean(measure(
+        Aggregation::CountDistinct,
+        Some("event_name"),
+        None,
+    ));
+    let mut of_two_facts = metric(&mut random, 1);
+    let other = Measure {
+        fact: "other".to_owned(),
+        ..measure(Aggregation::Count, None, None)
+    };
+    of_two_facts.kind = Kind::Ratio {
+        numerator: measure(Aggregation::Count, None, None),
+        denominator: other,
+    };
+    let uses = [&distinct, &of_two_facts].map(|metric| Use {
+        metric,
+        experiments: vec![KEYS[0].to_owned()],
+    });
+    let (plans, rest) = plans(&uses, "units", &BTreeMap::new(), &experiments());
+    assert!(plans.is_empty());
+    assert_eq!(rest.len(), 2);
+}
