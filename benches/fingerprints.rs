@@ -116,6 +116,7 @@ impl World {
             &graph,
             &analyzer,
             &inputs,
+            equipoise::project::Computation::default(),
             "2026-01-05T00:00:00Z",
         )
         .await;
