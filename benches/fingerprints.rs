@@ -13,7 +13,7 @@ use equipoise::compile::{Compiled, Detail, Input, Inputs, Meanings, Sources, com
 use equipoise::engine::{Engine, EngineOptions};
 use equipoise::graph::{self, Graph};
 use equipoise::manifest::{self, Manifest};
-use equipoise::project::{self, MemoryFiles, Options};
+use equipoise::project::{self, Computation, MemoryFiles, Options};
 use equipoise::sql::Analyzer;
 use equipoise::template::Surroundings;
 
@@ -116,7 +116,7 @@ impl World {
             &graph,
             &analyzer,
             &inputs,
-            equipoise::project::Computation::default(),
+            Computation::default(),
             "2026-01-05T00:00:00Z",
         )
         .await;

@@ -24,7 +24,7 @@ impl Warehouse {
                 write_holder(&mut file, &path)?;
                 Ok(EnvironmentLock {
                     environment: environment.to_string(),
-                    _file: file,
+                    file,
                 })
             }
             Err(TryLockError::WouldBlock) => Err(held(environment, &path)),
@@ -82,7 +82,16 @@ impl Warehouse {
 #[derive(Debug)]
 pub struct EnvironmentLock {
     environment: String,
-    _file: File,
+    file: File,
+}
+
+impl Drop for EnvironmentLock {
+    /// Let go now and not when the last copy of the file closes: between fork and exec a child that this process starts holds
+    /// such a copy.
+    fn drop(&mut self) {
+        // The close that follows lets go too.
+        let _ = self.file.unlock();
+    }
 }
 
 impl EnvironmentLock {

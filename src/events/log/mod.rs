@@ -16,7 +16,6 @@ pub mod segment;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +33,7 @@ use self::seen::SeenIds;
 pub struct EventLog {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    _lock: File,
+    _lock: recover::LogLock,
 }
 
 impl EventLog {

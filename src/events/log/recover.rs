@@ -15,7 +15,7 @@ use super::{LogConfig, LogError, SealedSegment, fingerprint_of, now_micros};
 
 /// What [`recover`] found.
 pub struct Recovered {
-    pub lock: File,
+    pub lock: LogLock,
     pub log_id: u128,
     pub seen: SeenIds,
     pub sealed: Vec<SealedSegment>,
@@ -74,7 +74,19 @@ pub fn segment_name(number: u64) -> String {
     format!("{number:020}.wal")
 }
 
-fn take_lock(directory: &Path) -> Result<File, LogError> {
+/// The exclusive right to write a log. Let go at the drop itself, not when the last copy of the file closes: between fork and
+/// exec a child that this process starts holds such a copy.
+#[derive(Debug)]
+pub struct LogLock(File);
+
+impl Drop for LogLock {
+    fn drop(&mut self) {
+        // The close that follows lets go too.
+        let _ = self.0.unlock();
+    }
+}
+
+fn take_lock(directory: &Path) -> Result<LogLock, LogError> {
     let path = directory.join("lock");
     let file = File::options()
         .create(true)
@@ -82,7 +94,7 @@ fn take_lock(directory: &Path) -> Result<File, LogError> {
         .open(&path)
         .map_err(LogError::io(&path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(LogLock(file)),
         Err(TryLockError::WouldBlock) => Err(LogError::Locked(directory.to_path_buf())),
         Err(TryLockError::Error(error)) => Err(LogError::Io(path, error)),
     }
