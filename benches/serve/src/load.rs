@@ -37,8 +37,8 @@ impl Usage {
     }
 }
 
-/// Sends everything; returns the seconds it took.
-pub fn run(address: SocketAddr, load: &Load) -> f64 {
+/// Sends everything, bodies numbered from `first`; returns the seconds it took.
+pub fn run(address: SocketAddr, load: &Load, first: usize) -> f64 {
     let next = AtomicUsize::new(0);
     let started = Instant::now();
     std::thread::scope(|scope| {
@@ -54,7 +54,12 @@ pub fn run(address: SocketAddr, load: &Load) -> f64 {
                     if index >= load.requests {
                         return;
                     }
-                    exchange(&mut stream, load.path, &(load.body)(index), &mut answer);
+                    exchange(
+                        &mut stream,
+                        load.path,
+                        &(load.body)(first + index),
+                        &mut answer,
+                    );
                 }
             });
         }

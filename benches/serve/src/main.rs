@@ -1,15 +1,24 @@
 //! Measures the server: processor time per request beside an empty axum handler, durable events a second, memory.
 //!
-//! `cargo run --release` runs everything and prints a table. The servers are child processes of this program, so that the
-//! processor time read from `/proc` is theirs alone; load comes from this process over loopback connections.
-#![allow(dead_code, unused_imports, reason = "the product's rooms are compiled in, and only a part of them is measured")]
+//! `cargo run --release` runs everything, `cargo run --release -- single bulk` some of it. The servers are child processes of this
+//! program, so that the processor time read from `/proc` is theirs alone; load comes from this process over loopback connections.
+//! What is compared takes turns, round by round, and the figure is the median of the rounds: other work on the machine then
+//! disturbs all of it alike.
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the product's rooms are compiled in, and only a part of them is measured"
+)]
 
+mod compile;
 #[path = "../../../src/diagnostics/mod.rs"]
 mod diagnostics;
+mod disk;
 mod events;
 #[path = "../../../src/flags/mod.rs"]
 mod flags;
 mod load;
+mod manifest;
 #[path = "../../../src/project/mod.rs"]
 mod project;
 #[path = "../../../src/serve/mod.rs"]
@@ -19,99 +28,244 @@ mod server;
 use std::path::Path;
 
 use load::{Load, Usage};
+use server::Server;
+use tempfile::TempDir;
 
 fn main() {
-    match std::env::args().nth(1).as_deref() {
-        Some("empty-server") => server::run_empty(),
-        Some("server") => server::run(Path::new(&std::env::args().nth(2).expect("a folder follows"))),
-        _ => measure(),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["empty-server"] => server::run_empty(),
+        ["server", folder] => server::run(Path::new(folder)),
+        ref wanted => measure(wanted),
     }
 }
 
 /// Connections of the load; the issue's figure for single events names 64.
 const CONNECTIONS: usize = 64;
+const ROUNDS: usize = 9;
 
-fn measure() {
-    // On the disk that holds the build, not in memory: fdatasync must be one.
-    let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("the package's folder can be written");
-    println!("{:<44} {:>12} {:>12} {:>12}", "", "CPU us each", "each s", "each s core");
-    let (mut ratios, mut empties) = (Vec::new(), Vec::new());
-    for _ in 0..3 {
-        let empty = against_empty("empty handler", &evaluation(|_| 0));
-        let known = against(&folder, 1_000, "one flag of 1,000, known units", &evaluation(|index| index % 1_000));
-        let new = against(&folder, 1_000, "one flag of 1,000, each unit logged", &evaluation(|index| index));
-        ratios.push((known.cpu_micros() / empty.cpu_micros(), new.cpu_micros() / empty.cpu_micros()));
-        empties.push(empty.cpu_micros());
-    }
-    let median = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    println!(
-        "times the empty handler, median of three: {:.2} known units, {:.2} each logged",
-        median(ratios.iter().map(|ratio| ratio.0).collect()),
-        median(ratios.iter().map(|ratio| ratio.1).collect())
-    );
-    against(&folder, 350, "all of 350 flags, same context", &bulk(|_| 0));
-    against(&folder, 350, "all of 350 flags, 1,000 contexts", &bulk(|index| index % 1_000));
-    against(&folder, 350, "all of 350 flags, new contexts", &bulk(|index| index));
-    events(&folder);
-    memory(&folder);
-}
-
-fn events(folder: &tempfile::TempDir) {
-    let single = Load { requests: 200_000, connections: CONNECTIONS, per_request: 1, body: Box::new(|index| batch(index, 1)), path: "/v1/events" };
-    against(folder, 10, "single acknowledged events", &single);
-    for size in [100, 1_000] {
-        let requests = 1_000_000 / size;
-        let load = Load { requests, connections: 8, per_request: size, body: Box::new(move |index| batch(index, size)), path: "/v1/events" };
-        against(folder, 10, &format!("durable events in batches of {size}"), &load);
+fn measure(wanted: &[&str]) {
+    let sections: [(&str, fn()); 5] = [
+        ("single", single),
+        ("bulk", bulk),
+        ("disk", disk::measure),
+        ("events", events_section),
+        ("memory", memory),
+    ];
+    for (name, section) in sections {
+        if wanted.is_empty() || wanted.contains(&name) {
+            section();
+        }
     }
 }
 
-fn memory(folder: &tempfile::TempDir) {
+/// One flag of 1,000, its assignments logged, beside a handler that does nothing.
+fn single() {
+    let folder = on_disk();
+    let empty = server::start_empty();
+    let product = server::start(folder.path(), 1_000);
+    let cases = [
+        Case::new(
+            "empty axum handler",
+            &empty,
+            evaluation(40_000, |index| index),
+        ),
+        Case::new(
+            "one flag of 1,000, unit known today",
+            &product,
+            evaluation(40_000, |index| index % 1_000),
+        ),
+        Case::new(
+            "one flag of 1,000, each unit logged",
+            &product,
+            evaluation(40_000, |index| index),
+        ),
+    ];
+    compare(&cases);
+}
+
+/// All of 350 flags, 88 of them splits.
+fn bulk() {
+    let folder = on_disk();
+    let product = server::start(folder.path(), 350);
+    let cases = [
+        Case::new("350 flags, one context", &product, all_flags(10_000, |_| 0)),
+        Case::new(
+            "350 flags, 1,000 contexts",
+            &product,
+            all_flags(10_000, |index| index % 1_000),
+        ),
+        Case::new(
+            "350 flags, 20,000 contexts",
+            &product,
+            all_flags(20_000, |index| index % 20_000),
+        ),
+        Case::new(
+            "350 flags, new contexts, 88 logged each",
+            &product,
+            all_flags(2_000, |index| index),
+        ),
+    ];
+    compare(&cases);
+}
+
+/// Events, each answered when it is on disk; the same in memory, where fdatasync costs nothing.
+fn events_section() {
+    let (disk, memory) = (on_disk(), in_memory());
+    let on_disk = server::start(disk.path(), 10);
+    let in_memory = server::start(memory.path(), 10);
+    let cases = [
+        Case::new(
+            "single events, 64 connections, disk",
+            &on_disk,
+            batches(40_000, CONNECTIONS, 1),
+        ),
+        Case::new(
+            "single events, 64 connections, tmpfs",
+            &in_memory,
+            batches(40_000, CONNECTIONS, 1),
+        ),
+        Case::new(
+            "batches of 100, 8 connections, disk",
+            &on_disk,
+            batches(2_000, 8, 100),
+        ),
+        Case::new(
+            "batches of 1,000, 8 connections, disk",
+            &on_disk,
+            batches(200, 8, 1_000),
+        ),
+    ];
+    compare(&cases);
+}
+
+fn memory() {
+    let folder = on_disk();
     let server = server::start(folder.path(), 1_000);
-    let at_start = server.resident_bytes();
-    load::run(server.address, &evaluation(|index| index));
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    println!("resident memory at 1,000 flags: {:.1} MiB at the start, {:.1} MiB after 200,000 evaluations", mib(at_start), mib(server.resident_bytes()));
+    let at_start = mib(server.resident_bytes());
+    run(&server, &evaluation(200_000, |index| index), 0);
+    let after_single = mib(server.resident_bytes());
+    run(&server, &all_flags(20_000, |index| index), 0);
+    let after_bulk = mib(server.resident_bytes());
+    println!(
+        "\nresident memory at 1,000 flags: {at_start:.1} MiB at the start, {after_single:.1} MiB after 200,000 evaluations of one \
+         flag, {after_bulk:.1} MiB after 20,000 of all"
+    );
 }
 
-fn against_empty(name: &str, load: &Load) -> Usage {
-    let server = server::start_empty();
-    report(name, load, &server)
+/// Something measured.
+struct Case<'a> {
+    name: &'static str,
+    server: &'a Server,
+    load: Load<'a>,
 }
 
-fn against(folder: &tempfile::TempDir, flags: usize, name: &str, load: &Load) -> Usage {
-    let server = server::start(folder.path(), flags);
-    report(name, load, &server)
+impl<'a> Case<'a> {
+    fn new(name: &'static str, server: &'a Server, load: Load<'a>) -> Case<'a> {
+        Case { name, server, load }
+    }
 }
 
-fn report(name: &str, load: &Load, server: &server::Server) -> Usage {
-    // Connections, allocator and branch predictors warm up.
-    load::run(server.address, &Load { requests: load.requests / 10, body: Box::new(|index| (load.body)(index + (1 << 40))), ..*load });
+/// Lets the cases take turns and prints medians, and the median ratio to the first case.
+fn compare(cases: &[Case<'_>]) {
+    let mut usages: Vec<Vec<Usage>> = cases.iter().map(|_| Vec::new()).collect();
+    for round in 0..=ROUNDS {
+        for (case, usages) in cases.iter().zip(&mut usages) {
+            let usage = run(case.server, &case.load, round);
+            // The first round warms connections, allocators and predictors.
+            usages.extend((round > 0).then_some(usage));
+        }
+    }
+    println!(
+        "\n{:<42} {:>12} {:>12} {:>12} {:>12}",
+        "median of 9 rounds", "CPU us each", "each s", "each s core", "CPU ratio"
+    );
+    for (case, of_case) in cases.iter().zip(&usages) {
+        let over = |figure: fn(&Usage) -> f64| median(of_case.iter().map(figure));
+        let ratio = median(
+            of_case
+                .iter()
+                .zip(&usages[0])
+                .map(|(one, first)| one.cpu_micros() / first.cpu_micros()),
+        );
+        println!(
+            "{:<42} {:>12.2} {:>12.0} {:>12.0} {ratio:>12.2}",
+            case.name,
+            over(Usage::cpu_micros),
+            over(Usage::per_second),
+            over(Usage::per_core)
+        );
+    }
+}
+
+fn run(server: &Server, load: &Load<'_>, round: usize) -> Usage {
     let before = server.cpu_seconds();
-    let seconds = load::run(server.address, load);
-    let usage = Usage { units: load.requests * load.per_request, seconds, cpu_seconds: server.cpu_seconds() - before };
-    println!("{name:<44} {:>12.2} {:>12.0} {:>12.0}", usage.cpu_micros(), usage.per_second(), usage.per_core());
-    usage
+    let seconds = load::run(server.address, load, round * load.requests);
+    Usage {
+        units: load.requests * load.per_request,
+        seconds,
+        cpu_seconds: server.cpu_seconds() - before,
+    }
 }
 
-fn evaluation(unit: fn(usize) -> usize) -> Load<'static> {
-    let body = move |index| format!(r#"{{"context":{{"targetingKey":"user-{}","country":"DE","plan":"free"}}}}"#, unit(index)).into_bytes();
-    Load { requests: 200_000, connections: CONNECTIONS, per_request: 1, body: Box::new(body), path: "/ofrep/v1/evaluate/flags/flag-500" }
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
-fn bulk(unit: fn(usize) -> usize) -> Load<'static> {
-    Load { requests: 40_000, path: "/ofrep/v1/evaluate/flags", ..evaluation(unit) }
+fn evaluation(requests: usize, unit: fn(usize) -> usize) -> Load<'static> {
+    let body = move |index| {
+        format!(
+            r#"{{"context":{{"targetingKey":"user-{}","country":"DE","plan":"free"}}}}"#,
+            unit(index)
+        )
+        .into_bytes()
+    };
+    Load {
+        requests,
+        connections: CONNECTIONS,
+        per_request: 1,
+        body: Box::new(body),
+        path: "/ofrep/v1/evaluate/flags/flag-500",
+    }
+}
+
+fn all_flags(requests: usize, unit: fn(usize) -> usize) -> Load<'static> {
+    Load {
+        path: "/ofrep/v1/evaluate/flags",
+        ..evaluation(requests, unit)
+    }
+}
+
+fn batches(requests: usize, connections: usize, size: usize) -> Load<'static> {
+    Load {
+        requests,
+        connections,
+        per_request: size,
+        body: Box::new(move |index| batch(index, size)),
+        path: "/v1/events",
+    }
 }
 
 fn batch(index: usize, size: usize) -> Vec<u8> {
+    // Requests of another size have ids of their own.
     let event = |number: usize| {
         format!(
-            r#"{{"event_id":"01936f3e-7c1a-7000-8000-{number:012x}","event_type":"metric","event_name":"order_completed","user_id":"user-{number}","occurred_at":"2026-11-01T08:00:00.123Z","sent_at":"2026-11-01T08:00:01.000Z","value":49.9,"currency":"EUR","session_id":"s-{number}","properties":{{"sku":"A-{number}","items":3,"country":"DE","is_first":true}}}}"#
+            r#"{{"event_id":"01936f3e-7c1a-7000-{size:04x}-{number:012x}","event_type":"metric","event_name":"order_completed","user_id":"user-{number}","occurred_at":"2026-11-01T08:00:00.123Z","sent_at":"2026-11-01T08:00:01.000Z","value":49.9,"currency":"EUR","session_id":"s-{number}","properties":{{"sku":"A-{number}","items":3,"country":"DE","is_first":true}}}}"#
         )
     };
     let events: Vec<String> = (index * size..(index + 1) * size).map(event).collect();
     format!("[{}]", events.join(",")).into_bytes()
+}
+
+/// A folder on the disk that holds this package: fdatasync must be one.
+fn on_disk() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("the package's folder can be written")
+}
+
+/// A folder in memory.
+fn in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").expect("Linux has a tmpfs at /dev/shm")
 }

@@ -126,9 +126,12 @@ fn definitions(flags: usize) -> String {
 
 fn spawn(arguments: &[&str]) -> Server {
     let program = std::env::current_exe().expect("this program has a path");
+    // Logging is on, into a file.
+    let log = tempfile::tempfile().expect("a temporary file can be made");
     let mut child = Command::new(program)
         .args(arguments)
         .stdout(Stdio::piped())
+        .stderr(log)
         .spawn()
         .expect("this program can be started");
     let mut line = String::new();
