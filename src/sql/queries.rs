@@ -110,6 +110,11 @@ impl Query {
         canonical::tables(&self.local.relation)
     }
 
+    /// The base tables that it comes down to.
+    pub fn base_tables(&self) -> BTreeSet<String> {
+        canonical::tables(&self.inlined.relation)
+    }
+
     /// The query over its parents as tables.
     pub fn local(&self, catalog: &Catalog) -> Canonical {
         canonical::canonicalise(&self.local, catalog)
