@@ -3,7 +3,7 @@
 //! that may pass although rows break it (a warning, a limit on rows, a condition) declares nothing.
 
 use super::meanings::plain;
-use crate::manifest::{Manifest, Node, NodeKind, TestSettings, TestSeverity};
+use crate::manifest::{Manifest, Node, NodeId, NodeKind, TestSettings, TestSeverity};
 use crate::sql::canonical::{Catalog, ForeignKey, Seed, Table};
 
 /// The constraints of all sources and seeds. `seed_text` reads a seed's CSV.
@@ -51,6 +51,26 @@ fn declare(manifest: &Manifest, test: &Node, catalog: &mut Catalog) {
         ("test_relationships", Some(column)) => refer(manifest, test, call, column, facts),
         _ => {}
     }
+}
+
+/// The relation and the columns whose uniqueness a strict test checks.
+pub(super) fn key(test: &Node) -> Option<(NodeId, Vec<String>)> {
+    let NodeKind::Test {
+        template,
+        attached_to: Some(owner),
+        column,
+        settings,
+    } = &test.kind
+    else {
+        return None;
+    };
+    let call = template.text.trim_start_matches("{{").trim_start();
+    let columns = match (call.split('(').next().unwrap_or_default(), column) {
+        ("test_unique", Some(column)) => vec![column.clone()],
+        ("test_unique_combination", None) => columns(call)?,
+        _ => return None,
+    };
+    is_strict(settings).then_some((*owner, columns))
 }
 
 /// One wrong row fails the build.

@@ -14,7 +14,7 @@ use crate::manifest::{Manifest, Node, NodeId, NodeKind};
 use crate::metrics::{Aggregation, Kind, Measure as Definition};
 use crate::project::SqlFile;
 use crate::sql::Analyzer;
-use crate::sql::canonical::{Measure, measures};
+use crate::sql::canonical::{Measure, identifies, measures};
 
 /// Macros that write a metric's SQL from its one definition; what reads them repeats nothing.
 const WRITTEN_BY_US: [&str; 2] = ["metric_daily(", "metric_aggregates("];
@@ -34,7 +34,8 @@ pub async fn lints(sources: &Sources<'_>, meanings: &Meanings) -> Vec<Diagnostic
             .get(metric)
             .map(|metric| metric.span.clone())
     };
-    let mut found = second_names(meanings, &at);
+    let mut found = grains(manifest, meanings);
+    found.extend(second_names(meanings, &at));
     let mut metrics: Vec<(String, Measure)> = vec![];
     for metric in compiled.metrics.iter() {
         let measure = measure(&metric.kind, manifest, analyzer, meanings).await;
@@ -46,6 +47,52 @@ pub async fn lints(sources: &Sources<'_>, meanings: &Meanings) -> Vec<Diagnostic
         found.extend(by_hand(manifest, &copy));
     }
     found
+}
+
+/// A promised grain is proved by the query, or tested on every build.
+fn grains(manifest: &Manifest, meanings: &Meanings) -> Vec<Diagnostic> {
+    let mut found = vec![];
+    for node in &manifest.nodes {
+        // What is wrong with the contract itself was said when the node was compiled.
+        let Ok(contract) = node.settings.contract() else {
+            continue;
+        };
+        if contract.grain.is_empty() || is_tested(manifest, node, &contract.grain) {
+            continue;
+        }
+        let query = meanings.queries.get(&plain(&node.relation()));
+        let catalog = &meanings.catalog;
+        if query.is_some_and(|query| identifies(&query.inlined(catalog), &contract.grain, catalog))
+        {
+            continue;
+        }
+        let grain = contract.grain.join(", ");
+        let message = format!("nothing shows that `{}` has one row per {grain}", node.name);
+        let hint = match contract.grain.as_slice() {
+            [column] => format!("add the data test `unique` to `{column}`, or group by it"),
+            _ => format!(
+                "add the data test `unique_combination: {{columns: [{grain}]}}`, or group by them"
+            ),
+        };
+        found.push(
+            Diagnostic::error(Code::E0510, message)
+                .at(node.span.clone())
+                .hint(hint),
+        );
+    }
+    found
+}
+
+/// A strict test of just these columns stands at the relation.
+fn is_tested(manifest: &Manifest, node: &Node, grain: &[String]) -> bool {
+    manifest.nodes.iter().any(|test| {
+        let key = super::declared::key(test);
+        key.is_some_and(|(owner, columns)| {
+            owner == node.id
+                && columns.len() == grain.len()
+                && columns.iter().all(|column| grain.contains(column))
+        })
+    })
 }
 
 /// The aggregate that a metric is over all its rows, to find it again in models. A ratio of two facts, and a kind whose

@@ -118,6 +118,10 @@ codes! {
     E0507,
     /// A model computes a metric by hand.
     E0508,
+    /// An enforced contract does not declare a column or its type.
+    E0509,
+    /// Nothing shows that rows have the grain that their contract promises.
+    E0510,
 
     // E06xx unsound metrics, experiments and flags
     /// A metric is not sound.

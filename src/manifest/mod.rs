@@ -9,7 +9,7 @@ mod tests;
 
 pub use discover::{Discovery, Names};
 pub use node::{
-    Column, Materialization, Node, NodeId, NodeKind, Settings, SourceTable, TestSettings,
+    Column, Contract, Materialization, Node, NodeId, NodeKind, Settings, SourceTable, TestSettings,
     TestSeverity, identifier,
 };
 pub use resolve::{Manifest, resolve};

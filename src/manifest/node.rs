@@ -246,6 +246,51 @@ fn text(value: &serde_json::Value) -> String {
         .map_or_else(|| value.to_string(), ToString::to_string)
 }
 
+/// What a relation promises beyond its declared columns: `contract: {enforced: true, grain: [user_id]}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contract {
+    /// Its columns are those declared, each with a type, and no others.
+    pub is_enforced: bool,
+    /// The columns that tell its rows apart.
+    pub grain: Vec<String>,
+}
+
+impl Settings {
+    /// The contract, if the YAML gives one; what cannot be is a diagnostic without a place.
+    pub fn contract(&self) -> Result<Contract, Diagnostic> {
+        let Some(value) = self.raw.get("contract") else {
+            return Ok(Contract::default());
+        };
+        let wanted = "a mapping with `enforced` and, if rows have one, `grain`";
+        let fields = value
+            .as_object()
+            .ok_or_else(|| wrong("contract", wanted, value))?;
+        let mut contract = Contract::default();
+        for (key, value) in fields {
+            match key.as_str() {
+                "enforced" => {
+                    contract.is_enforced = value
+                        .as_bool()
+                        .ok_or_else(|| wrong("contract.enforced", "true or false", value))?;
+                }
+                "grain" => {
+                    contract.grain = texts(value)
+                        .ok_or_else(|| wrong("contract.grain", "a list of columns", value))?;
+                }
+                // dbt writes how it aliases types here; it says nothing about columns.
+                "alias_types" | "checksum" => {}
+                unknown => {
+                    let known = ["enforced", "grain"];
+                    let text = format!("unknown key `{unknown}` in `contract`");
+                    let hint = did_you_mean(unknown, known);
+                    return Err(Diagnostic::error(Code::E0103, text).hint(hint));
+                }
+            }
+        }
+        Ok(contract)
+    }
+}
+
 impl Node {
     /// dbt's unique id: `model.shop.stg_orders`.
     pub fn unique_id(&self, project: &str) -> String {

@@ -356,6 +356,12 @@ impl<'a> Resolver<'a> {
             allow_empty: table.allow_empty,
         });
         self.names.sources.insert(key, id);
+        let mut settings = Settings::default();
+        for (key, value) in &table.config {
+            if let Err(diagnostic) = settings.set(key, &value.to_json()) {
+                self.diagnostics.push(diagnostic.at(key.span.clone()));
+            }
+        }
         self.nodes.push(Node {
             id,
             kind,
@@ -363,7 +369,7 @@ impl<'a> Resolver<'a> {
             path: span.file.clone(),
             span,
             description: table.description.clone(),
-            settings: Settings::default(),
+            settings,
             columns: columns(&table.columns),
             fact: None,
             depends_on: Vec::new(),

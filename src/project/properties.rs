@@ -70,6 +70,7 @@ pub struct SourceTableSpec {
     pub header: Option<bool>,
     pub null_values: Vec<String>,
     pub allow_empty: bool,
+    pub config: Vec<(Spot<String>, Node)>,
     pub columns: Vec<ColumnSpec>,
     pub tests: Vec<TestSpec>,
 }
@@ -147,7 +148,6 @@ impl FromNode for ResourceSpec {
             "access",
             "latest_version",
             "versions",
-            "constraints",
             "primary_entity",
             "semantic_model",
             "agg_time_dimension",
@@ -196,7 +196,6 @@ impl FromNode for ColumnSpec {
             "meta",
             "quote",
             "tags",
-            "constraints",
             "config",
             "entity",
             "dimension",
@@ -212,7 +211,46 @@ impl FromNode for ColumnSpec {
 fn tests(fields: &mut Fields<'_>) -> Vec<TestSpec> {
     let mut tests: Vec<TestSpec> = fields.or_default("tests");
     tests.extend(fields.or_default::<Vec<TestSpec>>("data_tests"));
+    for constraint in fields.or_default::<Vec<Node>>("constraints") {
+        tests.extend(constrained(&constraint));
+    }
     tests
+}
+
+/// The data tests that check one of dbt's constraints: no platform below us enforces it. Other kinds are only read.
+fn constrained(constraint: &Node) -> Vec<TestSpec> {
+    let Value::Mapping(entries) = &constraint.value else {
+        return Vec::new();
+    };
+    let entry = |wanted: &str| entries.iter().find(|(key, _)| key.as_str() == wanted);
+    let Some((
+        _,
+        Node {
+            value: Value::String(kind),
+            span,
+        },
+    )) = entry("type")
+    else {
+        return Vec::new();
+    };
+    let columns = entry("columns");
+    let names: &[&str] = match (kind.as_str(), columns) {
+        ("not_null", None) => &["not_null"],
+        ("unique", None) => &["unique"],
+        ("primary_key", None) => &["not_null", "unique"],
+        ("unique" | "primary_key", Some(_)) => &["unique_combination"],
+        _ => &[],
+    };
+    let test = |name: &&str| TestSpec {
+        name: Spot {
+            value: name.to_string(),
+            span: span.clone(),
+        },
+        custom_name: None,
+        arguments: columns.cloned().into_iter().collect(),
+        config: Vec::new(),
+    };
+    names.iter().map(test).collect()
 }
 
 impl FromNode for TestSpec {
@@ -332,13 +370,13 @@ impl FromNode for SourceTableSpec {
             header: fields.optional("header"),
             null_values: fields.or_default("null_values"),
             allow_empty: fields.or_default("allow_empty"),
+            config: entries(&mut fields, "config"),
             columns: fields.or_default("columns"),
             tests: tests(&mut fields),
         };
         for key in [
             "meta",
             "tags",
-            "config",
             "freshness",
             "loaded_at_field",
             "identifier",

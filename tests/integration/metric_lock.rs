@@ -222,3 +222,64 @@ fn lineage_goes_up_to_seeds_and_down_to_metrics() {
     assert_eq!(demo.run(&["lineage", "fact_orders.amuont"]).code, WRONG);
     assert_eq!(demo.run(&["lineage", "amount"]).code, WRONG);
 }
+
+/// Everything that the commands say about a model's contract.
+fn contract(yaml: &str, sql: &str) -> Said {
+    let demo = Demo::new();
+    // A user with two orders: a seed whose rows are one per user would show the grain by itself.
+    demo.write("seeds/raw_orders.csv", "order_id,user_id,ordered_at,amount,status\n1,1,2026-01-05 10:00:00,10,paid\n2,1,2026-01-06 10:00:00,20,paid\n");
+    demo.write("models/orders.sql", sql);
+    demo.write("models/orders.yml", yaml);
+    demo.run(&["compile"])
+}
+
+#[test]
+fn an_enforced_contract_declares_every_column_with_its_type() {
+    let yaml = "models:\n  - name: orders\n    config: {contract: {enforced: true}}\n    columns:\n      - {name: order_id, data_type: bigint}\n      - {name: amount}\n";
+    let said = contract(
+        yaml,
+        "select order_id, amount, status from {{ ref('raw_orders') }}\n",
+    );
+    assert_eq!(said.code, WRONG, "{}", said.err);
+    let undeclared =
+        "error[E0509]: `orders` has columns that its contract does not declare: status";
+    assert!(said.err.contains(undeclared), "{}", said.err);
+    assert!(
+        said.err
+            .contains("error[E0509]: the contract of `orders` gives `amount` no type"),
+        "{}",
+        said.err
+    );
+    assert!(said.err.contains("models/orders.yml:6:16"), "{}", said.err);
+}
+
+#[test]
+fn a_grain_is_shown_by_the_query_or_by_a_test() {
+    let yaml = |grain: &str, tests: &str| {
+        format!(
+            "models:\n  - name: orders\n    config: {{contract: {{grain: [{grain}]}}}}\n    columns:\n      - {{name: user_id{tests}}}\n"
+        )
+    };
+    let grouped =
+        "select user_id, sum(amount) as amount from {{ ref('raw_orders') }} group by user_id\n";
+    let copied = "select user_id, amount from {{ ref('fact_orders') }}\n";
+    assert_eq!(contract(&yaml("user_id", ""), grouped).code, GOOD);
+    let said = contract(&yaml("user_id", ""), copied);
+    assert_eq!(said.code, FAILED, "{}", said.err);
+    assert!(
+        said.err
+            .contains("error[E0510]: nothing shows that `orders` has one row per user_id"),
+        "{}",
+        said.err
+    );
+    assert_eq!(
+        contract(&yaml("user_id", ", data_tests: [unique]"), copied).code,
+        GOOD
+    );
+    assert_eq!(
+        contract(&yaml("user_id", ", constraints: [{type: unique}]"), copied).code,
+        GOOD
+    );
+    let said = contract(&yaml("usr_id", ""), grouped);
+    assert!(said.err.contains("did you mean `user_id`?"), "{}", said.err);
+}

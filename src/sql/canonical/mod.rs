@@ -132,6 +132,19 @@ pub fn canonicalise(bound: &Bound, catalog: &Catalog) -> Canonical {
     }
 }
 
+/// Whether no two rows of a query agree on these columns, for a reason that the query or a declared constraint gives.
+pub fn identifies(canonical: &Canonical, columns: &[String], catalog: &Catalog) -> bool {
+    let Relation::Select { block, outputs } = &canonical.relation else {
+        return false;
+    };
+    let place = |column: &String| canonical.names.iter().position(|name| name == column);
+    let known: Option<Vec<form::Expr>> = columns
+        .iter()
+        .map(|column| Some(outputs.get(place(column)?)?.clone()))
+        .collect();
+    known.is_some_and(|known| rules::identifies(block, &known, catalog))
+}
+
 /// The fingerprint of a canonical text: BLAKE3 with the version of the rules, 128 bits.
 pub fn fingerprint(text: &str) -> String {
     let mut hasher = blake3::Hasher::new();

@@ -39,6 +39,26 @@ pub(super) fn normalise(relation: Relation, catalog: &Catalog) -> (Relation, Ass
     (relation, rules.used.into_inner())
 }
 
+/// Whether the values of `known` fix the row of a block. NULLs are one group to GROUP BY and are not compared by UNIQUE.
+pub(super) fn identifies(block: &Block, known: &[Expr], catalog: &Catalog) -> bool {
+    let rules = Rules {
+        catalog,
+        used: RefCell::default(),
+        next: Cell::new(0),
+    };
+    let is_group = matches!(
+        block.sources.as_slice(),
+        [Source {
+            relation: Relation::Group(_),
+            ..
+        }]
+    ) && block.optional.is_empty();
+    match is_group {
+        true => keys::determined(catalog, block, known).is_some(),
+        false => rules.is_key(block, known),
+    }
+}
+
 pub(super) struct Rules<'a> {
     pub catalog: &'a Catalog,
     pub used: RefCell<Assumptions>,
