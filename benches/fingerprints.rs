@@ -169,7 +169,7 @@ fn files(edited: Option<(usize, usize)>) -> MemoryFiles {
         models += &format!("  - name: {fact}\n    fact: {{unit: user_id, time: happened_at}}\n");
         for metric in 0..METRICS_PER_CHAIN {
             metrics += &format!(
-                "  - {{name: metric_{chain}_{metric}, kind: mean, fact: {fact}, agg: sum, expr: amount * {}, filter: \"status = 's{metric}'\", direction: increase, owner: team, version: 1.0.0}}\n",
+                "  - {{name: metric_{chain}_{metric}, kind: mean, fact: {fact}, agg: sum, expr: amount * {}, filter: \"status = 's{metric}'\", fill: zero, window: {{start: 0d, length: to_end}}, direction: increase, owner: team, version: 1.0.0}}\n",
                 metric + 1
             );
         }

@@ -10,9 +10,9 @@ use crate::experiments::{self, Experiment, Experiments};
 use crate::flags::{self, FlagSet};
 use crate::manifest::{Manifest, Node, identifier};
 use crate::metrics::plan::ExperimentPlan;
-use crate::metrics::{self, Metrics};
+use crate::metrics::{self, Kind, Metric, Metrics};
 use crate::project::yaml::Spot;
-use crate::project::{Computation, MeasureSpec};
+use crate::project::{Computation, MeasureSpec, MetricSpec};
 use crate::sql::{Analyzer, Schema, SqlErrorKind, is_number, type_name};
 use crate::template::Relations;
 
@@ -68,14 +68,23 @@ impl Domain {
                     )
                     .hint("write `{{ metric_aggregates(units=ref('fact_assignments')) }}`")
                 })?;
-                self.aggregates(&units)
+                let complete_through = arguments
+                    .get("complete_through")
+                    .map(|instant| format!("timestamp '{}'", instant.replace('\'', "''")));
+                self.aggregates(&units, complete_through.as_deref())
             }
             "flag_definitions" => {
                 self.flag_dimension(&argument("table").unwrap_or_else(|| "dim_flags".to_string()))?
             }
             "assignment" => self.assignment(arguments)?,
             "targeting" => self.targeting(arguments)?,
-            "metric_daily" => metrics::sql::daily(&self.metrics.iter().collect::<Vec<_>>()),
+            "metric_daily" => {
+                let metrics: Vec<&Metric> = self.metrics.iter().collect();
+                match argument("units") {
+                    None => metrics::sql::daily(&metrics),
+                    Some(units) => metrics::sql::daily_parts(&metrics, &units),
+                }
+            }
             _ => {
                 return Err(Diagnostic::error(
                     Code::E0402,
@@ -163,7 +172,7 @@ impl Domain {
         Ok(format!("({})", condition.as_deref().unwrap_or("true")))
     }
 
-    fn aggregates(&self, units: &str) -> String {
+    fn aggregates(&self, units: &str, complete_through: Option<&str>) -> String {
         let uses: Vec<metrics::sql::Use<'_>> = self
             .metrics
             .iter()
@@ -179,11 +188,17 @@ impl Domain {
             .map(|experiment| (experiment.key.clone(), experiment.segments.clone()))
             .collect();
         if self.computation == Computation::Sql {
-            return metrics::sql::aggregates(&uses, units, &segments);
+            return metrics::sql::aggregates(&uses, units, &segments, complete_through);
         }
         let experiments: Vec<ExperimentPlan> =
             self.experiments.iter().map(experiment_plan).collect();
-        metrics::planned::planned_aggregates(&uses, units, &segments, &experiments)
+        metrics::planned::planned_aggregates(
+            &uses,
+            units,
+            &segments,
+            &experiments,
+            complete_through,
+        )
     }
 
     fn experiments_with(&self, metric: &str) -> Vec<String> {
@@ -291,16 +306,14 @@ pub(super) async fn check_at(
     let mut diagnostics = fact_columns(node, &schema);
     if diagnostics.is_empty() {
         for spec in &manifest.domain.metrics {
-            for measure in [&spec.value, &spec.numerator, &spec.denominator]
-                .into_iter()
-                .flatten()
-            {
+            for measure in spec.measures() {
                 if measure
                     .fact
                     .as_ref()
                     .is_some_and(|fact| fact.value == node.name)
                 {
-                    diagnostics.extend(measure_expressions(node, measure, analyzer).await);
+                    let sums = is_added_up(spec, measure);
+                    diagnostics.extend(measure_expressions(node, measure, sums, analyzer).await);
                 }
             }
         }
@@ -338,17 +351,69 @@ fn missing_column(node: &Node, schema: &Schema, column: &Spot<String>) -> Option
     })
 }
 
+/// The expression of every derived metric is a number made of the numbers of other metrics of one day.
+pub(super) async fn derived_expressions(metrics: &Metrics, analyzer: &Analyzer) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    for metric in metrics.iter() {
+        let Kind::Derived { expression, inputs } = &metric.kind else {
+            continue;
+        };
+        let columns: Vec<String> = inputs
+            .iter()
+            .map(|input| format!("cast(1 as double) as {}", identifier(input)))
+            .collect();
+        // An aggregate would need a group, so the inputs stand beside the expression.
+        let names: Vec<String> = inputs.iter().map(|input| identifier(input)).collect();
+        let query = format!(
+            "select ({expression}\n) as expression, {} from (select {}) as metrics",
+            names.join(", "),
+            columns.join(", ")
+        );
+        let found = match analyzer.analyze(&query).await {
+            Err(error) => Diagnostic::error(Code::E0408, error.message),
+            Ok(analyzed) => {
+                let kind = analyzed.schema.field(0).data_type().clone();
+                // A condition can be added up, but it is no value.
+                if is_number(&kind) && kind.to_string() != "Boolean" {
+                    continue;
+                }
+                Diagnostic::error(
+                    Code::E0601,
+                    format!(
+                        "expected a number, but `{expression}` is {}",
+                        type_name(&kind)
+                    ),
+                )
+            }
+        };
+        diagnostics.push(
+            found
+                .at(metric.span.clone())
+                .hint("`expr` of a derived metric is arithmetic over the daily values of metrics"),
+        );
+    }
+    diagnostics
+}
+
+/// Whether the measure's expression must be a number.
+fn is_added_up(metric: &MetricSpec, measure: &MeasureSpec) -> bool {
+    let word = match (&measure.aggregation, &metric.kind) {
+        (Some(word), _) => word.value.as_str(),
+        // These kinds add up or sort where nothing else is said.
+        (None, Some(kind)) if matches!(kind.value.as_str(), "total" | "quantile") => "sum",
+        _ => "",
+    };
+    matches!(word, "sum" | "max" | "min")
+}
+
 /// A measure's SQL means something over its fact, and a sum is of numbers.
 async fn measure_expressions(
     node: &Node,
     measure: &MeasureSpec,
+    sums: bool,
     analyzer: &Analyzer,
 ) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    let sums = measure
-        .aggregation
-        .as_ref()
-        .is_some_and(|word| matches!(word.value.as_str(), "sum" | "max" | "min"));
     for (spot, needs) in [
         (&measure.expression, if sums { "a number" } else { "" }),
         (&measure.filter, "a condition"),

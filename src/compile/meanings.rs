@@ -10,7 +10,7 @@ use super::declared::catalog;
 use crate::contracts::{Drift, Fields, Lock, Meaning, ModelFacts, ModelWords, Plan, compare};
 use crate::graph::Graph;
 use crate::manifest::{Manifest, Node, NodeId, NodeKind, identifier};
-use crate::metrics::{Aggregation, Measure, Metric};
+use crate::metrics::{Aggregation, Cap, Kind, Level, Measure, Metric};
 use crate::sql::canonical::{Canonical, Catalog};
 use crate::sql::lineage::{ColumnGraph, Lineage, Origin, Output};
 use crate::sql::{Analyzer, Queries, Query};
@@ -389,32 +389,46 @@ fn fields(metric: &Metric) -> Fields {
         version: _,
         label,
         description,
+        area,
         owner,
+        team,
+        approvers,
+        sla,
         tier,
         drives,
+        required_for,
+        margin,
         kind,
+        fill,
         window,
+        maturity,
         direction,
         cap,
         covariate,
+        unit_of_measure,
     } = metric;
-    let mut fields = Fields::new();
+    let mut fields = kind_fields(kind);
     let mut add = |name: &str, value: String| {
         fields.insert(name.to_string(), value);
     };
-    add("kind", kind.word().into());
-    for (part, measure) in ["numerator", "denominator"].iter().zip(kind.measures()) {
-        add(
-            &format!("aggregation.{part}"),
-            aggregation(measure.aggregation).into(),
-        );
+    if metric.is_analysed() {
+        add("fill", fill.word().into());
+        add("maturity", maturity.word().into());
+        add("window.start", format!("{} s", window.start.seconds));
     }
-    add("window.start", format!("{} s", window.start.seconds));
     if let Some(length) = window.length {
         add("window.length", format!("{} s", length.seconds));
     }
-    if let Some(cap) = cap {
-        add("cap", cap.to_string());
+    if let Some(zone) = &window.calendar {
+        add("window.calendar", zone.clone());
+    }
+    match cap {
+        Some(Cap::At(cap)) => add("cap", cap.to_string()),
+        Some(Cap::Quantile { share, is_pooled }) => {
+            add("cap.quantile", share.to_string());
+            add("cap.is_pooled", is_pooled.to_string());
+        }
+        None => {}
     }
     if let Some(covariate) = covariate {
         let before = if covariate.before_period {
@@ -431,12 +445,80 @@ fn fields(metric: &Metric) -> Fields {
     add("direction", direction.word().into());
     add("tier", tier.word().into());
     add("owner", owner.clone());
+    let list = |names: &[String]| format!("[{}]", names.join(", "));
     if !drives.is_empty() {
-        add("drives", format!("[{}]", drives.join(", ")));
+        add("drives", list(drives));
+    }
+    if !approvers.is_empty() {
+        add("approvers", list(approvers));
+    }
+    if !required_for.is_empty() {
+        let mut names: Vec<String> = required_for.iter().map(ToString::to_string).collect();
+        names.sort();
+        add("required_for", list(&names));
+    }
+    if let Some(margin) = margin {
+        add("margin", margin.to_string());
+    }
+    if let Some(freshness) = sla.freshness {
+        add("sla.freshness", format!("{} s", freshness.seconds));
+    }
+    if let Some(completeness) = sla.completeness {
+        add("sla.completeness", completeness.to_string());
+    }
+    for (name, value) in [
+        ("area", area),
+        ("team", team),
+        ("unit_of_measure", unit_of_measure),
+    ] {
+        if let Some(value) = value {
+            add(name, value.clone());
+        }
     }
     add("label", label.clone());
     if !description.is_empty() {
         add("description", description.clone());
+    }
+    fields
+}
+
+/// What the kind says beside the rows that it reads.
+fn kind_fields(kind: &Kind) -> Fields {
+    let mut fields = Fields::new();
+    let mut add = |name: &str, value: String| {
+        fields.insert(name.to_string(), value);
+    };
+    add("kind", kind.word().into());
+    let parts = match kind {
+        // A step happens or does not.
+        Kind::Funnel { .. } => Vec::new(),
+        kind => kind.measures(),
+    };
+    for (part, measure) in ["numerator", "denominator"].iter().zip(parts) {
+        add(
+            &format!("aggregation.{part}"),
+            aggregation(measure.aggregation).into(),
+        );
+    }
+    match kind {
+        Kind::Mean(_)
+        | Kind::Total(_)
+        | Kind::Proportion(_)
+        | Kind::Ratio { .. }
+        | Kind::MeanOfRatios { .. } => {}
+        Kind::Retention { at_least, .. } => add("at_least", at_least.to_string()),
+        Kind::Quantile { q, level, .. } => {
+            add("q", q.to_string());
+            let level = match level {
+                Level::Event => "event",
+                Level::Unit => "unit",
+            };
+            add("level", level.into());
+        }
+        // What the steps are is the plan.
+        Kind::Funnel { steps } => add("steps", steps.len().to_string()),
+        Kind::Derived { expression, .. } => add("expression", expression.clone()),
+        Kind::Cumulative { over, .. } => add("over", over.to_string()),
     }
     fields
 }

@@ -41,6 +41,9 @@ pub async fn compile(
 ) -> Checked<Compiled> {
     let mut checked = Checked::new(Compiled::default());
     let metrics = checked.absorb(crate::metrics::resolve(manifest));
+    checked
+        .diagnostics
+        .extend(domain::derived_expressions(&metrics, analyzer).await);
     let experiments = checked.absorb(crate::experiments::resolve(manifest, &metrics));
     let flags = flags::flags(&manifest.flag_files, &manifest.flag_lock);
     if !flags.has_errors() {

@@ -42,6 +42,8 @@ codes! {
     E0108,
     /// A name cannot be used: only letters, digits and underscores, not starting with a digit.
     E0109,
+    /// A definition in dbt's words was read with a loss.
+    E0110,
 
     // E02xx resolve: names
     /// Two things have the same name.
@@ -136,6 +138,8 @@ codes! {
     E0605,
     /// A flag is not sound.
     E0606,
+    /// The hierarchy of metrics is not sound.
+    E0607,
 
     // E07xx governance
     /// A policy of the project is not met.

@@ -25,6 +25,8 @@ pub struct Experiment {
     pub key: String,
     pub span: Span,
     pub hypothesis: String,
+    /// Part of the product.
+    pub area: Option<String>,
     pub owner: String,
     pub unit: String,
     /// In the order of the file; shares add up to one.
@@ -60,6 +62,8 @@ pub struct Guardrail {
     pub metric: String,
     /// Largest relative loss that is still accepted; none: any loss that is not significant.
     pub margin: Option<f64>,
+    /// The metric says that the experiment must have it.
+    pub is_required: bool,
 }
 
 /// Why a unit is left out of the analysis.

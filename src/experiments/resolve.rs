@@ -7,7 +7,7 @@ use chrono::{Days, NaiveDate, NaiveDateTime};
 use super::experiment::{Exclusion, Experiment, Experiments, Guardrail, Variant};
 use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
 use crate::manifest::Manifest;
-use crate::metrics::{Duration, Metrics, Tier};
+use crate::metrics::{Audience, Duration, Metric, Metrics, Tier};
 use crate::project::ExperimentSpec;
 use crate::project::yaml::Spot;
 
@@ -81,6 +81,7 @@ impl Resolver<'_> {
         let control = self.control(&variants);
         let period = self.period();
         self.metrics_exist();
+        self.margins_hold();
         let assignments = self.assignments();
         let alpha = self.fraction(&spec.alpha, "alpha", 0.05);
         let (from, until, grace) = period?;
@@ -109,14 +110,8 @@ impl Resolver<'_> {
                 .iter()
                 .map(|name| name.value.clone())
                 .collect(),
-            guardrails: spec
-                .guardrails
-                .iter()
-                .map(|spec| Guardrail {
-                    metric: spec.metric.value.clone(),
-                    margin: spec.margin.as_ref().map(|margin| margin.value),
-                })
-                .collect(),
+            guardrails: self.guardrails(),
+            area: spec.area.as_ref().map(|area| area.value.clone()),
             alpha,
             segments: spec
                 .segments
@@ -331,6 +326,85 @@ impl Resolver<'_> {
         }
     }
 
+    /// The guardrails it names, and those that are required of it.
+    fn guardrails(&mut self) -> Vec<Guardrail> {
+        let spec = self.spec;
+        let mut guardrails: Vec<Guardrail> = spec
+            .guardrails
+            .iter()
+            .map(|named| Guardrail {
+                metric: named.metric.value.clone(),
+                margin: named.margin.as_ref().map(|margin| margin.value).or(self
+                    .metrics
+                    .get(&named.metric)
+                    .and_then(|metric| metric.margin)),
+                is_required: false,
+            })
+            .collect();
+        for metric in self
+            .metrics
+            .iter()
+            .filter(|metric| self.is_required(metric))
+        {
+            let named = guardrails
+                .iter_mut()
+                .find(|guardrail| guardrail.metric == metric.name);
+            let has_role = spec
+                .primary
+                .iter()
+                .chain(&spec.secondary)
+                .any(|name| name.value == metric.name);
+            match named {
+                Some(guardrail) => guardrail.is_required = true,
+                None if has_role => {}
+                None => guardrails.push(Guardrail {
+                    metric: metric.name.clone(),
+                    margin: metric.margin,
+                    is_required: true,
+                }),
+            }
+        }
+        guardrails
+    }
+
+    fn is_required(&self, metric: &Metric) -> bool {
+        let spec = self.spec;
+        let is = |spot: &Option<Spot<String>>, name: &str| {
+            spot.as_ref().is_some_and(|spot| spot.value == name)
+        };
+        metric.required_for.iter().any(|audience| match audience {
+            Audience::Everyone => true,
+            Audience::Area(area) => is(&spec.area, area),
+            Audience::Owner(owner) => is(&spec.owner, owner),
+            Audience::Experiment(key) => spec.key.value == *key,
+        })
+    }
+
+    /// A required guardrail may be guarded more strictly, not less.
+    fn margins_hold(&mut self) {
+        let spec = self.spec;
+        for guardrail in &spec.guardrails {
+            let Some(metric) = self.metrics.get(&guardrail.metric) else {
+                continue;
+            };
+            let (Some(margin), Some(limit)) = (&guardrail.margin, metric.margin) else {
+                continue;
+            };
+            if self.is_required(metric) && margin.value > limit {
+                let message = format!(
+                    "the margin of `{}` is {}, but {limit} is required",
+                    metric.name, margin.value
+                );
+                self.push(
+                    Code::E0604,
+                    message,
+                    &margin.span,
+                    "leave it out, or write a smaller one",
+                );
+            }
+        }
+    }
+
     fn metrics_exist(&mut self) {
         let spec = self.spec;
         let mut seen = BTreeSet::new();
@@ -381,6 +455,26 @@ impl Resolver<'_> {
                     "use the metric that it is a part of",
                 );
             }
+        }
+        let dashboards: Vec<(&Spot<String>, &Metric)> = spec
+            .primary
+            .iter()
+            .chain(&spec.secondary)
+            .chain(spec.guardrails.iter().map(|guardrail| &guardrail.metric))
+            .filter_map(|name| Some((name, self.metrics.get(name)?)))
+            .filter(|(_, metric)| !metric.is_analysed())
+            .collect();
+        for (name, metric) in dashboards {
+            self.push(
+                Code::E0604,
+                format!(
+                    "`{}` is {}, which units have no share in, so nothing can be decided by it",
+                    name.value,
+                    metric.kind.word()
+                ),
+                &name.span,
+                "it is for dashboards; use a metric that is measured per unit, such as `kind: ratio` for a quotient",
+            );
         }
         for guardrail in &spec.guardrails {
             if let Some(margin) = guardrail

@@ -297,6 +297,8 @@ pub fn variant_definitions(experiments: &Experiments) -> String {
 
 /// One row per metric.
 pub fn metric_definitions(metrics: &Metrics) -> String {
+    let null = |kind: &str| format!("cast(null as {kind})");
+    let optional = |text: Option<String>| text.map_or(null("varchar"), |text| quoted(&text));
     let rows = metrics.iter().map(|metric| {
         let facts: BTreeSet<&str> = metric
             .kind
@@ -311,40 +313,51 @@ pub fn metric_definitions(metrics: &Metrics) -> String {
             quoted(metric.kind.word()),
             quoted(metric.direction.word()),
             quoted(metric.tier.word()),
+            optional(metric.area.clone()),
             quoted(&metric.owner),
+            optional(metric.team.clone()),
+            quoted(&metric.approvers.join(", ")),
             quoted(&metric.version),
+            quoted(&metric.drives.join(", ")),
             quoted(&facts.into_iter().collect::<Vec<_>>().join(", ")),
+            quoted(metric.fill.word()),
             quoted(&metric.window.start.to_string()),
-            metric
-                .window
-                .length
-                .map_or("cast(null as varchar)".to_string(), |length| {
-                    quoted(&length.to_string())
-                }),
+            optional(metric.window.length.map(|length| length.to_string())),
+            quoted(metric.maturity.word()),
             metric.covariate.is_some().to_string(),
+            metric.is_analysed().to_string(),
+            optional(metric.sla.freshness.map(|age| age.to_string())),
+            metric
+                .sla
+                .completeness
+                .map_or(null("double"), |share| format!("{share:?}")),
         ]
     });
-    table(
-        &[
-            "metric_name",
-            "label",
-            "description",
-            "kind",
-            "direction",
-            "tier",
-            "owner",
-            "version",
-            "facts",
-            "window_start",
-            "window_length",
-            "has_covariate",
-        ],
-        &[
-            "varchar", "varchar", "varchar", "varchar", "varchar", "varchar", "varchar", "varchar",
-            "varchar", "varchar", "varchar", "boolean",
-        ],
-        rows.collect(),
-    )
+    let columns = [
+        ("metric_name", "varchar"),
+        ("label", "varchar"),
+        ("description", "varchar"),
+        ("kind", "varchar"),
+        ("direction", "varchar"),
+        ("tier", "varchar"),
+        ("area", "varchar"),
+        ("owner", "varchar"),
+        ("team", "varchar"),
+        ("approvers", "varchar"),
+        ("version", "varchar"),
+        ("drives", "varchar"),
+        ("facts", "varchar"),
+        ("fill", "varchar"),
+        ("window_start", "varchar"),
+        ("window_length", "varchar"),
+        ("maturity", "varchar"),
+        ("has_covariate", "boolean"),
+        ("is_analysed", "boolean"),
+        ("sla_freshness", "varchar"),
+        ("sla_completeness", "double"),
+    ];
+    let (names, types): (Vec<&str>, Vec<&str>) = columns.into_iter().unzip();
+    table(&names, &types, rows.collect())
 }
 
 /// One row per experiment and metric that it looks at.

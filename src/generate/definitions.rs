@@ -80,10 +80,12 @@ metrics:
     label: Orders per user
     description: Orders a user places in the 14 days after first seeing the experiment.
     kind: mean
+    fill: zero
     fact: fact_metric_events
     event: order
     agg: count
     window: {start: 0d, length: 14d}
+    maturity: partial
     covariate: {lookback: 14d}
     direction: increase
     tier: driver
@@ -94,11 +96,13 @@ metrics:
     label: Revenue per user
     description: Value of a user's orders before refunds, in EUR.
     kind: mean
+    fill: zero
     fact: fact_metric_events
     event: order
     agg: sum
     expr: amount
     window: {start: 0d, length: 14d}
+    maturity: partial
     covariate: {lookback: 14d}
     direction: increase
     tier: north_star
@@ -108,10 +112,12 @@ metrics:
     label: Users who order
     description: Share of users with at least one order.
     kind: proportion
+    fill: zero
     fact: fact_metric_events
     event: order
     agg: any
     window: {start: 0d, length: 14d}
+    maturity: partial
     direction: increase
     tier: driver
     drives: [revenue_per_user]
@@ -121,10 +127,12 @@ metrics:
     label: Products put into the cart, per user
     description: Times a user puts a product into the cart.
     kind: mean
+    fill: zero
     fact: fact_metric_events
     event: add_to_cart
     agg: count
     window: {start: 0d, length: 14d}
+    maturity: partial
     covariate: {lookback: 14d}
     direction: increase
     tier: driver
@@ -135,10 +143,12 @@ metrics:
     label: Searches per user
     description: Searches a user makes; more is not better by itself.
     kind: mean
+    fill: zero
     fact: fact_metric_events
     event: search
     agg: count
     window: {start: 0d, length: 14d}
+    maturity: partial
     direction: increase
     tier: diagnostic
     owner: team-search
@@ -147,11 +157,13 @@ metrics:
     label: Minutes of attention per user
     description: Time a user spends in sessions, in minutes.
     kind: mean
+    fill: zero
     fact: fact_metric_events
     event: session_start
     agg: sum
     expr: engaged_seconds / 60.0
     window: {start: 0d, length: 14d}
+    maturity: partial
     covariate: {lookback: 14d}
     direction: increase
     tier: driver
@@ -165,6 +177,7 @@ metrics:
     numerator: {fact: fact_metric_events, event: page_load, agg: sum, expr: load_ms}
     denominator: {fact: fact_metric_events, event: page_load, agg: count}
     window: {start: 0d, length: 14d}
+    maturity: partial
     direction: decrease
     tier: guardrail
     owner: team-web
@@ -176,6 +189,7 @@ metrics:
     numerator: {fact: fact_metric_events, event: payment_visit, agg: sum, expr: is_success}
     denominator: {fact: fact_metric_events, event: payment_visit, agg: count}
     window: {start: 0d, length: 14d}
+    maturity: partial
     direction: increase
     tier: driver
     drives: [orders_per_user]
@@ -188,6 +202,7 @@ metrics:
     numerator: {fact: fact_metric_events, event: refund, agg: count}
     denominator: {fact: fact_metric_events, event: order, agg: count}
     window: {start: 0d, length: 14d}
+    maturity: partial
     direction: decrease
     tier: guardrail
     owner: team-checkout

@@ -435,12 +435,8 @@ impl<'a> Resolver<'a> {
 
     fn names_for_domain(&mut self) {
         let domain = &self.project.domain;
-        let measures = domain
-            .metrics
-            .iter()
-            .flat_map(|metric| [&metric.value, &metric.numerator, &metric.denominator]);
+        let measures = domain.metrics.iter().flat_map(|metric| metric.measures());
         let mut facts: Vec<String> = measures
-            .flatten()
             .filter_map(|measure| measure.fact.as_ref())
             .map(|fact| fact.value.clone())
             .collect();

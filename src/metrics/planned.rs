@@ -1,11 +1,12 @@
 //! From metrics to the plan of the operator that fills their states in one pass.
 //! In: used metrics, the relation of units, the experiments' variants. Out: SQL with the columns of [`super::sql::aggregates`], which
-//! stays the oracle and takes over the metrics that the operator does not know: counts of distinct values, and ratios
-//! of two facts. A comment in the SQL names them.
+//! stays the oracle and takes over the metrics that the operator does not know: counts of distinct values, ratios of two
+//! facts, quantiles, funnels, units that are left out, calendars, full windows and caps that are quantiles. A comment in the
+//! SQL names them.
 
 use std::collections::BTreeMap;
 
-use super::metric::{Aggregation, Kind, Measure, Metric};
+use super::metric::{Aggregation, Cap, Fill, Kind, Maturity as Wanted, Measure, Metric};
 use super::plan::{
     self, Aggregate, AssignmentSource, EventSource, ExperimentPlan, Maturity, MetricPlan,
     MetricStates, PeriodColumns,
@@ -14,12 +15,14 @@ use super::sql::{Use, aggregates};
 use crate::manifest::identifier;
 
 /// States of every used metric by way of the table function `metric_states`; `experiments` says what each one's variants are, its
-/// metrics and segments are taken from the other arguments, and its period from the relation of units.
+/// metrics and segments are taken from the other arguments, and its period from the relation of units. `complete_through` as
+/// for [`aggregates`].
 pub fn planned_aggregates(
     uses: &[Use<'_>],
     units: &str,
     segments: &BTreeMap<String, Vec<String>>,
     experiments: &[ExperimentPlan],
+    complete_through: Option<&str>,
 ) -> String {
     let (plans, rest) = plans(uses, units, segments, experiments);
     let mut parts: Vec<String> = plans.iter().map(select).collect();
@@ -28,7 +31,7 @@ pub fn planned_aggregates(
         parts.push(format!(
             "    -- in plain SQL: {}\n    select * from {} as computed",
             names.join(", "),
-            aggregates(&rest, units, segments)
+            aggregates(&rest, units, segments, complete_through)
         ));
     }
     format!("(\n{}\n)", parts.join("\n    union all\n"))
@@ -104,10 +107,6 @@ fn select(plan: &MetricPlan) -> String {
 
 /// Fact, unit and time column of a metric whose states the operator can fill.
 fn fact(metric: &Metric) -> Option<(&str, &str, &str)> {
-    let is_known = matches!(
-        metric.kind,
-        Kind::Mean(_) | Kind::Proportion(_) | Kind::Ratio { .. }
-    );
     let measures = metric.kind.measures();
     let place = |measure: &'_ Measure| {
         (
@@ -116,8 +115,20 @@ fn fact(metric: &Metric) -> Option<(&str, &str, &str)> {
             measure.time_column.clone(),
         )
     };
-    let first = measures[0];
-    let is_known = is_known
+    let first = measures.first()?;
+    let is_known_kind = matches!(
+        metric.kind,
+        Kind::Mean(_)
+            | Kind::Total(_)
+            | Kind::Proportion(_)
+            | Kind::Retention { .. }
+            | Kind::Ratio { .. }
+    );
+    let is_known = is_known_kind
+        && metric.fill == Fill::Zero
+        && metric.maturity == Wanted::Partial
+        && metric.window.calendar.is_none()
+        && !matches!(metric.cap, Some(Cap::Quantile { .. }))
         && measures.iter().all(|measure| {
             measure.aggregation != Aggregation::CountDistinct && place(measure) == place(first)
         });
@@ -234,9 +245,14 @@ fn planned_measure(metric: &Metric, measure: &Measure, sources: &mut Values<'_>)
         }
         (_, expression) => Some(taken(expression.unwrap_or_default(), None)),
     };
+    let at_least = match metric.kind {
+        Kind::Retention { at_least, .. } => u32::try_from(at_least).unwrap_or(u32::MAX),
+        _ => 1,
+    };
     plan::Measure {
         event,
         aggregate: match measure.aggregation {
+            Aggregation::Count if matches!(metric.kind, Kind::Retention { .. }) => Aggregate::Any,
             Aggregation::Count | Aggregation::CountDistinct => Aggregate::Count,
             Aggregation::Sum => Aggregate::Sum,
             Aggregation::Max => Aggregate::Max,
@@ -245,9 +261,9 @@ fn planned_measure(metric: &Metric, measure: &Measure, sources: &mut Values<'_>)
         },
         value: value.map(|value| sources.position(value)),
         cap: metric
-            .cap
+            .frozen_cap()
             .filter(|_| !matches!(metric.kind, Kind::Ratio { .. })),
-        at_least: 1,
+        at_least,
     }
 }
 

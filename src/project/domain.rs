@@ -1,5 +1,7 @@
-//! YAML of the experiment domain as it was typed: metrics and experiments. Meaning is given by `metrics` and `experiments`.
+//! YAML of the experiment domain as it was typed: files of metrics and experiments. Meaning is given by `metrics` and `experiments`.
 
+use super::metric::{MetricDefaults, MetricSpec};
+use super::semantic::SemanticNodes;
 use super::yaml::{Fields, FromNode, Node, Spot, Value, wrong_type};
 use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
 
@@ -8,58 +10,8 @@ use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
 pub struct DomainSpecs {
     pub metrics: Vec<MetricSpec>,
     pub experiments: Vec<ExperimentSpec>,
-}
-
-/// A metric as typed.
-#[derive(Debug, Clone)]
-pub struct MetricSpec {
-    pub name: Spot<String>,
-    pub span: Span,
-    pub label: Option<String>,
-    pub description: Option<String>,
-    pub kind: Option<Spot<String>>,
-    pub owner: Option<Spot<String>>,
-    pub team: Option<String>,
-    pub approvers: Vec<String>,
-    pub tier: Option<Spot<String>>,
-    pub drives: Vec<Spot<String>>,
-    pub version: Option<Spot<String>>,
-    /// What is measured, for kinds with one measure.
-    pub value: Option<MeasureSpec>,
-    pub numerator: Option<MeasureSpec>,
-    pub denominator: Option<MeasureSpec>,
-    pub window: Option<WindowSpec>,
-    pub direction: Option<Spot<String>>,
-    pub cap: Option<Spot<f64>>,
-    /// The same measure before the unit was exposed, for variance reduction (CUPED).
-    pub covariate: Option<CovariateSpec>,
-    pub unit_of_measure: Option<String>,
-}
-
-/// One sum, count or presence over the rows of a fact.
-#[derive(Debug, Clone)]
-pub struct MeasureSpec {
-    pub fact: Option<Spot<String>>,
-    pub event: Option<Spot<String>>,
-    pub aggregation: Option<Spot<String>>,
-    pub expression: Option<Spot<String>>,
-    pub filter: Option<Spot<String>>,
-    pub span: Span,
-}
-
-/// Half-open, from the unit's first assignment: `[start, start + length)`.
-#[derive(Debug, Clone)]
-pub struct WindowSpec {
-    pub start: Option<Spot<String>>,
-    pub length: Option<Spot<String>>,
-    pub span: Span,
-}
-
-#[derive(Debug, Clone)]
-pub struct CovariateSpec {
-    pub lookback: Option<Spot<String>>,
-    /// `exposure` (each unit's own, the default) or `period` (the experiment's first day).
-    pub before: Option<Spot<String>>,
+    /// Metrics in dbt's words, which are read when all files are known.
+    pub semantic: SemanticNodes,
 }
 
 /// An experiment as typed.
@@ -68,6 +20,8 @@ pub struct ExperimentSpec {
     pub key: Spot<String>,
     pub span: Span,
     pub hypothesis: Option<String>,
+    /// Part of the product, which required guardrails may name.
+    pub area: Option<Spot<String>>,
     pub owner: Option<Spot<String>>,
     pub unit: Option<Spot<String>>,
     pub variants: Vec<(Spot<String>, Spot<f64>)>,
@@ -132,8 +86,14 @@ impl DomainSpecs {
         else {
             return;
         };
-        self.metrics
-            .extend(fields.or_default::<Vec<MetricSpec>>("metrics"));
+        let defaults: MetricDefaults = fields.or_default("defaults");
+        let listed = fields.optional::<Node>("metrics");
+        let mut metrics: Vec<MetricSpec> = match listed {
+            Some(node) => own_metrics(node, &mut self.semantic, fields.diagnostics()),
+            None => Vec::new(),
+        };
+        metrics.iter_mut().for_each(|metric| metric.take(&defaults));
+        self.metrics.extend(metrics);
         self.experiments
             .extend(fields.or_default::<Vec<ExperimentSpec>>("experiments"));
         fields.node("version");
@@ -144,116 +104,21 @@ impl DomainSpecs {
     }
 }
 
-impl FromNode for MetricSpec {
-    const EXPECTED: &'static str = "a metric with `name`";
-    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
-        let mut fields = Fields::of(node, "a metric", diagnostics)?;
-        let name = fields.required("name");
-        let value = MeasureSpec::from_fields(&mut fields);
-        let spec = Self {
-            span: node.span.clone(),
-            label: fields.optional("label"),
-            description: fields.optional("description"),
-            kind: fields.optional("kind"),
-            owner: fields.optional("owner"),
-            team: fields.optional("team"),
-            approvers: fields.or_default("approvers"),
-            tier: fields.optional("tier"),
-            drives: fields.or_default("drives"),
-            version: fields.optional("version"),
-            value,
-            numerator: fields.optional("numerator"),
-            denominator: fields.optional("denominator"),
-            window: fields.optional("window"),
-            direction: fields.optional("direction"),
-            cap: fields.optional("cap"),
-            covariate: fields.optional("covariate"),
-            unit_of_measure: fields.optional("unit_of_measure"),
-            name: name.clone().unwrap_or(Spot {
-                value: String::new(),
-                span: node.span.clone(),
-            }),
-        };
-        fields.finish();
-        name.map(|_| spec)
-    }
-}
-
-impl MeasureSpec {
-    /// The measure whose keys stand among those of its owner; `None` when it has none of them.
-    fn from_fields(fields: &mut Fields<'_>) -> Option<Self> {
-        let mut either = |short: &'static str, long: &'static str| {
-            let found: Option<Spot<String>> = fields.optional(short);
-            found.or(fields.optional(long))
-        };
-        let (aggregation, expression) =
-            (either("agg", "aggregation"), either("expr", "expression"));
-        let (fact, event, filter) = (
-            fields.optional("fact"),
-            fields.optional("event"),
-            fields.optional("filter"),
-        );
-        let any: &Spot<String> = [&fact, &aggregation, &expression, &event, &filter]
-            .into_iter()
-            .flatten()
-            .next()?;
-        Some(Self {
-            span: any.span.clone(),
-            fact,
-            event,
-            aggregation,
-            expression,
-            filter,
-        })
-    }
-}
-
-impl FromNode for MeasureSpec {
-    const EXPECTED: &'static str = "a measure: `{fact: ..., agg: ..., expr: ...}`";
-    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
-        let mut fields = Fields::of(node, "a measure", diagnostics)?;
-        let measure = Self::from_fields(&mut fields);
-        fields.finish();
-        let empty = Self {
-            fact: None,
-            event: None,
-            aggregation: None,
-            expression: None,
-            filter: None,
-            span: node.span.clone(),
-        };
-        Some(Self {
-            span: node.span.clone(),
-            ..measure.unwrap_or(empty)
-        })
-    }
-}
-
-impl FromNode for WindowSpec {
-    const EXPECTED: &'static str = "a window: `{start: 0d, length: 14d}`";
-    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
-        let mut fields = Fields::of(node, "a window", diagnostics)?;
-        let spec = Self {
-            start: fields.optional("start"),
-            length: fields.optional("length"),
-            span: node.span.clone(),
-        };
-        fields.finish();
-        Some(spec)
-    }
-}
-
-impl FromNode for CovariateSpec {
-    const EXPECTED: &'static str = "a mapping: `{lookback: 14d}`";
-    fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
-        let mut fields = Fields::of(node, "a covariate", diagnostics)?;
-        let spec = Self {
-            lookback: fields.required("lookback"),
-            before: fields.optional("before"),
-        };
-        fields.finish();
-        Some(spec)
-    }
+/// Our own metrics of a list; dbt's have a `type` and no `kind`.
+fn own_metrics(
+    node: Node,
+    semantic: &mut SemanticNodes,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<MetricSpec> {
+    let is_foreign = |item: &Node| item.get("type").is_some() && item.get("kind").is_none();
+    let Value::Sequence(items) = node.value else {
+        return FromNode::from_node(&node, diagnostics).unwrap_or_default();
+    };
+    let (foreign, own): (Vec<Node>, Vec<Node>) = items.into_iter().partition(is_foreign);
+    semantic.metrics.extend(foreign);
+    own.iter()
+        .filter_map(|item| MetricSpec::from_node(item, diagnostics))
+        .collect()
 }
 
 impl FromNode for ExperimentSpec {
@@ -266,6 +131,7 @@ impl FromNode for ExperimentSpec {
         let spec = Self {
             span: node.span.clone(),
             hypothesis: fields.optional("hypothesis"),
+            area: fields.optional("area"),
             owner: fields.optional("owner"),
             unit: fields.optional("unit"),
             variants,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::config::ProjectSpec;
 use super::domain::{DomainSpecs, delivers_flags};
 use super::files::Files;
-use super::properties::PropertiesSpec;
+use super::properties::{PropertiesSpec, ResourceSpec};
+use super::semantic;
 use super::yaml;
 use crate::diagnostics::{Checked, Code, Diagnostic, Span};
 
@@ -151,6 +152,38 @@ impl Loader<'_> {
         }
         self.read_tests(&spec);
         self.read_domain(&spec);
+        self.read_semantic_layer();
+    }
+
+    /// Metrics that dbt knows become metrics of the project, and their models facts.
+    fn read_semantic_layer(&mut self) {
+        let mut nodes = std::mem::take(&mut self.project.domain.semantic);
+        for properties in &mut self.project.properties {
+            let found = std::mem::take(&mut properties.semantic);
+            nodes.models.extend(found.models);
+            nodes.semantic_models.extend(found.semantic_models);
+            nodes.metrics.extend(found.metrics);
+        }
+        let semantic = semantic::read(&nodes);
+        self.diagnostics.extend(semantic.losses);
+        self.project.domain.metrics.extend(semantic.metrics);
+        for (model, fact) in semantic.facts {
+            let described = self
+                .project
+                .properties
+                .iter_mut()
+                .flat_map(|properties| &mut properties.models)
+                .find(|resource| resource.name.value == model);
+            match described {
+                Some(resource) => {
+                    resource.fact.get_or_insert(fact);
+                }
+                None => self.project.properties.push(PropertiesSpec {
+                    models: vec![ResourceSpec::of_fact(model, fact)],
+                    ..PropertiesSpec::default()
+                }),
+            }
+        }
     }
 
     /// Singular tests are the SQL files of the test folders; `generic/` holds macros. Folders that are projects of their

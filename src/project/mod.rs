@@ -6,16 +6,20 @@ mod config;
 mod domain;
 mod files;
 mod load;
+mod metric;
 mod properties;
+mod semantic;
 pub mod yaml;
 
 pub use config::{Computation, ConfigTree, ProjectSpec, TargetSpec, check_name};
 pub use domain::{
-    AssignmentsSpec, CovariateSpec, DomainSpecs, ExperimentMetricSpec, ExperimentSpec, MeasureSpec,
-    MetricSpec, PeriodSpec, WindowSpec, choice,
+    AssignmentsSpec, DomainSpecs, ExperimentMetricSpec, ExperimentSpec, PeriodSpec, choice,
 };
 pub use files::{Files, Folder, MemoryFiles};
 pub use load::{Options, PROJECT_FILES, Project, SqlFile, load, place_of};
+pub use metric::{
+    CapSpec, CovariateSpec, MeasureSpec, MetricDefaults, MetricSpec, SlaSpec, WindowSpec,
+};
 pub use properties::{
     ColumnSpec, FactSpec, PropertiesSpec, ResourceSpec, SourceSpec, SourceTableSpec, TestSpec,
 };

@@ -1,5 +1,6 @@
 //! YAML beside models and seeds: descriptions, columns, data tests, sources.
 
+use super::semantic::SemanticNodes;
 use super::yaml::{Fields, FromNode, Node, Spot, Value, wrong_type};
 use crate::diagnostics::{Code, Diagnostic, Span};
 
@@ -9,6 +10,8 @@ pub struct PropertiesSpec {
     pub models: Vec<ResourceSpec>,
     pub seeds: Vec<ResourceSpec>,
     pub sources: Vec<SourceSpec>,
+    /// What dbt's semantic layer says.
+    pub semantic: SemanticNodes,
 }
 
 /// What YAML says about one model or seed.
@@ -20,6 +23,23 @@ pub struct ResourceSpec {
     pub columns: Vec<ColumnSpec>,
     pub tests: Vec<TestSpec>,
     pub fact: Option<FactSpec>,
+}
+
+impl ResourceSpec {
+    /// A model of which nothing is said but this.
+    pub fn of_fact(name: String, fact: FactSpec) -> Self {
+        Self {
+            name: Spot {
+                value: name,
+                span: fact.span.clone(),
+            },
+            description: String::new(),
+            config: Vec::new(),
+            columns: Vec::new(),
+            tests: Vec::new(),
+            fact: Some(fact),
+        }
+    }
 }
 
 /// Says that a model holds timed rows of units, so that metrics can be measured on it.
@@ -98,6 +118,7 @@ impl PropertiesSpec {
             models: fields.or_default("models"),
             seeds: fields.or_default("seeds"),
             sources: fields.or_default("sources"),
+            semantic: semantic_nodes(&mut fields),
         };
         for key in [
             "version",
@@ -109,13 +130,7 @@ impl PropertiesSpec {
         ] {
             fields.node(key);
         }
-        for key in [
-            "unit_tests",
-            "snapshots",
-            "semantic_models",
-            "saved_queries",
-            "functions",
-        ] {
+        for key in ["unit_tests", "snapshots", "saved_queries", "functions"] {
             if let Some(node) = fields.node(key) {
                 let warning = Diagnostic::warning(
                     Code::E0103,
@@ -126,6 +141,19 @@ impl PropertiesSpec {
         }
         fields.finish();
         spec
+    }
+}
+
+fn semantic_nodes(fields: &mut Fields<'_>) -> SemanticNodes {
+    let mut list = |key| match fields.node(key).map(|node| &node.value) {
+        Some(Value::Sequence(items)) => items.clone(),
+        _ => Vec::new(),
+    };
+    let has_metrics = |model: &Node| model.get("metrics").is_some();
+    SemanticNodes {
+        models: list("models").into_iter().filter(has_metrics).collect(),
+        semantic_models: list("semantic_models"),
+        metrics: list("metrics"),
     }
 }
 

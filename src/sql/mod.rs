@@ -4,6 +4,7 @@
 
 mod analyze;
 pub mod canonical;
+mod expression;
 pub mod functions;
 pub mod lineage;
 mod queries;
@@ -12,5 +13,6 @@ mod words;
 pub use analyze::{Analyzed, Analyzer, SqlError, SqlErrorKind, is_number, register, same_type};
 /// Columns and their types.
 pub use datafusion::arrow::datatypes::SchemaRef as Schema;
+pub use expression::{expression_columns, is_time_zone};
 pub use queries::{Queries, Query};
 pub use words::type_name;

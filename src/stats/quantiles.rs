@@ -177,6 +177,50 @@ pub fn quantile_test(
     z_test(&difference, difference.variance, alpha)
 }
 
+/// A quantile as the state of a mean: as many units, the quantile as mean, and a variance that makes the mean's standard error
+/// the quantile's. So tests of means compare quantiles, but such states cannot be merged. Each list holds one unit's values.
+/// Where the data are too few for the quantile's interval, one unit is left, which has a mean and no variance.
+pub fn quantile_state(units: &[Vec<f64>], nu: f64) -> State {
+    let units: Vec<&Vec<f64>> = units.iter().filter(|unit| !unit.is_empty()).collect();
+    let values: Vec<f64> = units.iter().copied().flatten().copied().collect();
+    let is_wrong = |unit: &&&Vec<f64>| unit.iter().any(|value| !value.is_finite());
+    let non_finite = units.iter().filter(is_wrong).count() as u64;
+    if non_finite > 0 || units.is_empty() {
+        return State {
+            non_finite,
+            ..State::empty(1)
+        };
+    }
+    // Units with one value each are no clusters: the outer interval is all there is.
+    let clusters: Vec<f64> = match values.len() == units.len() {
+        true => Vec::new(),
+        false => units
+            .iter()
+            .enumerate()
+            .flat_map(|(at, unit)| std::iter::repeat_n(at as f64, unit.len()))
+            .collect(),
+    };
+    let estimate = quantile_estimate(&values, &clusters, nu);
+    let n = units.len() as u64;
+    let quantile = estimate.quantile.unwrap_or(f64::NAN);
+    let moments = match (estimate.status, estimate.unit_variance, estimate.n) {
+        (Status::Ok | Status::ZeroVariance, Some(variance), Some(events)) => {
+            State::of_moments(n, quantile, variance / events * n as f64)
+        }
+        _ => State {
+            nulls: n - 1,
+            ..State::of_moments(1, quantile, 0.0)
+        },
+    };
+    let extreme =
+        |pick: fn(f64, f64) -> f64| values.iter().copied().reduce(pick).into_iter().collect();
+    State {
+        min: extreme(f64::min),
+        max: extreme(f64::max),
+        ..moments
+    }
+}
+
 record! {
     /// Moments after capping.
     pub struct Winsorized {
@@ -283,4 +327,51 @@ fn cluster_inflation(values: &[f64], clusters: &[f64], estimate: f64, nu: f64) -
     let moments = Moments::<2>::of_state(&State::of_columns(&[&below, &all])).ok()?;
     let sample = ratio_sample(&moments).ok()?;
     Some(sample.variance_of_mean().value() / (nu * (1.0 - nu) / values.len() as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::mean_tests::welch_t;
+    use crate::stats::sample::Sample;
+
+    /// Units with 1 to 4 values each.
+    fn units(count: u32, shift: f64) -> Vec<Vec<f64>> {
+        let value = |unit: u32, at: u32| f64::from((unit * 37 + at * 11) % 101) + shift;
+        (0..count)
+            .map(|unit| (0..=unit % 4).map(|at| value(unit, at)).collect())
+            .collect()
+    }
+
+    #[test]
+    fn states_of_quantiles_are_tested_as_the_quantiles_are() {
+        let (control, treatment) = (units(300, 0.0), units(280, 3.0));
+        let estimate = |units: &[Vec<f64>]| {
+            let clusters: Vec<f64> = (0..units.len())
+                .flat_map(|at| vec![at as f64; units[at].len()])
+                .collect();
+            quantile_estimate(&units.concat(), &clusters, 0.9)
+        };
+        let expected = quantile_test(&estimate(&control), &estimate(&treatment), 0.05);
+        let sample = |units: &[Vec<f64>]| Sample::of_state(&quantile_state(units, 0.9), 0).unwrap();
+        let found = welch_t(&sample(&control), &sample(&treatment), 0.05);
+        let same = |one: Number, other: Number| {
+            let (one, other) = (one.unwrap(), other.unwrap());
+            assert!((one / other - 1.0).abs() < 1e-12, "{one} and {other}");
+        };
+        same(found.effect, expected.effect);
+        same(found.se, expected.se);
+        assert_eq!(quantile_state(&control, 0.9).n, 300);
+    }
+
+    #[test]
+    fn too_few_units_have_a_quantile_without_a_variance() {
+        let state = quantile_state(&[vec![1.0], vec![3.0]], 0.5);
+        assert_eq!((state.n, state.nulls, state.mean[0].value()), (1, 1, 2.0));
+        assert_eq!(quantile_state(&[], 0.5).n, 0);
+        assert_eq!(
+            quantile_state(&[vec![f64::NAN], vec![3.0]], 0.5).non_finite,
+            1
+        );
+    }
 }

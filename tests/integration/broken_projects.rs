@@ -43,6 +43,7 @@ projects! {
     experiment_dates_reversed
     experiment_duplicate
     experiment_key_bad
+    experiment_metrics_unfit
     experiment_unknown_metric
     experiment_weights
     experiment_weights_too_large
@@ -51,11 +52,16 @@ projects! {
     many_errors_at_once
     metric_bad_expression
     metric_bad_words
+    metric_declarations_contradict
+    metric_declarations_missing
+    metric_derived_no_number
+    metric_derived_wrong
     metric_drives_nothing
     metric_duplicate
     metric_event_without_column
     metric_fact_undeclared
     metric_fact_wrong_columns
+    metric_hierarchy
     metric_ratio_incomplete
     metric_unknown_fact
     metric_without_owner

@@ -21,6 +21,8 @@ mod flags_warehouse;
 mod generate_shop;
 mod layers;
 mod lineage_execution;
+mod metric_dbt;
+mod metric_kinds;
 mod metric_lock;
 mod operator_facts;
 mod operator_planned;

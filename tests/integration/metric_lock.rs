@@ -11,7 +11,8 @@ const WRONG: i32 = 2;
 const STG_USERS: &str = "select user_id, plan from {{ ref('raw_users') }} where not is_internal\n";
 const FACT: &str = "select o.order_id, o.user_id, o.ordered_at, o.amount, o.status from {{ ref('raw_orders') }} as o \
     join {{ ref('stg_users') }} as u on u.user_id = o.user_id\n";
-const METRICS: &str = "metrics:
+const METRICS: &str = "defaults: {fill: zero, window: {start: 0d, length: to_end}}
+metrics:
   - {name: net_revenue, kind: mean, fact: fact_orders, agg: sum, expr: amount, filter: status = 'paid', direction: increase, tier: north_star, owner: team-shop, version: 1.0.0}
   - {name: average_order_value, kind: ratio, numerator: {fact: fact_orders, agg: sum, expr: amount}, denominator: {fact: fact_orders, agg: count}, direction: increase, tier: driver, drives: [net_revenue], owner: team-shop, version: 1.0.0}
 ";

@@ -11,7 +11,8 @@ use equipoise::metrics::plan::ExperimentPlan;
 use equipoise::metrics::planned::{planned_aggregates, plans};
 use equipoise::metrics::sql::{Use, aggregates};
 use equipoise::metrics::{
-    Aggregation, Covariate, Direction, Duration, Kind, Measure, Metric, Tier, Window,
+    Aggregation, Cap, Covariate, Direction, Duration, Fill, Kind, Maturity, Measure, Metric, Sla,
+    Tier, Window,
 };
 
 use super::operator_states::{Random, data, session};
@@ -81,18 +82,30 @@ fn metric(random: &mut Random, index: usize) -> Metric {
         },
         label: String::new(),
         description: String::new(),
+        area: None,
         owner: String::new(),
+        team: None,
+        approvers: Vec::new(),
+        sla: Sla::default(),
         tier: Tier::Driver,
         drives: Vec::new(),
+        required_for: Vec::new(),
+        margin: None,
         version: "1.0.0".to_owned(),
         kind,
+        fill: Fill::Zero,
         window: Window {
             start: days(random.below(3) as i64),
             length: random.chance(70).then(|| days(1 + random.below(20) as i64)),
+            calendar: None,
         },
+        maturity: Maturity::Partial,
         direction: Direction::Increase,
-        cap: random.chance(30).then(|| 10.0 + random.below(500) as f64),
+        cap: random
+            .chance(30)
+            .then(|| Cap::At(10.0 + random.below(500) as f64)),
         covariate: random.chance(60).then(|| lookback(random)),
+        unit_of_measure: None,
     }
 }
 
@@ -251,14 +264,14 @@ fn the_operator_and_plain_sql_give_the_same_metric_aggregates() {
                 .collect()
                 .await
                 .unwrap();
-            let operator = planned_aggregates(&uses, "units", &segments, &experiments());
+            let operator = planned_aggregates(&uses, "units", &segments, &experiments(), None);
             assert!(
                 operator.contains("metric_states") && !operator.contains("unit_values"),
                 "{operator}"
             );
             (
                 rows(&context, &operator).await,
-                rows(&context, &aggregates(&uses, "units", &segments)).await,
+                rows(&context, &aggregates(&uses, "units", &segments, None)).await,
             )
         });
         let (found, expected) = (states(&found), states(&expected));

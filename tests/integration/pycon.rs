@@ -353,7 +353,7 @@ impl Project {
                 .expect("its properties");
             metrics += &format!(
                 "  - name: {name}\n    kind: ratio\n    numerator: {{fact: fact_{name}, agg: count, filter: is_success}}\n    \
-                 denominator: {{fact: fact_{name}, agg: count}}\n    direction: increase\n    owner: team-payments\n"
+                 denominator: {{fact: fact_{name}, agg: count}}\n    window: {{start: 0d, length: to_end}}\n    direction: increase\n    owner: team-payments\n"
             );
         }
         std::fs::write(self.folder.path().join("metrics/careless.yml"), metrics).expect("metrics");

@@ -1,1 +1,1 @@
-select * from {{ metric_aggregates(units=ref('fact_assignments')) }} as aggregates
+select * from {{ metric_aggregates(units=ref('fact_assignments'), complete_through=var('data_ends_at')) }} as aggregates

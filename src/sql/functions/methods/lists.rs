@@ -4,6 +4,7 @@
 use super::{ALPHA, flag_or, number, number_or, of_kind};
 use crate::sql::functions::arguments::{Arguments, Kind, Parameter};
 use crate::sql::functions::scalar::{function, record_function};
+use crate::sql::functions::state_type::{state_type, write_states};
 use crate::stats::corrections::{self, Adjusted};
 use crate::stats::mean_tests::ZTest;
 use crate::stats::quantiles::{self, ClusteredQuantile};
@@ -22,6 +23,8 @@ pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
     functions.extend(family_methods());
     functions.extend(difference_methods());
     functions.push(unit_key());
+    functions.push(quantile_state());
+    functions.push(steps_reached());
     functions
 }
 
@@ -295,6 +298,58 @@ fn unit_key() -> Arc<ScalarUDF> {
         Ok(Arc::new(keys.collect::<Int64Array>()) as _)
     };
     function("unit_key", PARAMETERS, DataType::Int64, Arc::new(evaluate))
+}
+
+/// `quantile_state(values_of_units, q)`: a quantile as a state that tests of means read.
+fn quantile_state() -> Arc<ScalarUDF> {
+    const PARAMETERS: &[Parameter] = &[of_kind("units", Kind::NumberLists), number("q")];
+    let evaluate = |arguments: &Arguments<'_>, rows: usize| {
+        let state = |row| {
+            let units = arguments.number_lists(0, row)?;
+            Ok(Some(quantiles::quantile_state(
+                &units,
+                arguments.number(1, row),
+            )))
+        };
+        let states = (0..rows).map(state).collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(write_states(&states)?) as _)
+    };
+    function(
+        "quantile_state",
+        PARAMETERS,
+        state_type(),
+        Arc::new(evaluate),
+    )
+}
+
+/// `steps_reached(rows)`: how many steps were gone in their order. A row is its time and a number: bit k says that it is step
+/// k + 1. A row takes a unit one step further at most; of rows at one time, earlier steps come first.
+fn steps_reached() -> Arc<ScalarUDF> {
+    const PARAMETERS: &[Parameter] = &[of_kind("rows", Kind::NumberLists)];
+    let evaluate = |arguments: &Arguments<'_>, rows: usize| {
+        let steps = |row| {
+            let mut events = arguments.number_lists(0, row)?;
+            events.sort_by(|one, other| {
+                let parts = one.iter().zip(other);
+                parts.fold(std::cmp::Ordering::Equal, |order, (one, other)| {
+                    order.then(one.total_cmp(other))
+                })
+            });
+            let bits = events.iter().filter_map(|event| event.get(1));
+            let reached = bits.fold(0_u32, |reached, bits| {
+                reached + u32::from((*bits as u64 >> reached) & 1 == 1)
+            });
+            Ok(Some(i64::from(reached)))
+        };
+        let steps = (0..rows).map(steps).collect::<Result<Vec<_>>>()?;
+        Ok(Arc::new(Int64Array::from(steps)) as _)
+    };
+    function(
+        "steps_reached",
+        PARAMETERS,
+        DataType::Int64,
+        Arc::new(evaluate),
+    )
 }
 
 const fn optional_list(name: &'static str) -> Parameter {

@@ -1,0 +1,438 @@
+//! `metric_aggregates`: the events of each unit in its window, made one number, and the numbers of a variant made one state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use super::AGGREGATES_PER_QUERY;
+use super::unit::{self, number, number_before, own_ratio};
+use crate::manifest::identifier;
+use crate::metrics::Duration;
+use crate::metrics::metric::{Cap, Fill, Kind, Level, Maturity, Measure, Metric, Window};
+
+/// Columns renamed, so that an expression over a fact's columns cannot mean one of these.
+const EXPOSED: &str = "    exposed as (
+        select
+            experiment_key as exposed_experiment_key,
+            unit_id as exposed_unit_id,
+            assigned_at as exposed_at,
+            period_starts_at as exposed_period_starts_at,
+            measured_until as exposed_until
+        from units
+    ),
+
+";
+
+/// A metric and the experiments that use it.
+#[derive(Debug, Clone)]
+pub struct Use<'a> {
+    pub metric: &'a Metric,
+    pub experiments: Vec<String>,
+}
+
+/// One column of the per-unit table.
+struct UnitColumn {
+    name: String,
+    /// The aggregate over the unit's events.
+    sql: String,
+    /// What it counts as, given the aggregate.
+    number: Box<dyn Fn(&str) -> String>,
+    fact: String,
+    unit_column: String,
+}
+
+/// States of every used metric, one row per experiment, variant, metric and segment.
+///
+/// `units` is a relation with one row per experiment and unit: `experiment_key`, `unit_id`, `variant`, `assigned_at`,
+/// `period_starts_at`, `measured_until`, `is_analysed`, and the segment columns. `complete_through` is SQL for the instant up
+/// to which the data are complete; without it, that is the time of the latest event.
+pub fn aggregates(
+    uses: &[Use<'_>],
+    units: &str,
+    segments: &BTreeMap<String, Vec<String>>,
+    complete_through: Option<&str>,
+) -> String {
+    if uses.is_empty() {
+        return empty_aggregates();
+    }
+    let columns: Vec<UnitColumn> = uses
+        .iter()
+        .flat_map(|used| unit_columns(used.metric))
+        .collect();
+    let mut sql = String::from("(\n    with units as (\n");
+    let complete = complete_until(uses, complete_through);
+    let _ = writeln!(
+        sql,
+        "        select *{complete} from {units} where is_analysed\n    ),\n"
+    );
+    sql.push_str(EXPOSED);
+    let per_fact = write_per_unit(&mut sql, &columns);
+    write_values(&mut sql, &per_fact);
+    for used in uses {
+        write_caps(&mut sql, used.metric);
+    }
+    let sql = sql.trim_end_matches(",\n\n").to_string();
+    format!(
+        "{sql}\n\n{}\n)",
+        selects(uses, segments).join("\n    union all\n")
+    )
+}
+
+fn empty_aggregates() -> String {
+    "(\n    select '' as experiment_key, '' as variant, '' as metric_name, '' as segment_dimension, '' as segment,\n        \
+     state_agg(cast(0 as double)) as state, state_agg(cast(0 as double)) as before_state\n    where false\n    group by 1, 2, 3, 4, 5\n)"
+        .to_string()
+}
+
+/// A column that says how far the data of each unit reach, if a metric asks for full windows.
+fn complete_until(uses: &[Use<'_>], complete_through: Option<&str>) -> String {
+    let asking = uses
+        .iter()
+        .filter(|used| used.metric.maturity == Maturity::FullWindow);
+    let ends: BTreeSet<String> = asking
+        .flat_map(|used| used.metric.kind.measures())
+        .map(|measure| match complete_through {
+            Some(instant) => instant.to_string(),
+            None => format!(
+                "(select max({}) from {})",
+                identifier(&measure.time_column),
+                identifier(&measure.fact)
+            ),
+        })
+        .collect();
+    if ends.is_empty() {
+        return String::new();
+    }
+    let ends: Vec<String> = ends.into_iter().collect();
+    format!(
+        ", least(measured_until, {}) as complete_until",
+        ends.join(", ")
+    )
+}
+
+/// The columns a metric needs: its measures in the window, and, with a covariate, the same before it.
+fn unit_columns(metric: &Metric) -> Vec<UnitColumn> {
+    let measures = metric.kind.measures();
+    let now = unit::columns(metric, &|measure| Some(during(measure, &metric.window)));
+    let before = metric.covariate.map(|covariate| {
+        let end = if covariate.before_period {
+            "exposed.exposed_period_starts_at"
+        } else {
+            "exposed.exposed_at"
+        };
+        unit::columns(metric, &|measure| {
+            let time = format!("events.{}", identifier(&measure.time_column));
+            Some(format!(
+                "{time} >= {end} - {} and {time} < {end}",
+                covariate.lookback.sql()
+            ))
+        })
+    });
+    let column = |at: usize, column: unit::Column, is_before: bool| {
+        let (owner, part) = (metric.clone(), column.part);
+        let measure = measures[at.min(measures.len() - 1)];
+        UnitColumn {
+            name: match is_before {
+                true => format!("{}__{part}_before", metric.name),
+                false => format!("{}__{part}", metric.name),
+            },
+            sql: column.sql,
+            number: Box::new(move |aggregate| match is_before {
+                true => number_before(&owner, part, aggregate),
+                false => number(&owner, part, aggregate),
+            }),
+            fact: measure.fact.clone(),
+            unit_column: measure.unit_column.clone(),
+        }
+    };
+    let now = now
+        .into_iter()
+        .enumerate()
+        .map(|(at, part)| column(at, part, false));
+    let before = before
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .map(|(at, part)| column(at, part, true));
+    now.chain(before).collect()
+}
+
+/// Half-open, from the unit's assignment, and never past the end of the period.
+fn during(measure: &Measure, window: &Window) -> String {
+    let time = format!("events.{}", identifier(&measure.time_column));
+    let mut conditions = Vec::new();
+    match &window.calendar {
+        Some(zone) => {
+            let (day, first) = (
+                local_day(&time, zone),
+                local_day("exposed.exposed_at", zone),
+            );
+            conditions.push(format!("{time} >= exposed.exposed_at"));
+            if window.start.seconds > 0 {
+                conditions.push(format!("{day} >= {first} + {}", window.start.sql()));
+            }
+            if let Some(end) = window.end() {
+                conditions.push(format!("{day} < {first} + {}", end.sql()));
+            }
+        }
+        None => {
+            let after = |length: Duration| match length.seconds {
+                0 => "exposed.exposed_at".to_string(),
+                _ => format!("exposed.exposed_at + {}", length.sql()),
+            };
+            conditions.push(format!("{time} >= {}", after(window.start)));
+            if let Some(end) = window.end() {
+                conditions.push(format!("{time} < {}", after(end)));
+            }
+        }
+    }
+    conditions.push(format!("{time} < exposed.exposed_until"));
+    conditions.join(" and ")
+}
+
+/// The calendar day of a UTC instant in a zone.
+fn local_day(instant: &str, zone: &str) -> String {
+    format!("cast(to_local_time(({instant} at time zone 'UTC') at time zone '{zone}') as date)")
+}
+
+/// Whether a unit counts yet: its window closed before the data ended.
+fn has_matured(metric: &Metric) -> Option<String> {
+    let end = metric.window.end()?;
+    if metric.maturity == Maturity::Partial {
+        return None;
+    }
+    Some(match &metric.window.calendar {
+        Some(zone) => format!(
+            "{} + {} <= {}",
+            local_day("assigned_at", zone),
+            end.sql(),
+            local_day("complete_until", zone)
+        ),
+        None => format!("assigned_at + {} <= complete_until", end.sql()),
+    })
+}
+
+/// One query per fact and block of aggregates: one row per experiment and unit that has events.
+fn write_per_unit<'a>(
+    sql: &mut String,
+    columns: &'a [UnitColumn],
+) -> Vec<(String, Vec<&'a UnitColumn>)> {
+    let mut by_fact: BTreeMap<(&str, &str), Vec<&UnitColumn>> = BTreeMap::new();
+    for column in columns {
+        by_fact
+            .entry((&column.fact, &column.unit_column))
+            .or_default()
+            .push(column);
+    }
+    let mut written = Vec::new();
+    for ((fact, unit), columns) in by_fact {
+        for (number, block) in columns.chunks(AGGREGATES_PER_QUERY).enumerate() {
+            let name = if number == 0 {
+                format!("{fact}_by_unit")
+            } else {
+                format!("{fact}_by_unit_{}", number + 1)
+            };
+            let list: Vec<String> = block
+                .iter()
+                .map(|column| format!("            {} as {}", column.sql, identifier(&column.name)))
+                .collect();
+            let _ = writeln!(
+                sql,
+                "    {name} as (\n        select\n            exposed.exposed_experiment_key as experiment_key,\n            exposed.exposed_unit_id as unit_id,\n{}\n        from exposed\n        \
+                 inner join {} as events on events.{} = exposed.exposed_unit_id\n        group by 1, 2\n    ),\n",
+                list.join(",\n"),
+                identifier(fact),
+                identifier(unit),
+                name = identifier(&name),
+            );
+            written.push((name, block.to_vec()));
+        }
+    }
+    written
+}
+
+/// All units with all values.
+fn write_values(sql: &mut String, per_fact: &[(String, Vec<&UnitColumn>)]) {
+    let mut lines = vec!["            units.*".to_string()];
+    for (name, columns) in per_fact {
+        for column in columns {
+            let aggregate = format!("{}.{}", identifier(name), identifier(&column.name));
+            lines.push(format!(
+                "            {} as {}",
+                (column.number)(&aggregate),
+                identifier(&column.name)
+            ));
+        }
+    }
+    let _ = write!(
+        sql,
+        "    unit_values as (\n        select\n{}\n        from units",
+        lines.join(",\n")
+    );
+    for (name, _) in per_fact {
+        let name = identifier(name);
+        let _ = write!(
+            sql,
+            "\n        left join {name} on {name}.experiment_key = units.experiment_key and {name}.unit_id = units.unit_id"
+        );
+    }
+    sql.push_str("\n    ),\n\n");
+}
+
+/// Caps that are quantiles of the units themselves.
+fn write_caps(sql: &mut String, metric: &Metric) {
+    let Some(Cap::Quantile { share, is_pooled }) = metric.cap else {
+        return;
+    };
+    let cap = |value: &str| {
+        format!(
+            "quantile_estimate(array_agg({value}) filter (where {value} is not null), {share:?})['quantile']"
+        )
+    };
+    let mut caps = vec![format!("{} as cap", cap(&uncapped(metric, "")))];
+    if metric.covariate.is_some() {
+        caps.push(format!(
+            "{} as cap_before",
+            cap(&uncapped(metric, "_before"))
+        ));
+    }
+    // Renamed, so that the join leaves no name in doubt.
+    let keys = match is_pooled {
+        true => "experiment_key as capped_experiment_key",
+        false => "experiment_key as capped_experiment_key, variant as capped_variant",
+    };
+    let groups = if is_pooled { "1" } else { "1, 2" };
+    let condition =
+        has_matured(metric).map_or(String::new(), |mature| format!("\n        where {mature}"));
+    let _ = write!(
+        sql,
+        "    {} as (\n        select {keys}, {}\n        from unit_values{condition}\n        group by {groups}\n    ),\n\n",
+        identifier(&caps_name(metric)),
+        caps.join(", "),
+    );
+}
+
+fn caps_name(metric: &Metric) -> String {
+    format!("{}__caps", metric.name)
+}
+
+/// A unit's one number before any cap; `suffix` is `_before` for the time before.
+fn uncapped(metric: &Metric, suffix: &str) -> String {
+    let column = |part: &str| identifier(&format!("{}__{part}{suffix}", metric.name));
+    match metric.kind {
+        Kind::MeanOfRatios { .. } => {
+            own_ratio(metric.fill, &column("numerator"), &column("denominator"))
+        }
+        _ => column("value"),
+    }
+}
+
+/// The numbers of a unit that make up its state.
+fn state_values(metric: &Metric, suffix: &str) -> Vec<String> {
+    if let Kind::Ratio { .. } = metric.kind {
+        let column = |part: &str| identifier(&format!("{}__{part}{suffix}", metric.name));
+        return vec![column("numerator"), column("denominator")];
+    }
+    let value = uncapped(metric, suffix);
+    let cap = match metric.cap {
+        None => return vec![value],
+        Some(Cap::At(cap)) => format!("{cap:?}"),
+        Some(Cap::Quantile { .. }) => {
+            format!("{}.cap{suffix}", identifier(&caps_name(metric)))
+        }
+    };
+    // `least` would make a number of a unit that is left out.
+    vec![match metric.fill {
+        Fill::Zero => format!("least({value}, {cap})"),
+        Fill::Exclude => format!("case when {value} > {cap} then {cap} else {value} end"),
+    }]
+}
+
+fn selects(uses: &[Use<'_>], segments: &BTreeMap<String, Vec<String>>) -> Vec<String> {
+    let mut selects = Vec::new();
+    for used in uses {
+        selects.push(select(used.metric, &used.experiments, None));
+        let dimensions: BTreeSet<&String> = used
+            .experiments
+            .iter()
+            .filter_map(|key| segments.get(key))
+            .flatten()
+            .collect();
+        for dimension in dimensions {
+            let experiments: Vec<String> = used
+                .experiments
+                .iter()
+                .filter(|key| {
+                    segments
+                        .get(*key)
+                        .is_some_and(|names| names.contains(dimension))
+                })
+                .cloned()
+                .collect();
+            selects.push(select(used.metric, &experiments, Some(dimension)));
+        }
+    }
+    selects
+}
+
+fn select(metric: &Metric, experiments: &[String], segment: Option<&str>) -> String {
+    let no_state = "state_agg(cast(null as double)) filter (where false)".to_string();
+    let (state, before_state) = match (&metric.kind, metric.covariate) {
+        (Kind::Quantile { q, level, .. }, _) => (quantile_state(metric, *q, *level), no_state),
+        (_, Some(_)) => {
+            let before = state_values(metric, "_before");
+            let all = [state_values(metric, ""), before.clone()].concat();
+            (
+                format!("state_agg({})", all.join(", ")),
+                format!("state_agg({})", before.join(", ")),
+            )
+        }
+        (_, None) => (
+            format!("state_agg({})", state_values(metric, "").join(", ")),
+            no_state,
+        ),
+    };
+    let keys: Vec<String> = experiments
+        .iter()
+        .map(|key| format!("'{}'", key.replace('\'', "''")))
+        .collect();
+    // Constants are no groups: two that are alike stop DataFusion's optimizer when a field of a state is read through a view.
+    let (dimension, column, groups) = match segment {
+        Some(name) => (
+            format!("'{name}'"),
+            format!("coalesce(cast({} as varchar), '(none)')", identifier(name)),
+            "1, 2, 5",
+        ),
+        None => ("'all'".to_string(), "'all'".to_string(), "1, 2"),
+    };
+    let caps = match metric.cap {
+        Some(Cap::Quantile { is_pooled, .. }) => {
+            let by_variant = match is_pooled {
+                true => "",
+                false => " and capped_variant = variant",
+            };
+            format!(
+                "\n    inner join {} on capped_experiment_key = experiment_key{by_variant}",
+                identifier(&caps_name(metric))
+            )
+        }
+        _ => String::new(),
+    };
+    let mature = has_matured(metric).map_or(String::new(), |mature| format!(" and {mature}"));
+    format!(
+        "    select\n        experiment_key,\n        variant,\n        '{}' as metric_name,\n        {dimension} as segment_dimension,\n        \
+         {column} as segment,\n        {state} as state,\n        {before_state} as before_state\n    from unit_values{caps}\n    \
+         where experiment_key in ({}){mature}\n    group by {groups}",
+        metric.name,
+        keys.join(", "),
+    )
+}
+
+/// A quantile as the state of a mean: its units vary as the quantile does.
+fn quantile_state(metric: &Metric, q: f64, level: Level) -> String {
+    let value = identifier(&format!("{}__value", metric.name));
+    let of_unit = match level {
+        Level::Event => value.clone(),
+        Level::Unit => format!("make_array({value})"),
+    };
+    format!("quantile_state(array_agg({of_unit}) filter (where {value} is not null), {q:?})")
+}

@@ -1,0 +1,588 @@
+//! `metric_daily`: company-wide values by day, from the same definitions that experiments use.
+//! Each fact is read once: its rows become one row per unit and day, then one per day, then one per day and metric.
+//! Retention and distinct counts over several days compare days with each other, so they read what they need once more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::AGGREGATES_PER_QUERY;
+use super::unit::{self, number, own_ratio};
+use crate::manifest::identifier;
+use crate::metrics::metric::{Aggregation, Fill, Kind, Level, Maturity, Measure, Metric, Over};
+
+/// One row per day and metric: `numerator` over `denominator` is the value. Of means and shares the denominator is the number
+/// of units with any event of the fact on that day; of totals, quantiles and derived metrics it is 1.
+pub fn daily(metrics: &[&Metric]) -> String {
+    Daily::new(metrics, None).sql()
+}
+
+/// The same by whether the unit is in an experiment: one row per day, metric and `is_exposed`, for metrics that add up over
+/// units. `units` is the relation of units of experiments.
+pub fn daily_parts(metrics: &[&Metric], units: &str) -> String {
+    let additive: Vec<&Metric> = metrics
+        .iter()
+        .copied()
+        .filter(|metric| is_additive(metric))
+        .collect();
+    Daily::new(&additive, Some(units)).sql()
+}
+
+/// Whether parts of the units have parts of the total.
+fn is_additive(metric: &Metric) -> bool {
+    !matches!(
+        metric.kind,
+        Kind::Quantile { .. } | Kind::Derived { .. } | Kind::Cumulative { .. }
+    )
+}
+
+struct Daily<'a> {
+    metrics: &'a [&'a Metric],
+    /// The relation of units to split by.
+    units: Option<&'a str>,
+    ctes: Vec<String>,
+    /// Queries with the columns `metric_date`, `metric_name`, `numerator`, `denominator`.
+    sources: Vec<String>,
+}
+
+/// Columns of one fact: its time and its unit.
+type Place<'a> = (&'a str, &'a str, &'a str);
+
+impl<'a> Daily<'a> {
+    fn new(metrics: &'a [&'a Metric], units: Option<&'a str>) -> Self {
+        Self {
+            metrics,
+            units,
+            ctes: Vec::new(),
+            sources: Vec::new(),
+        }
+    }
+
+    fn sql(mut self) -> String {
+        let split_type = if self.units.is_some() {
+            "false as is_exposed, "
+        } else {
+            ""
+        };
+        if let Some(units) = self.units {
+            self.ctes.push(format!(
+                "exposed as (\n        select distinct unit_id as exposed_unit_id from {units} where is_analysed\n    )"
+            ));
+        }
+        self.by_fact();
+        self.returning();
+        self.distinct_over_days();
+        if self.sources.is_empty() {
+            return format!(
+                "(select cast(null as date) as metric_date, '' as metric_name, {split_type}cast(0 as double) as numerator, cast(0 as double) as denominator where false)"
+            );
+        }
+        self.ctes.push(format!(
+            "measured as (\n{}\n    )",
+            self.sources.join("\n        union all\n")
+        ));
+        let split = self.split(", ");
+        // The two sides of a ratio may come from two facts; each brings its own.
+        let mut last = "measured";
+        if self.has_sides() {
+            self.ctes.push(format!(
+                "joined as (\n        select\n            metric_date, metric_name{split},\n            coalesce(sum(numerator), 0) as numerator,\n            coalesce(sum(denominator), 0) as denominator\n        from measured\n        group by metric_date, metric_name{split}\n    )"
+            ));
+            last = "joined";
+        }
+        let last = self.derived(last);
+        format!(
+            "(\n    with {}\n\n    select metric_date, metric_name{split}, numerator, denominator from {last} where numerator is not null\n)",
+            self.ctes.join(",\n\n    ")
+        )
+    }
+
+    /// `is_exposed` with something before it, when days are split by it.
+    fn split(&self, before: &str) -> String {
+        match self.units {
+            Some(_) => format!("{before}is_exposed"),
+            None => String::new(),
+        }
+    }
+
+    fn has_sides(&self) -> bool {
+        self.metrics.iter().any(|metric| has_two_facts(metric))
+    }
+
+    /// Everything that one day says by itself, and running totals over days.
+    fn by_fact(&mut self) {
+        let mut by_fact: BTreeMap<Place<'a>, Vec<Side<'a>>> = BTreeMap::new();
+        for metric in self.metrics {
+            for (place, side) in sides(metric) {
+                by_fact.entry(place).or_default().push(side);
+            }
+        }
+        for (place, sides) in by_fact {
+            for (number, block) in sides.chunks(AGGREGATES_PER_QUERY / 2).enumerate() {
+                let suffix = match number {
+                    0 => String::new(),
+                    number => format!("_{}", number + 1),
+                };
+                self.fact(place, block, &suffix);
+            }
+        }
+    }
+
+    fn fact(&mut self, (fact, time, unit): Place<'a>, sides: &[Side<'a>], suffix: &str) {
+        let by_unit = identifier(&format!("{fact}_by_unit_and_day{suffix}"));
+        let by_day = identifier(&format!("{fact}_by_day{suffix}"));
+        let mut columns = Columns::default();
+        let mut days = Columns::default();
+        let parts: Vec<Parts> = sides
+            .iter()
+            .map(|side| side.parts(&mut columns, &mut days))
+            .collect();
+        let (join, split) = self.exposure(unit);
+        let groups = if self.units.is_some() {
+            "1, 2, 3"
+        } else {
+            "1, 2"
+        };
+        self.ctes.push(format!(
+            "{by_unit} as (\n        select\n            cast({} as date) as metric_date,\n            {} as unit_id{split}{}\n        from {}{join}\n        group by {groups}\n    )",
+            identifier(time),
+            identifier(unit),
+            lines(columns.list.iter().map(|(sql, name)| format!("{sql} as {name}"))),
+            identifier(fact),
+        ));
+        let (split, groups) = (
+            self.split(", "),
+            if self.units.is_some() { "1, 2" } else { "1" },
+        );
+        self.ctes.push(format!(
+            "{by_day} as (\n        select\n            metric_date{split}{}\n        from {by_unit}\n        group by {groups}\n    )",
+            lines(days.list.iter().map(|(sql, name)| format!("{sql} as {name}"))),
+        ));
+        let running: Vec<String> = sides
+            .iter()
+            .zip(&parts)
+            .filter_map(|(side, parts)| side.running(parts))
+            .collect();
+        let mut from = by_day;
+        if !running.is_empty() {
+            let name = identifier(&format!("{fact}_running{suffix}"));
+            self.ctes.push(format!(
+                "{name} as (\n        select\n            *{}\n        from {from}\n    )",
+                lines(running.into_iter())
+            ));
+            from = name;
+        }
+        // A total of a part of the units is no total over 1.
+        let whole = if self.units.is_some() { "null" } else { "1.0" };
+        let rows: Vec<String> = sides
+            .iter()
+            .zip(&parts)
+            .map(|(side, parts)| side.row(parts, whole))
+            .collect();
+        self.push_rows(&from, &rows);
+    }
+
+    /// One row per day and metric, of one row per day.
+    fn push_rows(&mut self, from: &str, rows: &[String]) {
+        let split = self.split(", ");
+        self.sources.push(format!(
+            "        select metric_date{split}, metric['metric_name'] as metric_name, metric['numerator'] as numerator, metric['denominator'] as denominator\n        from (\n            select metric_date{split}, unnest(make_array(\n                {}\n            )) as metric\n            from {from}\n        ) as days",
+            rows.join(",\n                ")
+        ));
+    }
+
+    /// The join that says whether a unit is in an experiment, and its column.
+    fn exposure(&self, unit: &str) -> (String, String) {
+        if self.units.is_none() {
+            return (String::new(), String::new());
+        }
+        (
+            format!(
+                "\n        left join exposed on exposed.exposed_unit_id = {}",
+                identifier(unit)
+            ),
+            ",\n            exposed_unit_id is not null as is_exposed".to_string(),
+        )
+    }
+
+    /// Of the units with any event on a day, those that came back in the window after it; a day counts once its window closed.
+    fn returning(&mut self) {
+        let mut by_fact: BTreeMap<Place<'a>, Vec<&'a Metric>> = BTreeMap::new();
+        for metric in self.metrics {
+            if let Kind::Retention { measure, .. } = &metric.kind {
+                by_fact.entry(place(measure)).or_default().push(metric);
+            }
+        }
+        for ((fact, time, unit), metrics) in by_fact {
+            self.returning_to((fact, time, unit), &metrics);
+        }
+    }
+
+    fn returning_to(&mut self, (fact, time, unit): Place<'a>, metrics: &[&'a Metric]) {
+        let active = identifier(&format!("{fact}_active_days"));
+        let returns = identifier(&format!("{fact}_returns"));
+        let days = identifier(&format!("{fact}_returns_by_day"));
+        let mut columns = Columns::default();
+        let events: Vec<String> = metrics
+            .iter()
+            .map(|metric| {
+                let measure = metric.kind.measures()[0];
+                columns.name(&metric.name, "events", unit::aggregate(measure, None))
+            })
+            .collect();
+        let (join, split) = self.exposure(unit);
+        let groups = if self.units.is_some() {
+            "1, 2, 3"
+        } else {
+            "1, 2"
+        };
+        self.ctes.push(format!(
+            "{active} as (\n        select\n            cast({} as date) as metric_date,\n            {} as unit_id{split}{}\n        from {}{join}\n        group by {groups}\n    )",
+            identifier(time),
+            identifier(unit),
+            lines(columns.list.iter().map(|(sql, name)| format!("{sql} as {name}"))),
+            identifier(fact),
+        ));
+        let windows: Vec<(i64, i64)> = metrics.iter().map(|metric| window_days(metric)).collect();
+        let first = windows.iter().map(|(start, _)| *start).min().unwrap_or(0);
+        let last = windows.iter().map(|(_, end)| *end).max().unwrap_or(0);
+        let counts = metrics.iter().zip(&events).zip(&windows).map(|((metric, events), (start, end))| {
+            format!(
+                "sum(later.{events}) filter (where later.metric_date >= days.metric_date + interval '{start} days' and later.metric_date < days.metric_date + interval '{end} days') as {}",
+                identifier(&format!("{}__value", metric.name))
+            )
+        });
+        let split = match self.units {
+            Some(_) => ", days.is_exposed",
+            None => "",
+        };
+        self.ctes.push(format!(
+            "{returns} as (\n        select\n            days.metric_date,\n            days.unit_id{split}{}\n        from {active} as days\n        left join {active} as later\n            on later.unit_id = days.unit_id\n            and later.metric_date >= days.metric_date + interval '{first} days'\n            and later.metric_date < days.metric_date + interval '{last} days'\n        group by {groups}\n    )",
+            lines(counts),
+        ));
+        let sums = metrics.iter().flat_map(|metric| {
+            let value = identifier(&format!("{}__value", metric.name));
+            [
+                format!(
+                    "sum({}) as {}",
+                    number(metric, "value", &value),
+                    identifier(&format!("{}__numerator", metric.name))
+                ),
+                format!(
+                    "cast(count(*) as double) as {}",
+                    identifier(&format!("{}__denominator", metric.name))
+                ),
+            ]
+        });
+        let (split, groups) = (
+            self.split(", "),
+            if self.units.is_some() { "1, 2" } else { "1" },
+        );
+        self.ctes.push(format!(
+            "{days} as (\n        select\n            metric_date{split},\n            (select max(cast({} as date)) from {}) as last_date{}\n        from {returns}\n        group by {groups}\n    )",
+            identifier(time),
+            identifier(fact),
+            lines(sums),
+        ));
+        let rows: Vec<String> = metrics
+            .iter()
+            .zip(&windows)
+            .map(|(metric, (_, end))| {
+                let column = |part: &str| identifier(&format!("{}__{part}", metric.name));
+                let numerator = match metric.maturity {
+                    Maturity::Partial => column("numerator"),
+                    // The last day may still go on, so a window that ends with it has not closed.
+                    Maturity::FullWindow => format!(
+                        "case when metric_date + interval '{end} days' <= last_date then {} end",
+                        column("numerator")
+                    ),
+                };
+                row(&metric.name, &numerator, &column("denominator"))
+            })
+            .collect();
+        self.push_rows(&days, &rows);
+    }
+
+    /// Different values over several days are not the sum of those of each day.
+    fn distinct_over_days(&mut self) {
+        for metric in self.metrics {
+            let Kind::Cumulative { measure, over } = &metric.kind else {
+                continue;
+            };
+            if measure.aggregation != Aggregation::CountDistinct {
+                continue;
+            }
+            let (fact, time) = (identifier(&measure.fact), identifier(&measure.time_column));
+            let expression = measure.expression.as_deref().unwrap_or_default();
+            let condition = unit::both(
+                measure.condition.clone(),
+                Some(format!("({expression}) is not null")),
+            )
+            .unwrap_or_default();
+            let back = match over {
+                Over::Days(days) => {
+                    format!("seen.metric_date > days.metric_date - interval '{days} days'")
+                }
+                Over::ToDate(grain) => {
+                    format!("seen.metric_date >= date_trunc('{grain}', days.metric_date)")
+                }
+                Over::AllTime => "true".to_string(),
+            };
+            self.sources.push(format!(
+                "        select days.metric_date, '{}' as metric_name, cast(count(distinct seen.value) as double) as numerator, 1.0 as denominator\n        from (select distinct cast({time} as date) as metric_date from {fact}) as days\n        left join (\n            select distinct cast({time} as date) as metric_date, {expression} as value from {fact} where {condition}\n        ) as seen\n            on seen.metric_date <= days.metric_date\n            and {back}\n        group by days.metric_date",
+                metric.name
+            ));
+        }
+    }
+
+    /// Adds the metrics that are expressions over others of the same day, those first that others are made of.
+    fn derived(&mut self, from: &'static str) -> &'static str {
+        let derived: Vec<(&Metric, &String, &Vec<String>)> = self
+            .metrics
+            .iter()
+            .filter_map(|metric| match &metric.kind {
+                Kind::Derived { expression, inputs } => Some((*metric, expression, inputs)),
+                _ => None,
+            })
+            .collect();
+        if derived.is_empty() {
+            return from;
+        }
+        let is_derived = |name: &String| derived.iter().any(|(metric, _, _)| metric.name == *name);
+        let inputs: BTreeSet<&String> = derived
+            .iter()
+            .flat_map(|(_, _, inputs)| inputs.iter())
+            .filter(|name| !is_derived(name))
+            .collect();
+        let pivot = inputs.iter().map(|name| {
+            format!(
+                "max(numerator / nullif(denominator, 0)) filter (where metric_name = '{name}') as {}",
+                identifier(name)
+            )
+        });
+        self.ctes.push(format!(
+            "by_date as (\n        select\n            metric_date,\n            array_agg(named_struct('metric_name', metric_name, 'numerator', numerator, 'denominator', denominator)) as metrics{}\n        from {from}\n        group by metric_date\n    )",
+            lines(pivot)
+        ));
+        let mut known: BTreeSet<String> = inputs.into_iter().cloned().collect();
+        let mut rest = derived.clone();
+        let mut last = "by_date".to_string();
+        while !rest.is_empty() {
+            let (ready, later): (Vec<_>, Vec<_>) = rest
+                .into_iter()
+                .partition(|(_, _, inputs)| inputs.iter().all(|input| known.contains(input)));
+            if ready.is_empty() {
+                break;
+            }
+            let name = format!("derived_{}", self.ctes.len());
+            let values = ready.iter().map(|(metric, expression, _)| {
+                // Division by zero is no number of a day.
+                format!(
+                    "case when abs({expression}) <= 1.7976931348623157e308 then {expression} end as {}",
+                    identifier(&metric.name)
+                )
+            });
+            self.ctes.push(format!(
+                "{name} as (\n        select\n            *{}\n        from {last}\n    )",
+                lines(values)
+            ));
+            known.extend(ready.iter().map(|(metric, _, _)| metric.name.clone()));
+            last = name;
+            rest = later;
+        }
+        let rows: Vec<String> = derived
+            .iter()
+            .map(|(metric, _, _)| row(&metric.name, &identifier(&metric.name), "1.0"))
+            .collect();
+        self.ctes.push(format!(
+            "all_metrics as (\n        select metric_date, metric['metric_name'] as metric_name, metric['numerator'] as numerator, metric['denominator'] as denominator\n        from (\n            select metric_date, unnest(array_concat(metrics, make_array(\n                {}\n            ))) as metric\n            from {last}\n        ) as days\n    )",
+            rows.join(",\n                ")
+        ));
+        "all_metrics"
+    }
+}
+
+/// Lines of a select list after its first column.
+fn lines(columns: impl Iterator<Item = String>) -> String {
+    columns
+        .map(|column| format!(",\n            {column}"))
+        .collect()
+}
+
+fn row(name: &str, numerator: &str, denominator: &str) -> String {
+    format!(
+        "named_struct('metric_name', '{name}', 'numerator', cast({numerator} as double), 'denominator', cast({denominator} as double))"
+    )
+}
+
+fn place(measure: &Measure) -> Place<'_> {
+    (&measure.fact, &measure.time_column, &measure.unit_column)
+}
+
+fn has_two_facts(metric: &Metric) -> bool {
+    let measures = metric.kind.measures();
+    measures
+        .iter()
+        .any(|measure| place(measure) != place(measures[0]))
+}
+
+/// Start and end of a window in whole days, the end rounded up.
+fn window_days(metric: &Metric) -> (i64, i64) {
+    let start = metric.window.start.seconds / 86_400;
+    let end = metric.window.end().map_or(36_500, |end| {
+        (end.seconds + 86_399).div_euclid(86_400).max(start + 1)
+    });
+    (start, end)
+}
+
+/// The part of a metric that one fact knows.
+struct Side<'a> {
+    metric: &'a Metric,
+    /// `numerator` or `denominator` of a ratio of two facts; else all of it.
+    only: Option<(&'static str, &'a Measure)>,
+}
+
+fn sides<'a>(metric: &'a Metric) -> Vec<(Place<'a>, Side<'a>)> {
+    let is_elsewhere = match &metric.kind {
+        Kind::Retention { .. } | Kind::Derived { .. } => true,
+        Kind::Cumulative { measure, .. } => measure.aggregation == Aggregation::CountDistinct,
+        _ => false,
+    };
+    if is_elsewhere {
+        return Vec::new();
+    }
+    let measures = metric.kind.measures();
+    if !has_two_facts(metric) {
+        return vec![(place(measures[0]), Side { metric, only: None })];
+    }
+    ["numerator", "denominator"]
+        .into_iter()
+        .zip(measures)
+        .map(|(part, measure)| {
+            let only = Some((part, measure));
+            (place(measure), Side { metric, only })
+        })
+        .collect()
+}
+
+/// Aggregates of the per-unit query, each once however many metrics use it.
+#[derive(Default)]
+struct Columns {
+    list: Vec<(String, String)>,
+}
+
+impl Columns {
+    fn name(&mut self, metric: &str, part: &str, sql: String) -> String {
+        if let Some((_, name)) = self.list.iter().find(|(known, _)| *known == sql) {
+            return name.clone();
+        }
+        let name = identifier(&format!("{metric}__{part}"));
+        self.list.push((sql, name.clone()));
+        name
+    }
+}
+
+/// Which columns of a day are a metric's numerator and denominator.
+#[derive(Default)]
+struct Parts {
+    numerator: String,
+    denominator: String,
+}
+
+impl Side<'_> {
+    /// What a day says, from one row per unit; asks for the columns it needs of the units and of the day.
+    fn parts(&self, columns: &mut Columns, days: &mut Columns) -> Parts {
+        let metric = self.metric;
+        let names: Vec<(&str, String)> = unit::columns(metric, &|_| None)
+            .into_iter()
+            .filter(|column| self.only.is_none_or(|(part, _)| part == column.part))
+            .map(|column| {
+                (
+                    column.part,
+                    columns.name(&metric.name, column.part, column.sql),
+                )
+            })
+            .map(|(part, name)| (part, number(metric, part, &name)))
+            .collect();
+        let mut day = |part: &str, sql: String| days.name(&metric.name, part, sql);
+        let total = |value: &str| format!("coalesce(sum({value}), 0)");
+        if self.only.is_some() || matches!(metric.kind, Kind::Ratio { .. }) {
+            let mut parts = Parts::default();
+            for (part, value) in &names {
+                let name = day(part, total(value));
+                match *part {
+                    "numerator" => parts.numerator = name,
+                    _ => parts.denominator = name,
+                }
+            }
+            return parts;
+        }
+        let value = match &metric.kind {
+            Kind::MeanOfRatios { .. } => own_ratio(metric.fill, &names[0].1, &names[1].1),
+            _ => names[0].1.clone(),
+        };
+        if let Kind::Quantile { q, level, .. } = &metric.kind {
+            let values = format!("array_agg({value}) filter (where {value} is not null)");
+            let values = match level {
+                Level::Event => format!("flatten({values})"),
+                Level::Unit => values,
+            };
+            let quantile = format!("quantile_estimate({values}, {q:?})['quantile']");
+            return Parts {
+                numerator: day("numerator", quantile),
+                ..Parts::default()
+            };
+        }
+        let units = match metric.fill {
+            Fill::Zero => "count(*)".to_string(),
+            Fill::Exclude => format!("count({value})"),
+        };
+        Parts {
+            numerator: day("numerator", total(&value)),
+            denominator: match metric.kind {
+                Kind::Total(_) | Kind::Cumulative { .. } => String::new(),
+                _ => day("denominator", units),
+            },
+        }
+    }
+
+    /// The column of a running total.
+    fn running(&self, parts: &Parts) -> Option<String> {
+        let Kind::Cumulative { over, .. } = &self.metric.kind else {
+            return None;
+        };
+        let window = match over {
+            Over::Days(days) => format!(
+                "order by metric_date range between interval '{} days' preceding and current row",
+                days - 1
+            ),
+            Over::ToDate(grain) => {
+                format!("partition by date_trunc('{grain}', metric_date) order by metric_date")
+            }
+            Over::AllTime => "order by metric_date".to_string(),
+        };
+        Some(format!(
+            "sum({}) over ({window}) as {}",
+            parts.numerator,
+            self.running_name()
+        ))
+    }
+
+    fn running_name(&self) -> String {
+        identifier(&format!("{}__running", self.metric.name))
+    }
+
+    /// The metric's value as one element of a day's list.
+    fn row(&self, parts: &Parts, whole: &str) -> String {
+        let name = &self.metric.name;
+        if let Some((part, _)) = self.only {
+            return match part {
+                "numerator" => row(name, &parts.numerator, "null"),
+                _ => row(name, "null", &parts.denominator),
+            };
+        }
+        match self.metric.kind {
+            Kind::Cumulative { .. } => row(name, &self.running_name(), whole),
+            Kind::Total(_) | Kind::Quantile { .. } => row(name, &parts.numerator, whole),
+            _ => row(name, &parts.numerator, &parts.denominator),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+select * from {{ metric_aggregates(units=ref('fact_assignments')) }} as aggregates
