@@ -86,23 +86,30 @@ fn single() {
 
 /// All of 350 flags, 88 of them splits.
 fn bulk() {
-    let folder = on_disk();
-    let product = server::start(folder.path(), 350);
+    // A server for each: what one case leaves in the caches must not be in another's way.
+    let folders = [on_disk(), on_disk(), on_disk(), on_disk()];
+    let products = folders
+        .each_ref()
+        .map(|folder| server::start(folder.path(), 350));
     let cases = [
-        Case::new("350 flags, one context", &product, all_flags(10_000, |_| 0)),
+        Case::new(
+            "350 flags, one context",
+            &products[0],
+            all_flags(10_000, |_| 0),
+        ),
         Case::new(
             "350 flags, 1,000 contexts",
-            &product,
+            &products[1],
             all_flags(10_000, |index| index % 1_000),
         ),
         Case::new(
             "350 flags, 20,000 contexts",
-            &product,
+            &products[2],
             all_flags(20_000, |index| index % 20_000),
         ),
         Case::new(
             "350 flags, new contexts, 88 logged each",
-            &product,
+            &products[3],
             all_flags(2_000, |index| index),
         ),
     ];
@@ -260,9 +267,11 @@ fn batch(index: usize, size: usize) -> Vec<u8> {
     format!("[{}]", events.join(",")).into_bytes()
 }
 
-/// A folder on the disk that holds this package: fdatasync must be one.
+/// A folder beside this program, which is on a disk: fdatasync must be one.
 fn on_disk() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("the package's folder can be written")
+    let program = std::env::current_exe().expect("this program has a path");
+    let folder = program.parent().expect("a program is in a folder");
+    tempfile::tempdir_in(folder).expect("the build's folder can be written")
 }
 
 /// A folder in memory.
