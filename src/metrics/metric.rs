@@ -168,6 +168,8 @@ pub enum Fill {
     Zero,
     /// It is left out of the mean.
     Exclude,
+    /// It must not be: every unit of an experiment has a value, or the build stops and says how many have none.
+    Fail,
 }
 
 /// Which units count before their window has closed.
@@ -277,6 +279,7 @@ impl Fill {
         match self {
             Fill::Zero => "zero",
             Fill::Exclude => "exclude",
+            Fill::Fail => "fail",
         }
     }
 }

@@ -457,6 +457,90 @@ fn exposed_and_unexposed_parts_are_of_one_definition() {
     assert_eq!(parts[1]["revenue"].as_f64(), Some(110.0));
 }
 
+/// The project with `metrics` beside its own, all of `e`, and without the unit that has no event at all.
+fn written_with(metrics: &[(&str, &str)], has_u4: bool) -> TempDir {
+    let folder = written(DAILY);
+    let edit = |path: &str, change: &dyn Fn(String) -> String| {
+        let path = folder.path().join(path);
+        let text = std::fs::read_to_string(&path).expect("a file");
+        std::fs::write(path, change(text)).expect("a file");
+    };
+    for (name, body) in metrics {
+        edit("metrics/kinds.yml", &|text| {
+            format!(
+                "{text}  - {{name: {name}, direction: increase, {}\n",
+                body.trim_start_matches('{')
+            )
+        });
+        edit("experiments/e.yml", &|text| {
+            text.replace("secondary: [", &format!("secondary: [{name}, "))
+        });
+    }
+    if !has_u4 {
+        edit("seeds/raw_assignments.csv", &|text| {
+            text.replace("e,u4,test,2026-01-05T00:00:00\n", "")
+        });
+    }
+    folder
+}
+
+/// Each of them forbids units without a value.
+const FAILING: &[(&str, &str)] = &[
+    (
+        "visits_of_everyone",
+        "{kind: mean, event: visit, agg: count, fill: fail, covariate: {lookback: 7d}}",
+    ),
+    (
+        "median_visits_of_everyone",
+        "{kind: quantile, q: 0.5, level: unit, event: visit, agg: count, fill: fail}",
+    ),
+    (
+        "own_amount_of_everyone",
+        "{kind: mean_of_ratios, numerator: {event: visit, agg: sum, expr: amount}, denominator: {event: visit, agg: count}, fill: fail}",
+    ),
+    (
+        "capped_visits_of_everyone",
+        "{kind: mean, event: visit, agg: count, fill: fail, cap: 1}",
+    ),
+];
+
+#[test]
+fn a_metric_that_forbids_units_without_a_value_stops_the_build_and_says_how_many() {
+    for metric in FAILING {
+        let folder = written_with(std::slice::from_ref(metric), true);
+        let built = equipoise(folder.path(), &["build"]);
+        let said = String::from_utf8_lossy(&built.stderr).into_owned();
+        assert_eq!(built.status.code(), Some(1), "{said}");
+        let message = format!("`{}` has no value for 1 of the 3 units", metric.0);
+        assert!(said.contains(&message), "{said}");
+        assert!(said.contains("`fill: exclude`"), "{said}");
+        let asked = equipoise(folder.path(), &["sql", "select * from metric_aggregates"]);
+        assert!(!asked.status.success(), "the table was published");
+    }
+}
+
+#[test]
+fn where_every_unit_has_a_value_forbidding_the_others_changes_nothing() {
+    let folder = written_with(FAILING, false);
+    let built = equipoise(folder.path(), &["build"]);
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{said}");
+    let query = "select metric_name || ' ' || variant || ' ' || state['n'] || ' ' || state['mean'][1] as line \
+         from metric_aggregates where metric_name like '%everyone' order by 1";
+    let output = equipoise(folder.path(), &["sql", query, "--output", "csv"]);
+    insta::assert_snapshot!(String::from_utf8_lossy(&output.stdout), @r"
+    line
+    capped_visits_of_everyone control 2 1.0
+    capped_visits_of_everyone test 2 1.0
+    median_visits_of_everyone control 1 1.5
+    median_visits_of_everyone test 1 1.5
+    own_amount_of_everyone control 2 0.0
+    own_amount_of_everyone test 2 0.0
+    visits_of_everyone control 2 1.5
+    visits_of_everyone test 2 1.5
+    ");
+}
+
 #[test]
 fn a_lost_row_and_a_lost_cent_fail_the_build() {
     let fails = |daily: &str| {

@@ -137,6 +137,7 @@ fn declared(metric: &Metric) -> String {
             match metric.fill {
                 Fill::Zero => "count as 0".to_string(),
                 Fill::Exclude => "are left out".to_string(),
+                Fill::Fail => "stop the build".to_string(),
             },
         ));
         lines.push(("window", metric.window.to_string()));

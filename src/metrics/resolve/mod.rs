@@ -302,13 +302,18 @@ impl Resolver<'_> {
         let Some(spot) = &spec.fill else {
             self.needs(
                 "fill",
-                "add `fill: zero`, so that a unit without events counts as 0, or `fill: exclude`, so that it is left out",
+                "add `fill: zero`, so that a unit without events counts as 0, or `fill: exclude`, so that it is left out, or `fill: fail`, \
+                 so that there must not be one",
             );
             return None;
         };
-        let words = [("zero", Fill::Zero), ("exclude", Fill::Exclude)];
+        let words = [
+            ("zero", Fill::Zero),
+            ("exclude", Fill::Exclude),
+            ("fail", Fill::Fail),
+        ];
         let fill = choice(spot, "fill", &words, &mut self.diagnostics)?;
-        if fill == Fill::Exclude && matches!(kind, Kind::Proportion(_) | Kind::Retention { .. }) {
+        if fill != Fill::Zero && matches!(kind, Kind::Proportion(_) | Kind::Retention { .. }) {
             self.unsound(
                 format!(
                     "of the units with events, every one counts in `{}`",

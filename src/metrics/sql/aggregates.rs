@@ -320,7 +320,12 @@ fn uncapped(metric: &Metric, suffix: &str) -> String {
     let column = |part: &str| identifier(&format!("{}__{part}{suffix}", metric.name));
     match metric.kind {
         Kind::MeanOfRatios { .. } => {
-            own_ratio(metric.fill, &column("numerator"), &column("denominator"))
+            // Who must have a value after the assignment need not have had one before it.
+            let fill = match metric.fill {
+                Fill::Fail if !suffix.is_empty() => Fill::Zero,
+                fill => fill,
+            };
+            own_ratio(fill, &column("numerator"), &column("denominator"))
         }
         _ => column("value"),
     }
@@ -343,7 +348,9 @@ fn state_values(metric: &Metric, suffix: &str) -> Vec<String> {
     // `least` would make a number of a unit that is left out.
     vec![match metric.fill {
         Fill::Zero => format!("least({value}, {cap})"),
-        Fill::Exclude => format!("case when {value} > {cap} then {cap} else {value} end"),
+        Fill::Exclude | Fill::Fail => {
+            format!("case when {value} > {cap} then {cap} else {value} end")
+        }
     }]
 }
 
@@ -382,14 +389,11 @@ fn select(metric: &Metric, experiments: &[String], segment: Option<&str>) -> Str
             let before = state_values(metric, "_before");
             let all = [state_values(metric, ""), before.clone()].concat();
             (
-                format!("state_agg({})", all.join(", ")),
+                state_of_units(metric, &all),
                 format!("state_agg({})", before.join(", ")),
             )
         }
-        (_, None) => (
-            format!("state_agg({})", state_values(metric, "").join(", ")),
-            no_state,
-        ),
+        (_, None) => (state_of_units(metric, &state_values(metric, "")), no_state),
     };
     let keys: Vec<String> = experiments
         .iter()
@@ -427,6 +431,15 @@ fn select(metric: &Metric, experiments: &[String], segment: Option<&str>) -> Str
     )
 }
 
+/// The state over units; where the metric forbids units without a value, one that fails and names the metric.
+fn state_of_units(metric: &Metric, values: &[String]) -> String {
+    let values = values.join(", ");
+    match metric.fill {
+        Fill::Fail => format!("state_agg_fail('{}', {values})", metric.name),
+        Fill::Zero | Fill::Exclude => format!("state_agg({values})"),
+    }
+}
+
 /// A quantile as the state of a mean: its units vary as the quantile does.
 fn quantile_state(metric: &Metric, q: f64, level: Level) -> String {
     let value = identifier(&format!("{}__value", metric.name));
@@ -434,5 +447,13 @@ fn quantile_state(metric: &Metric, q: f64, level: Level) -> String {
         Level::Event => value.clone(),
         Level::Unit => format!("make_array({value})"),
     };
-    format!("quantile_state(array_agg({of_unit}) filter (where {value} is not null), {q:?})")
+    let state =
+        format!("quantile_state(array_agg({of_unit}) filter (where {value} is not null), {q:?})");
+    match metric.fill {
+        Fill::Fail => format!(
+            "case when {}['n'] > 0 then {state} end",
+            state_of_units(metric, &[value])
+        ),
+        Fill::Zero | Fill::Exclude => state,
+    }
 }

@@ -533,7 +533,8 @@ impl Side<'_> {
         }
         let units = match metric.fill {
             Fill::Zero => "count(*)".to_string(),
-            Fill::Exclude => format!("count({value})"),
+            // That a unit has nothing on one day is no fault: `fail` is about the whole window of an experiment's unit.
+            Fill::Exclude | Fill::Fail => format!("count({value})"),
         };
         Parts {
             numerator: day("numerator", total(&value)),

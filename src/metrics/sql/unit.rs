@@ -61,7 +61,7 @@ pub fn number(metric: &Metric, part: &str, column: &str) -> String {
                 "case when coalesce({column}, 0) >= {} then 1.0 else 0.0 end",
                 steps.len()
             ),
-            Fill::Exclude => format!(
+            Fill::Exclude | Fill::Fail => format!(
                 "case when {column} >= {} then 1.0 when {column} >= 1 then 0.0 end",
                 steps.len()
             ),
@@ -89,9 +89,11 @@ fn filled(aggregation: Aggregation, fill: Fill, column: &str) -> String {
     use Aggregation::{Any, Count, CountDistinct};
     match (aggregation, fill) {
         (Any, Fill::Zero) => format!("case when coalesce({column}, 0) > 0 then 1.0 else 0.0 end"),
-        (Any, Fill::Exclude) => format!("case when {column} > 0 then 1.0 end"),
-        (Count | CountDistinct, Fill::Exclude) => format!("cast(nullif({column}, 0) as double)"),
-        (_, Fill::Exclude) => column.to_string(),
+        (Any, Fill::Exclude | Fill::Fail) => format!("case when {column} > 0 then 1.0 end"),
+        (Count | CountDistinct, Fill::Exclude | Fill::Fail) => {
+            format!("cast(nullif({column}, 0) as double)")
+        }
+        (_, Fill::Exclude | Fill::Fail) => column.to_string(),
         (_, Fill::Zero) => format!("cast(coalesce({column}, 0) as double)"),
     }
 }
@@ -99,7 +101,7 @@ fn filled(aggregation: Aggregation, fill: Fill, column: &str) -> String {
 /// A unit's own ratio.
 pub fn own_ratio(fill: Fill, numerator: &str, denominator: &str) -> String {
     match fill {
-        Fill::Exclude => format!("{numerator} / nullif({denominator}, 0)"),
+        Fill::Exclude | Fill::Fail => format!("{numerator} / nullif({denominator}, 0)"),
         Fill::Zero => {
             format!("case when {denominator} <> 0 then {numerator} / {denominator} else 0.0 end")
         }

@@ -16,13 +16,14 @@ use datafusion::logical_expr::{
     Accumulator as SqlAccumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator,
     Signature, Volatility,
 };
+use datafusion::physical_expr::expressions::Literal;
 use std::sync::Arc;
 
 /// How the aggregates are called.
 pub(super) const USAGE: &[&str] = &[
     "state_agg(value, ...)",
     "state_agg_zero(value, ...)",
-    "state_agg_fail(value, ...)",
+    "state_agg_fail([name,] value, ...)",
     "state_merge(state)",
 ];
 
@@ -94,9 +95,13 @@ impl AggregateUDFImpl for StateAggregate {
             Source::Rows(_) if types.is_empty() => {
                 plan_err!("`{}` takes at least one value per unit", self.name)
             }
-            Source::Rows(_) => types
+            Source::Rows(policy) => types
                 .iter()
-                .map(|found| match found {
+                .enumerate()
+                .map(|(position, found)| match found {
+                    _ if position == 0 && types.len() > 1 && is_name(policy, found) => {
+                        Ok(DataType::Utf8)
+                    }
                     _ if found.is_numeric() || found.is_null() => Ok(DataType::Float64),
                     other => plan_err!(
                         "`{}` takes numbers, not {}; cast a boolean to int",
@@ -117,10 +122,10 @@ impl AggregateUDFImpl for StateAggregate {
     }
 
     fn accumulator(&self, arguments: AccumulatorArgs) -> Result<Box<dyn SqlAccumulator>> {
-        let width = self.width(&arguments);
+        let reading = self.reading(&arguments)?;
         Ok(Box::new(OneState {
-            source: self.source,
-            accumulator: Accumulator::new(width),
+            accumulator: Accumulator::new(reading.width),
+            reading,
         }))
     }
 
@@ -133,8 +138,7 @@ impl AggregateUDFImpl for StateAggregate {
         arguments: AccumulatorArgs,
     ) -> Result<Box<dyn GroupsAccumulator>> {
         Ok(Box::new(ManyStates {
-            source: self.source,
-            width: self.width(&arguments),
+            reading: self.reading(&arguments)?,
             accumulators: Vec::new(),
         }))
     }
@@ -150,25 +154,69 @@ impl AggregateUDFImpl for StateAggregate {
 
 impl StateAggregate {
     /// Rows have as many values as columns; states bring their own width.
-    fn width(&self, arguments: &AccumulatorArgs) -> usize {
-        match self.source {
-            Source::Rows(_) => arguments.exprs.len(),
-            Source::States => 0,
-        }
+    fn reading(&self, arguments: &AccumulatorArgs) -> Result<Reading> {
+        let Source::Rows(policy) = self.source else {
+            return Ok(Reading {
+                source: self.source,
+                name: None,
+                width: 0,
+            });
+        };
+        let first = &arguments.expr_fields[0];
+        let name = match is_name(policy, first.data_type()) {
+            true => Some(constant_text(self.name, arguments)?),
+            false => None,
+        };
+        Ok(Reading {
+            source: self.source,
+            width: arguments.exprs.len() - usize::from(name.is_some()),
+            name,
+        })
+    }
+}
+
+/// Whether an aggregate's first argument says what is aggregated: for the message where a NULL is forbidden.
+fn is_name(policy: NullPolicy, found: &DataType) -> bool {
+    policy == NullPolicy::Fail && found.is_string()
+}
+
+fn constant_text(function: &str, arguments: &AccumulatorArgs) -> Result<String> {
+    let text = arguments.exprs[0]
+        .downcast_ref::<Literal>()
+        .and_then(|literal| literal.value().try_as_str().flatten());
+    match text {
+        Some(text) => Ok(text.to_owned()),
+        None => plan_err!("the name that `{function}` takes is a constant text"),
+    }
+}
+
+/// What an aggregate reads, and how its arguments are to be understood.
+#[derive(Clone, Debug)]
+struct Reading {
+    source: Source,
+    /// The first argument, where it names what is aggregated.
+    name: Option<String>,
+    width: usize,
+}
+
+impl Reading {
+    /// The arguments without the name.
+    fn columns<'a>(&self, arguments: &'a [ArrayRef]) -> &'a [ArrayRef] {
+        &arguments[usize::from(self.name.is_some())..]
     }
 }
 
 /// The state of one group.
 #[derive(Debug)]
 struct OneState {
-    source: Source,
+    reading: Reading,
     accumulator: Accumulator,
 }
 
 impl SqlAccumulator for OneState {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let accumulator = &mut self.accumulator;
-        visit(self.source, values, None, |_, row| push(accumulator, row))
+        visit(&self.reading, values, None, |_, row| push(accumulator, row))
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
@@ -185,7 +233,7 @@ impl SqlAccumulator for OneState {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let state = finished(self.source, &self.accumulator)?;
+        let state = finished(&self.reading, &self.accumulator)?;
         Ok(ScalarValue::Struct(Arc::new(write_states(&[Some(state)])?)))
     }
 
@@ -197,15 +245,14 @@ impl SqlAccumulator for OneState {
 /// The states of all groups of an aggregation.
 #[derive(Debug)]
 struct ManyStates {
-    source: Source,
-    width: usize,
+    reading: Reading,
     accumulators: Vec<Accumulator>,
 }
 
 impl ManyStates {
     fn grow(&mut self, groups: usize) {
         self.accumulators
-            .resize_with(groups, || Accumulator::new(self.width));
+            .resize_with(groups, || Accumulator::new(self.reading.width));
     }
 }
 
@@ -219,7 +266,7 @@ impl GroupsAccumulator for ManyStates {
     ) -> Result<()> {
         self.grow(total);
         let accumulators = &mut self.accumulators;
-        visit(self.source, values, filter, |row, unit| {
+        visit(&self.reading, values, filter, |row, unit| {
             push(&mut accumulators[groups[row]], unit)
         })
     }
@@ -238,7 +285,7 @@ impl GroupsAccumulator for ManyStates {
         let states: Vec<Option<State>> = emit
             .take_needed(&mut self.accumulators)
             .iter()
-            .map(|accumulator| finished(self.source, accumulator).map(Some))
+            .map(|accumulator| finished(&self.reading, accumulator).map(Some))
             .collect::<Result<_>>()?;
         Ok(Arc::new(write_states(&states)?))
     }
@@ -257,9 +304,9 @@ impl GroupsAccumulator for ManyStates {
     ) -> Result<Vec<ArrayRef>> {
         let rows = values[0].len();
         let mut accumulators: Vec<Option<Accumulator>> = vec![None; rows];
-        visit(self.source, values, filter, |row, unit| {
+        visit(&self.reading, values, filter, |row, unit| {
             push(
-                accumulators[row].get_or_insert_with(|| Accumulator::new(self.width)),
+                accumulators[row].get_or_insert_with(|| Accumulator::new(self.reading.width)),
                 unit,
             );
         })?;
@@ -279,16 +326,22 @@ impl GroupsAccumulator for ManyStates {
 }
 
 /// The state of a group. NULLs under `fail` fail the query: a count in a column that nobody reads would be a swallowed error.
-fn finished(source: Source, accumulator: &Accumulator) -> Result<State> {
+fn finished(reading: &Reading, accumulator: &Accumulator) -> Result<State> {
     let state = accumulator.finish();
-    match source {
-        Source::Rows(policy) if policy.check(&state) == Status::NullsPresent => exec_err!(
-            "state_agg_fail met a NULL in {} of {} units; look for them with `is null`, or say what they mean: state_agg leaves \
-             such units out, state_agg_zero counts a NULL as 0",
-            state.nulls,
-            state.n + state.nulls + state.non_finite
+    let is_forbidden = matches!(reading.source, Source::Rows(policy) if policy.check(&state) == Status::NullsPresent);
+    if !is_forbidden {
+        return Ok(state);
+    }
+    let (nulls, units) = (state.nulls, state.n + state.nulls + state.non_finite);
+    match &reading.name {
+        Some(name) => exec_err!(
+            "`{name}` has no value for {nulls} of the {units} units of a variant or segment, and forbids that (`fill: fail`); find \
+             out why they have none, or say what they mean: `fill: exclude` leaves such units out, `fill: zero` counts them as 0"
         ),
-        _ => Ok(state),
+        None => exec_err!(
+            "state_agg_fail met a NULL in {nulls} of {units} units; look for them with `is null`, or say what they mean: state_agg \
+             leaves such units out, state_agg_zero counts a NULL as 0"
+        ),
     }
 }
 
@@ -309,14 +362,15 @@ fn push(accumulator: &mut Accumulator, unit: Unit<'_>) {
 
 /// Calls `each` with every row the filter keeps.
 fn visit(
-    source: Source,
-    values: &[ArrayRef],
+    reading: &Reading,
+    arguments: &[ArrayRef],
     filter: Option<&BooleanArray>,
     mut each: impl FnMut(usize, Unit<'_>),
 ) -> Result<()> {
     let is_kept =
         |row: usize| filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
-    match source {
+    let values = reading.columns(arguments);
+    match reading.source {
         Source::States => {
             let states = States::open(&values[0])?;
             (0..states.len())
