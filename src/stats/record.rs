@@ -87,10 +87,10 @@ impl Field for Status {
     }
 }
 
-/// `Some` for a finite number: an infinity or NaN must not look like a result.
+/// `Some` for a finite number: an infinity or NaN must not look like a result. Adding 0 makes -0 (the logarithm of p = 1) a plain 0.
 #[inline]
 pub(crate) fn finite(value: f64) -> Number {
-    value.is_finite().then_some(value)
+    value.is_finite().then_some(value + 0.0)
 }
 
 /// Declares a result struct; its last field is always `status: Status`, and `Default` is the empty result.
