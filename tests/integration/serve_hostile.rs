@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
 use equipoise::serve::ServeConfig;
@@ -11,6 +12,9 @@ use crate::serve_support::{TestServer, connect, read_reply, until};
 
 #[test]
 fn a_gigabyte_is_refused_without_being_read() {
+    if !is_alone("a_gigabyte_is_refused_without_being_read") {
+        return;
+    }
     let server = TestServer::start(FLAGS);
     let before = resident_bytes();
     for path in [
@@ -177,6 +181,9 @@ fn slow_clients_are_cut_off_and_nobody_waits_for_them() {
 /// 10,000 when the limit of open files allows it, else as many as it does.
 #[test]
 fn ten_thousand_idle_connections_cost_little_and_others_are_served() {
+    if !is_alone("ten_thousand_idle_connections_cost_little_and_others_are_served") {
+        return;
+    }
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit {
         current: limit.maximum,
@@ -187,7 +194,7 @@ fn ten_thousand_idle_connections_cost_little_and_others_are_served() {
     } else {
         limit.current
     };
-    // Both ends are in this process, and other tests run beside this one.
+    // Both ends are in this process.
     let count = (allowed.unwrap_or(u64::MAX) as usize / 2)
         .saturating_sub(500)
         .min(10_000);
@@ -307,6 +314,26 @@ fn raw(server: &TestServer, bytes: &[u8]) -> u16 {
     // The server may close before it has read all.
     let _ = stream.write_all(bytes);
     read_reply(&mut stream).status
+}
+
+/// Whether the test has this process to itself, as one that measures its memory must; if not, it has run in one that does.
+fn is_alone(test: &str) -> bool {
+    const ALONE: &str = "EQUIPOISE_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("serve_hostile::{test}"), "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    false
 }
 
 fn resident_bytes() -> u64 {
