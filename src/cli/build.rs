@@ -1,18 +1,30 @@
 //! `build`, `run`, `test`, `seed`: plan, execute, publish, say what came of it.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context as _;
 
+use super::metric::Reviewed;
 use super::options::{Common, LogFormat};
 use super::progress::{Progress, seconds};
 use super::{Exit, OutputFormat, compile, context, output, query};
 use crate::engine::Engine;
 use crate::run::{
-    Action, Outcome, PassedTests, Prepared, Published, RunPlan, RunResults, Scope, execute, plan,
-    publish,
+    Action, Command, Outcome, PassedTests, Prepared, Published, Receipt, RunPlan, RunResults,
+    Scope, Summary, Witness, execute, plan, publish,
 };
 use crate::warehouse::{LockError, Warehouse};
 
 pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let command = command(common, scope)?;
+    if let Some(command) = command.as_ref().filter(|_| !common.full_refresh)
+        && let Some(receipt) = Receipt::find(command).await
+    {
+        return say_nothing_to_do(common, &receipt, started.elapsed());
+    }
+    // Taken before anything is read: what is edited while this build runs is for the next one.
+    let before = command.as_ref().and_then(Witness::of);
     let Some(prepared) = context::open(common).await? else {
         return Ok(Exit::Wrong);
     };
@@ -20,7 +32,11 @@ pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
         return Ok(Exit::Wrong);
     };
     let publishes_models = matches!(scope, Scope::Build | Scope::Run);
-    if publishes_models && super::metric::is_refused(common, &prepared).await? {
+    let reviewed = match publishes_models {
+        true => super::metric::reviewed(common, &prepared).await?,
+        false => Reviewed::Silent,
+    };
+    if reviewed == Reviewed::Refused {
         return Ok(Exit::Failed);
     }
     let warehouse = context::warehouse(&prepared)?;
@@ -72,13 +88,69 @@ pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
     }
     say_what_happened(common, &prepared, &plan, &results, &published);
     if !results.has_failed() && scope == Scope::Build {
-        show_decisions(common, &prepared, &warehouse).await?;
+        let decisions = decisions(common, &prepared, &warehouse).await?;
+        output::print(&decisions)?;
+        let is_silent = reviewed == Reviewed::Silent && results.count(Outcome::Warned) == 0;
+        if let Some(command) = command.filter(|_| is_silent) {
+            let summary = Summary {
+                relations: plan.steps.iter().filter(|step| step.kind != "test").count(),
+                tests: plan.steps.iter().filter(|step| step.kind == "test").count(),
+                decisions,
+            };
+            let version = published.version();
+            Receipt::keep(&command, before, &prepared, &plan, version, summary);
+        }
     }
     Ok(if results.has_failed() {
         Exit::Failed
     } else {
         Exit::Good
     })
+}
+
+/// What a receipt is kept for: builds of everything that are told to people.
+fn command(common: &Common, scope: Scope) -> anyhow::Result<Option<Command>> {
+    let is_kept = scope == Scope::Build
+        && common.select.is_empty()
+        && common.exclude.is_empty()
+        && !common.dry_run
+        && common.output == OutputFormat::Table
+        && common.log_format == LogFormat::Text;
+    if !is_kept {
+        return Ok(None);
+    }
+    Ok(Some(Command {
+        root: context::root(common)?,
+        options: format!(
+            "{:?} {:?} {:?} quiet {}",
+            common.target, common.vars, common.engine, common.quiet
+        ),
+        environment_variables: context::environment_variables(),
+    }))
+}
+
+fn say_nothing_to_do(
+    common: &Common,
+    receipt: &Receipt,
+    elapsed: Duration,
+) -> anyhow::Result<Exit> {
+    if !common.quiet {
+        let Summary {
+            relations, tests, ..
+        } = receipt.summary;
+        let tests = match tests {
+            0 => String::new(),
+            tests => format!(", {tests} tests passed"),
+        };
+        eprintln!(
+            "0 built, {relations} unchanged{tests} in {}; nothing to do: `{}` stays at version {}",
+            seconds(elapsed),
+            receipt.environment,
+            receipt.version
+        );
+    }
+    output::print(&receipt.summary.decisions)?;
+    Ok(Exit::Good)
 }
 
 fn print_plan(common: &Common, plan: &RunPlan) -> anyhow::Result<()> {
@@ -220,52 +292,42 @@ fn say_what_happened(
     );
 }
 
-/// The end of the main job: one row per experiment.
-async fn show_decisions(
+/// The end of the main job: one row per experiment, or nothing in a project without decisions.
+async fn decisions(
     common: &Common,
     prepared: &Prepared,
     warehouse: &Warehouse,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<String> {
     let environment = warehouse.environment(&prepared.environment)?;
     if !environment.relations.contains_key("experiment_decisions")
         || (common.quiet && common.output == OutputFormat::Table)
     {
-        return Ok(());
+        return Ok(String::new());
     }
     let engine = query::published(prepared, warehouse).await?;
-    match common.output {
-        OutputFormat::Table => {
-            let rows = engine.rows("select decision, experiment_key, array_to_string(reasons, '; ') as reasons from experiment_decisions order by experiment_key", None).await?;
-            let mut text = String::from("\n");
-            let cells = rows.cells()?;
-            let width = cells
-                .iter()
-                .filter_map(|row| row[1].as_ref().map(String::len))
-                .max()
-                .unwrap_or(0);
-            for row in cells {
-                let [decision, key, reasons] =
-                    [0, 1, 2].map(|at| row[at].clone().unwrap_or_default());
-                let mut reasons = reasons.split("; ");
-                text += &format!(
-                    "{:<9} {key:<width$}  {}\n",
-                    decision.to_uppercase().replace('_', "-"),
-                    reasons.next().unwrap_or_default()
-                );
-                for reason in reasons {
-                    text += &format!("{:<9} {:<width$}  {reason}\n", "", "");
-                }
-            }
-            output::print(&text)
-        }
-        format => output::rows(
-            &engine
-                .rows(
-                    "select * from experiment_decisions order by experiment_key",
-                    None,
-                )
-                .await?,
-            format,
-        ),
+    if common.output != OutputFormat::Table {
+        let all = "select * from experiment_decisions order by experiment_key";
+        return output::rows_text(&engine.rows(all, None).await?, common.output);
     }
+    let rows = engine.rows("select decision, experiment_key, array_to_string(reasons, '; ') as reasons from experiment_decisions order by experiment_key", None).await?;
+    let mut text = String::from("\n");
+    let cells = rows.cells()?;
+    let width = cells
+        .iter()
+        .filter_map(|row| row[1].as_ref().map(String::len))
+        .max()
+        .unwrap_or(0);
+    for row in cells {
+        let [decision, key, reasons] = [0, 1, 2].map(|at| row[at].clone().unwrap_or_default());
+        let mut reasons = reasons.split("; ");
+        text += &format!(
+            "{:<9} {key:<width$}  {}\n",
+            decision.to_uppercase().replace('_', "-"),
+            reasons.next().unwrap_or_default()
+        );
+        for reason in reasons {
+            text += &format!("{:<9} {:<width$}  {reason}\n", "", "");
+        }
+    }
+    Ok(text)
 }

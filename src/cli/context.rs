@@ -1,5 +1,6 @@
 //! What every command does first: open the folder, read the clock once, prepare the project.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -51,7 +52,7 @@ pub async fn open_revision(
     Ok(Some(Arc::new(checked.value)))
 }
 
-fn root(common: &Common) -> anyhow::Result<PathBuf> {
+pub fn root(common: &Common) -> anyhow::Result<PathBuf> {
     std::path::absolute(&common.project_dir)
         .with_context(|| format!("cannot use `{}`", common.project_dir.display()))
 }
@@ -65,15 +66,20 @@ fn options(common: &Common, vars: serde_json::Map<String, serde_json::Value>) ->
         threads: common.threads,
         memory_limit: common.memory_limit.clone(),
         computation: common.engine.map(Into::into),
-        environment_variables: std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect(),
+        environment_variables: environment_variables(),
         now: chrono::Utc::now()
             .format("%Y-%m-%dT%H:%M:%S%.6fZ")
             .to_string(),
         invocation_id: uuid::Uuid::now_v7().to_string(),
         data_root: None,
     }
+}
+
+/// Those that are text.
+pub fn environment_variables() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// Prints diagnostics to standard error.

@@ -46,25 +46,26 @@ pub fn diagnostics_as_json(diagnostics: &[Diagnostic]) {
 
 /// Prints rows to standard output.
 pub fn rows(rows: &Rows, format: OutputFormat) -> anyhow::Result<()> {
-    match format {
+    print(&rows_text(rows, format)?)
+}
+
+/// Rows as they are printed.
+pub fn rows_text(rows: &Rows, format: OutputFormat) -> anyhow::Result<String> {
+    Ok(match format {
         OutputFormat::Table => {
-            print(&format!("{}\n", table(rows)?))?;
-            print(&format!(
-                "{} row{}\n",
-                rows.len(),
-                if rows.len() == 1 { "" } else { "s" }
-            ))
+            let plural = if rows.len() == 1 { "" } else { "s" };
+            format!("{}\n{} row{plural}\n", table(rows)?, rows.len())
         }
-        OutputFormat::Json => print(&rows.json_lines()?),
-        OutputFormat::Csv => print(&csv(rows)?),
+        OutputFormat::Json => rows.json_lines()?,
+        OutputFormat::Csv => csv(rows)?,
         OutputFormat::Markdown => {
             let cells = rows.cells()?;
             let texts = cells
                 .into_iter()
                 .map(|row| row.into_iter().map(Option::unwrap_or_default).collect());
-            print(&markdown_table(&rows.columns(), texts))
+            markdown_table(&rows.columns(), texts)
         }
-    }
+    })
 }
 
 /// Writes to standard output; a reader that went away (`| head`) is no error.

@@ -135,10 +135,16 @@ impl Planner<'_> {
                 published.fingerprint().to_string()
             }
             published => {
-                let fingerprint = self.of_inputs(node, &compiled, is_selected);
+                let fingerprint = self.of_inputs(node, &compiled);
+                let published = published.map(Relation::fingerprint);
                 match node.settings.keeps_versions {
-                    true => snapshot::chained(&fingerprint, published.map(Relation::fingerprint)),
-                    false => fingerprint,
+                    true => snapshot::chained(&fingerprint, published),
+                    false if self.full_refresh && is_selected => {
+                        refreshed(&fingerprint, &self.prepared.now)
+                    }
+                    false => published
+                        .filter(|published| is_refresh_of(published, &fingerprint))
+                        .map_or(fingerprint, str::to_string),
                 }
             }
         };
@@ -147,7 +153,7 @@ impl Planner<'_> {
     }
 
     /// The compiled fingerprint, mixed with those of parents that differ from what was compiled.
-    fn of_inputs(&self, node: &Node, compiled: &str, is_selected: bool) -> String {
+    fn of_inputs(&self, node: &Node, compiled: &str) -> String {
         let mut mixed = Vec::new();
         for parent in &node.depends_on {
             let actual = self
@@ -166,15 +172,29 @@ impl Planner<'_> {
                 mixed.push(format!("{} {actual}", parent.0));
             }
         }
-        if self.full_refresh && is_selected {
-            mixed.push(self.prepared.now.clone());
-        }
         if mixed.is_empty() {
             return compiled.to_string();
         }
         blake3::hash(format!("{compiled} {}", mixed.join(" ")).as_bytes()).to_hex()[..32]
             .to_string()
     }
+}
+
+/// The same query over the same data, built again at `now`: half of its name says what it is, so that the next plain
+/// build keeps it instead of going back to what was there before the refresh.
+fn refreshed(fingerprint: &str, now: &str) -> String {
+    let again = blake3::hash(format!("{fingerprint} {now}").as_bytes());
+    format!(
+        "{}{}",
+        fingerprint.get(..16).unwrap_or(fingerprint),
+        &again.to_hex()[..16]
+    )
+}
+
+fn is_refresh_of(published: &str, fingerprint: &str) -> bool {
+    fingerprint
+        .get(..16)
+        .is_some_and(|head| published.starts_with(head))
 }
 
 async fn decide(

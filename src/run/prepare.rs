@@ -40,6 +40,8 @@ pub struct Prepared {
     pub threads: usize,
     pub engine: EngineOptions,
     pub now: String,
+    /// Whether there was anything to report, be it a warning.
+    pub has_said_something: bool,
     pub(super) inspected: Inspected,
 }
 
@@ -93,6 +95,7 @@ pub async fn prepare(files: &dyn Files, options: &PrepareOptions) -> Checked<Pre
         threads,
         engine,
         now: options.now.clone(),
+        has_said_something: !diagnostics.is_empty(),
         inspected: looked.value,
     };
     Checked::with(prepared, diagnostics)

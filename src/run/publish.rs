@@ -19,6 +19,15 @@ pub enum Published {
     Withheld(u64),
 }
 
+impl Published {
+    /// The version that is current afterwards.
+    pub fn version(&self) -> u64 {
+        match self {
+            Self::Version(version) | Self::Unchanged(version) | Self::Withheld(version) => *version,
+        }
+    }
+}
+
 pub async fn publish(
     prepared: &Prepared,
     plan: &RunPlan,

@@ -28,6 +28,7 @@ mod operator_facts;
 mod operator_planned;
 mod operator_states;
 mod pycon;
+mod receipt;
 mod serve_bulk;
 mod serve_clients;
 mod serve_events;

@@ -49,9 +49,27 @@ pub async fn run(common: &Common, metric: &Metric) -> anyhow::Result<Exit> {
 
 /// Whether the metrics do not mean what was agreed to, or one has two names; said on standard error.
 pub async fn is_refused(common: &Common, prepared: &Prepared) -> anyhow::Result<bool> {
+    Ok(reviewed(common, prepared).await? == Reviewed::Refused)
+}
+
+/// What the review of the metrics came to, after it was printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reviewed {
+    Silent,
+    Warned,
+    Refused,
+}
+
+pub async fn reviewed(common: &Common, prepared: &Prepared) -> anyhow::Result<Reviewed> {
     let found = review(prepared).await?;
     context::report(common, &found, prepared);
-    Ok(found.iter().any(crate::diagnostics::Diagnostic::is_error))
+    Ok(
+        match found.iter().any(crate::diagnostics::Diagnostic::is_error) {
+            true => Reviewed::Refused,
+            false if found.is_empty() => Reviewed::Silent,
+            false => Reviewed::Warned,
+        },
+    )
 }
 
 /// The lock, empty where there is none, or nothing after its error was printed.

@@ -2,19 +2,15 @@
 //! folder, under a key made of path, size, times and options. A cache that cannot be read or written only costs time.
 
 use super::declared::ColumnType;
-use super::files::FileState;
+use super::files::{FileState, TOO_FRESH};
 use super::infer::Candidates;
 use super::{Format, SourceFile, SourceFiles};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// To be raised when the meaning of the facts changes, such as a rule of inference.
 const FORMAT: u32 = 1;
-
-/// A file that changed this shortly before it was read could change again within the same tick of its clock.
-const TOO_FRESH: Duration = Duration::from_millis(100);
 
 /// What the inspection of one file found; only files without problems are remembered.
 #[derive(Debug, Clone, Serialize, Deserialize)]

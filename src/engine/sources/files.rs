@@ -10,6 +10,17 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use walkdir::WalkDir;
 
+/// The files of a source as they lie there now, without reading them; none where it cannot be told.
+pub fn states(root: &Path, source: &SourceFiles) -> Option<Vec<(String, FileState)>> {
+    let (_, files) = locate(root, source).ok()?;
+    Some(
+        files
+            .into_iter()
+            .map(|file| (file.name, file.state))
+            .collect(),
+    )
+}
+
 /// The files of a source; at least one.
 pub(super) fn locate(
     root: &Path,
@@ -252,26 +263,32 @@ fn describe(root: &Path, path: &Path) -> Result<SourceFile, SourceProblem> {
     }
 }
 
+/// A file that changed this shortly before it was read could change again within the same tick of its clock.
+pub const TOO_FRESH: Duration = Duration::from_millis(100);
+
 /// What tells whether a file is still the one that was inspected, without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FileState {
+pub struct FileState {
     bytes: u64,
     modified: SystemTime,
     change: (u64, i64, i64),
 }
 
 impl FileState {
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
-        let metadata = path.metadata()?;
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Self::from_metadata(&path.metadata()?)
+    }
+
+    pub fn from_metadata(metadata: &Metadata) -> io::Result<Self> {
         Ok(Self {
             bytes: metadata.len(),
             modified: metadata.modified()?,
-            change: change_of(&metadata),
+            change: change_of(metadata),
         })
     }
 
     /// Since the last change; zero for a time in the future.
-    pub(super) fn age(&self) -> Duration {
+    pub fn age(&self) -> Duration {
         SystemTime::now()
             .duration_since(self.modified)
             .unwrap_or_default()

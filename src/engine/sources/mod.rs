@@ -27,6 +27,7 @@ mod provider;
 mod rows;
 mod values;
 
+pub use files::{FileState, TOO_FRESH, states};
 pub use inspect::inspect;
 pub use problems::{ProblemKind, SourceProblem};
 pub use provider::provider;
@@ -122,5 +123,5 @@ pub struct SourceFile {
     pub rows: u64,
     /// Of the file as it is, possibly compressed.
     pub bytes: u64,
-    pub(crate) state: files::FileState,
+    pub(crate) state: FileState,
 }
