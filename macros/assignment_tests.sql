@@ -38,7 +38,7 @@ order by n_wrong desc, day, sdk, segment, experiment_key
 
 {# Whatever was shown was assigned before: the same experiment, unit and variant. Clocks of clients run up to `tolerance`
    ahead. #}
-{% test exposure_without_assignment(model, assignments, experiment='experiment_key', unit='unit_id', variant='variant', at='exposed_at', assigned_at='assigned_at', tolerance='0 seconds', sdk=none, segment=none) %}
+{% test exposure_without_assignment(model, assignments, experiment='experiment_key', unit='unit_id', variant='variant', at='exposed_at', assigned_at='assigned_at', tolerance='0 seconds', judged_until=none, sdk=none, segment=none) %}
 with exposures as (
     select
         cast({{ at }} as date) as day,
@@ -50,6 +50,10 @@ with exposures as (
         {{ at }} as exposed_at
     from {{ model }}
     where {{ experiment }} is not null
+    {%- if judged_until %}
+        -- Assignments of later ones may still be on the way.
+        and {{ at }} < {{ judged_until }}
+    {%- endif %}
 ),
 
 assigned as (

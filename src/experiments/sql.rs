@@ -1,6 +1,6 @@
 //! The SQL that experiments become: their units, and their definitions as tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::experiment::{Exclusion, Experiment, Experiments};
 use crate::manifest::identifier;
@@ -12,10 +12,7 @@ use crate::metrics::Metrics;
 /// exclusion that the experiment names, and its segments.
 pub fn units(experiments: &Experiments) -> String {
     let columns = extra_columns(experiments);
-    let logs: Vec<String> = experiments
-        .iter()
-        .map(|experiment| log(experiment, &columns))
-        .collect();
+    let logs = logs(experiments, &columns);
     if logs.is_empty() {
         return "(select '' as experiment_key, '' as unit_id, '' as variant, cast(null as timestamp) as assigned_at, cast(0 as bigint) as n_assignments, \
                 cast(0 as bigint) as n_variants, cast(null as timestamp) as period_starts_at, cast(null as timestamp) as measured_until, \
@@ -24,7 +21,14 @@ pub fn units(experiments: &Experiments) -> String {
     }
     let extras =
         |format: &dyn Fn(&Extra) -> String| columns.iter().map(format).collect::<Vec<_>>().join("");
-    let firsts = extras(&|column| match column {
+    let of_variant = extras(&|column| match column {
+        Extra::Flag(name) => format!(",\n            bool_or({0}) as {0}", identifier(name)),
+        Extra::Segment(name) => format!(
+            ",\n            first_value({0} order by assigned_at, {0}) as {0}",
+            identifier(name)
+        ),
+    });
+    let of_unit = extras(&|column| match column {
         Extra::Flag(name) => format!(",\n            bool_or({0}) as {0}", identifier(name)),
         Extra::Segment(name) => format!(
             ",\n            first_value({0} order by assigned_at, variant) as {0}",
@@ -35,7 +39,6 @@ pub fn units(experiments: &Experiments) -> String {
         Extra::Segment(name) => format!(",\n        {}", identifier(name)),
         Extra::Flag(_) => String::new(),
     });
-    let periods: Vec<String> = experiments.iter().map(period).collect();
     format!(
         "(
     with assignment_log as (
@@ -43,7 +46,23 @@ pub fn units(experiments: &Experiments) -> String {
     ),
 
     periods as (
-{}
+        select * from {periods} as periods
+    ),
+
+    known_variants as (
+        select * from {variants} as known_variants
+    ),
+
+    -- Variants first, so that counting them is a plain count: distinct counts of a million units would take gigabytes.
+    assigned_variants as (
+        select
+            experiment_key,
+            unit_id,
+            variant,
+            min(assigned_at) as assigned_at,
+            count(*) as n_assignments{of_variant}
+        from assignment_log
+        group by experiment_key, unit_id, variant
     ),
 
     first_assignments as (
@@ -52,9 +71,9 @@ pub fn units(experiments: &Experiments) -> String {
             unit_id,
             first_value(variant order by assigned_at, variant) as variant,
             min(assigned_at) as assigned_at,
-            count(*) as n_assignments,
-            count(distinct variant) as n_variants{firsts}
-        from assignment_log
+            cast(sum(n_assignments) as bigint) as n_assignments,
+            count(variant) as n_variants{of_unit}
+        from assigned_variants
         group by experiment_key, unit_id
     ),
 
@@ -68,6 +87,9 @@ pub fn units(experiments: &Experiments) -> String {
             end as exclusion
         from first_assignments
         inner join periods on periods.experiment_key = first_assignments.experiment_key
+        left join known_variants
+            on known_variants.experiment_key = first_assignments.experiment_key
+            and known_variants.variant = first_assignments.variant
     )
 
     select
@@ -84,8 +106,9 @@ pub fn units(experiments: &Experiments) -> String {
     from judged
 )",
         logs.join("\n        union all\n"),
-        periods.join("\n        union all\n"),
         exclusions(experiments),
+        periods = periods(experiments),
+        variants = variants(experiments),
     )
 }
 
@@ -113,87 +136,107 @@ fn extra_columns(experiments: &Experiments) -> Vec<Extra> {
         .collect()
 }
 
-fn log(experiment: &Experiment, columns: &[Extra]) -> String {
-    let has = |column: &Extra| match column {
+/// One query per model of assignments, and per choice of its columns: hundreds of experiments share one.
+fn logs(experiments: &Experiments, columns: &[Extra]) -> Vec<String> {
+    let mut alike: BTreeMap<(&str, Vec<bool>), Vec<&Experiment>> = BTreeMap::new();
+    for experiment in experiments.iter() {
+        let has = columns.iter().map(|column| has(experiment, column));
+        let key = (experiment.assignment_model.as_str(), has.collect());
+        alike.entry(key).or_default().push(experiment);
+    }
+    alike
+        .into_iter()
+        .map(|((model, has), experiments)| log(model, columns.iter().zip(has), &experiments))
+        .collect()
+}
+
+/// Whether an experiment asks for a column of its assignments.
+fn has(experiment: &Experiment, column: &Extra) -> bool {
+    match column {
         Extra::Flag(name) => experiment.exclusions.iter().any(
             |exclusion| matches!(exclusion, Exclusion::Column(own) if *name == format!("is_{own}")),
         ),
         Extra::Segment(name) => experiment.segments.contains(name),
-    };
+    }
+}
+
+fn log<'a>(
+    model: &str,
+    columns: impl Iterator<Item = (&'a Extra, bool)>,
+    experiments: &[&Experiment],
+) -> String {
     let extras: String = columns
-        .iter()
-        .map(|column| {
+        .map(|(column, has)| {
             let (name, cast) = match column {
                 Extra::Flag(name) => (identifier(name), "boolean"),
                 Extra::Segment(name) => (identifier(name), "varchar"),
             };
-            let value = if has(column) {
-                name.clone()
-            } else {
-                "null".to_string()
-            };
+            let value = if has { &name } else { "null" };
             format!(", cast({value} as {cast}) as {name}")
         })
         .collect();
+    let keys: Vec<String> = experiments
+        .iter()
+        .map(|experiment| quoted(&experiment.key))
+        .collect();
     format!(
-        "        select '{}' as experiment_key, unit_id, variant, assigned_at{extras}\n        from {}\n        where experiment_key = '{}'",
-        text(&experiment.key),
-        identifier(&experiment.assignment_model),
-        text(&experiment.key),
+        "        select experiment_key, unit_id, variant, assigned_at{extras}\n        from {}\n        where experiment_key in ({})",
+        identifier(model),
+        keys.join(", "),
     )
 }
 
-fn period(experiment: &Experiment) -> String {
-    let until = match experiment.until {
-        Some(until) => {
-            let end = until + chrono::Duration::seconds(experiment.grace.seconds);
-            (timestamp(until), timestamp(end))
-        }
-        None => (
-            "timestamp '9999-01-01 00:00:00'".to_string(),
-            "timestamp '9999-01-01 00:00:00'".to_string(),
-        ),
-    };
-    format!(
-        "        select '{}' as experiment_key, {} as period_starts_at, {} as period_ends_at, {} as measured_until",
-        text(&experiment.key),
-        timestamp(experiment.from),
-        until.0,
-        until.1,
+/// One row per experiment: when it runs, and until when its events are measured.
+fn periods(experiments: &Experiments) -> String {
+    let rows = experiments.iter().map(|experiment| {
+        let (ends_at, measured_until) = match experiment.until {
+            Some(until) => {
+                let grace = chrono::Duration::seconds(experiment.grace.seconds);
+                (timestamp(until), timestamp(until + grace))
+            }
+            None => {
+                let never = "timestamp '9999-01-01 00:00:00'";
+                (never.to_string(), never.to_string())
+            }
+        };
+        vec![
+            quoted(&experiment.key),
+            timestamp(experiment.from),
+            ends_at,
+            measured_until,
+        ]
+    });
+    table(
+        &[
+            "experiment_key",
+            "period_starts_at",
+            "period_ends_at",
+            "measured_until",
+        ],
+        &["varchar", "timestamp", "timestamp", "timestamp"],
+        rows.collect(),
+    )
+}
+
+/// One row per experiment and variant.
+fn variants(experiments: &Experiments) -> String {
+    let rows = experiments.iter().flat_map(|experiment| {
+        let key = quoted(&experiment.key);
+        let variants = experiment.variants.iter();
+        variants.map(move |variant| vec![key.clone(), quoted(&variant.name)])
+    });
+    table(
+        &["experiment_key", "variant"],
+        &["varchar", "varchar"],
+        rows.collect(),
     )
 }
 
 /// The first reason that holds, in the order of the policy.
 fn exclusions(experiments: &Experiments) -> String {
-    let mut lines = Vec::new();
-    let keys = |wanted: &dyn Fn(&Experiment) -> bool| {
-        let keys: Vec<String> = experiments
-            .iter()
-            .filter(|experiment| wanted(experiment))
-            .map(|experiment| format!("'{}'", text(&experiment.key)))
-            .collect();
-        format!("first_assignments.experiment_key in ({})", keys.join(", "))
-    };
-    let known: Vec<String> = experiments
-        .iter()
-        .flat_map(|experiment| {
-            experiment
-                .variants
-                .iter()
-                .map(move |variant| (&experiment.key, &variant.name))
-        })
-        .map(|(key, variant)| {
-            format!(
-                "(first_assignments.experiment_key = '{}' and variant = '{}')",
-                text(key),
-                text(variant)
-            )
-        })
-        .collect();
-    lines.push(format!(
-        "                when not ({}) then 'unknown_variant'",
-        known.join(" or ")
-    ));
+    let mut lines = vec![
+        "                when known_variants.variant is null then 'unknown_variant'".to_string(),
+    ];
     let mut in_order: Vec<&Exclusion> = Vec::new();
     for exclusion in experiments
         .iter()
@@ -212,14 +255,31 @@ fn exclusions(experiments: &Experiments) -> String {
             Exclusion::CrossedOver => "crossed_over",
             Exclusion::Column(name) => name,
         };
-        let concerned = keys(&|experiment| experiment.exclusions.contains(exclusion));
+        let concerned = concerned(experiments, exclusion);
         lines.push(format!(
-            "                when {concerned} and {condition} then '{}'",
+            "                when {concerned}{condition} then '{}'",
             text(name)
         ));
     }
     lines.push("                when assigned_at < periods.period_starts_at or assigned_at >= periods.period_ends_at then 'outside_period'".to_string());
     lines.join("\n")
+}
+
+/// The condition for the experiments that leave such units out; none where all do.
+fn concerned(experiments: &Experiments, exclusion: &Exclusion) -> String {
+    let concerns = |experiment: &&Experiment| experiment.exclusions.contains(exclusion);
+    if experiments.iter().all(|experiment| concerns(&experiment)) {
+        return String::new();
+    }
+    let keys: Vec<String> = experiments
+        .iter()
+        .filter(concerns)
+        .map(|experiment| quoted(&experiment.key))
+        .collect();
+    format!(
+        "first_assignments.experiment_key in ({}) and ",
+        keys.join(", ")
+    )
 }
 
 /// One row per experiment.

@@ -403,21 +403,35 @@ fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// A text as a Jinja expression, with what stands in double braces put into it.
+fn templated(text: &str) -> String {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some((before, code, after)) = rest.split_once("{{").and_then(|(before, after)| {
+        let (code, after) = after.split_once("}}")?;
+        Some((before, code.trim(), after))
+    }) {
+        if !before.trim().is_empty() || !parts.is_empty() && !before.is_empty() {
+            parts.push(quote(before));
+        }
+        parts.push(format!("({code})"));
+        rest = after;
+    }
+    if parts.is_empty() || !rest.trim().is_empty() {
+        parts.push(quote(rest));
+    }
+    parts.join(" ~ ")
+}
+
 /// A YAML value as a template expression. Text that calls `ref` or `source`, or stands in `{{ }}`, is code, as in dbt.
 fn expression(value: &Yaml) -> String {
     match &value.value {
         Value::String(text) => {
-            let code = text
-                .trim()
-                .strip_prefix("{{")
-                .and_then(|text| text.strip_suffix("}}"))
-                .map(str::trim);
             let call = regex::Regex::new(r"^\s*(ref|source|var|env_var)\s*\(.*\)\s*$")
                 .expect("the pattern is constant");
-            match code {
-                Some(code) => format!("({code})"),
-                None if call.is_match(text) => text.clone(),
-                None => quote(text),
+            match call.is_match(text) {
+                true => text.clone(),
+                false => templated(text),
             }
         }
         Value::Sequence(items) => format!(
@@ -426,5 +440,21 @@ fn expression(value: &Yaml) -> String {
         ),
         Value::Null => "none".to_string(),
         _ => value.to_json().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod unit_tests {
+    use super::templated;
+
+    #[test]
+    fn code_in_double_braces_is_put_into_the_text_around_it() {
+        assert_eq!(templated("a > 1"), "\"a > 1\"");
+        assert_eq!(templated("{{ var('x') }}"), "(var('x'))");
+        assert_eq!(
+            templated("date '{{ var('x') }}' - {{ n }}"),
+            "\"date '\" ~ (var('x')) ~ \"' - \" ~ (n)"
+        );
+        assert_eq!(templated("left {{ open"), "\"left {{ open\"");
     }
 }
