@@ -1,5 +1,5 @@
 //! The flags of a project, read and proved.
-//! In: the files with flags and the lock of their allocations. Out: a [`FlagSet`], and every diagnostic with its place.
+//! In: the files with flags and their lock. Out: a [`FlagSet`], and every diagnostic with its place.
 //! What makes a set sound is said in [`crate::flags`].
 
 use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
@@ -35,7 +35,7 @@ fn is_of_flags(file: &str, project: &Project) -> bool {
     files.any(|flags| &*flags.path == file) || !file.contains('/')
 }
 
-/// Reads the definitions of flags and proves them sound, and none of their locked allocations edited.
+/// Reads the definitions of flags and proves them sound, and nothing of them edited that is locked.
 pub fn flags(files: &[SqlFile], lock: &SqlFile) -> Checked<FlagSet> {
     let sources = sources(files);
     let lock = lock_file(lock);
@@ -77,7 +77,7 @@ pub fn lock_file(file: &SqlFile) -> Checked<LockFile> {
         Err(error) => {
             let length = file.text.lines().nth(error.line as usize - 1);
             let length = length.map_or(0, |line| line.chars().count() as u32);
-            let message = "this line is no allocation with its hash";
+            let message = "this line is no locked definition with its hash";
             let diagnostic = Diagnostic::error(Code::E0102, message)
                 .at(Span::new(file.path.clone(), error.line, 1, length))
                 .hint("restore the file from git: only `equipoise flag lock` writes it");

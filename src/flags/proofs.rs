@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use super::changes::allocation_change;
-use super::lock::Lock;
+use super::lock::{Lock, Part};
 use super::set::{Allocation, Experiment, Flag, FlagSet, Layer, Outcome, Rebucket, Rule, Slot};
 use super::targeting::{Predicate, Reach, reach};
 use crate::diagnostics::Code;
@@ -26,7 +26,9 @@ pub enum Subject {
         experiment: usize,
         allocation: usize,
     },
-    /// An entry of the lock, whose allocation is gone.
+    /// What was locked.
+    Part(Part),
+    /// An entry of the lock, and what it names is gone.
     Locked(Box<str>),
     Layer(usize),
     Salt(SaltOwner),
@@ -64,38 +66,25 @@ pub fn findings(set: &FlagSet) -> Vec<Finding> {
     findings
 }
 
-/// Merged allocations keep their content and their place in the history.
-pub fn edited_allocations(set: &FlagSet, lock: &Lock) -> Vec<Finding> {
+/// What was merged keeps its content and its place in the history.
+pub fn edits(set: &FlagSet, lock: &Lock) -> Vec<Finding> {
     let changes = lock.changes(set);
-    let mut findings = Vec::new();
-    for (index, experiment) in set.experiments.iter().enumerate() {
-        for (position, allocation) in experiment.allocations.iter().enumerate() {
-            if changes
-                .edited
-                .contains(&super::lock::key(experiment, allocation))
-            {
-                findings.push(Finding {
-                    code: Code::E0606,
-                    subject: Subject::Allocation {
-                        experiment: index,
-                        allocation: position,
-                    },
-                    message: format!(
-                        "the allocation `{}` of `{}` was edited after it was merged",
-                        allocation.id, experiment.key
-                    ),
-                    hint: "restore it, and add a new allocation with a later `valid_from`".into(),
-                });
-            }
-        }
-    }
-    findings.extend(changes.removed.iter().map(|key| Finding {
+    let edited = changes.edited.iter().map(|part| Finding {
+        code: Code::E0606,
+        subject: Subject::Part(*part),
+        message: format!("{} was edited after it was merged", part.words(set)),
+        hint: part.instead().into(),
+    });
+    let removed = changes.removed.iter().map(|key| Finding {
         code: Code::E0606,
         subject: Subject::Locked(key.as_str().into()),
-        message: format!("the allocation `{key}` was removed after it was merged"),
+        message: match key.contains('/') {
+            true => format!("the allocation `{key}` was removed after it was merged"),
+            false => format!("`{key}` was removed after it was merged"),
+        },
         hint: "restore it: what it assigned could not be derived again".into(),
-    }));
-    findings
+    });
+    edited.chain(removed).collect()
 }
 
 /// Two slots of a layer may share buckets only at different times.

@@ -9,14 +9,17 @@ use serde_json::{Value, json};
 use super::GenerateOptions;
 use super::population::ALGORITHM;
 use super::scenario::{Allocation, Behaviour, Experiment, Kind, Scenario};
+use crate::flags::{FlagSource, Lock, resolve};
 
 /// A file below the output folder.
 pub type Definition = (String, String);
 
 pub fn definitions(options: &GenerateOptions, scenario: &Scenario) -> Vec<Definition> {
+    let flags = flags(options, scenario);
     let mut files = vec![
         ("metrics/shop.yml".to_owned(), METRICS.to_owned()),
-        ("flags/shop.yml".to_owned(), flags(options, scenario)),
+        ("flags/allocations.lock".to_owned(), lock(&flags)),
+        ("flags/shop.yml".to_owned(), flags),
         ("truth.json".to_owned(), truth(options, scenario)),
     ];
     let (background, named): (Vec<_>, Vec<_>) = scenario
@@ -276,6 +279,16 @@ fn flags(options: &GenerateOptions, scenario: &Scenario) -> String {
         text.push_str(&flag_experiment_yaml(options, scenario, experiment));
     }
     text
+}
+
+/// The logs say who got what, so what decided it is as good as merged.
+fn lock(flags: &str) -> String {
+    let spec = serde_saphyr::from_str(flags).expect("what is written above has the right shape");
+    let source = FlagSource {
+        file: "flags/shop.yml".into(),
+        spec,
+    };
+    Lock::of(&resolve(&[source]).value).to_string()
 }
 
 const CONTEXTS: &str = "\

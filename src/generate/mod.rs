@@ -1,7 +1,8 @@
 //! A deterministic online shop: raw logs, definitions and the truth about them.
 //! In: [`GenerateOptions`]. Out: files below `out` — users, assignments, exposures, events, conversions (CSV or Parquet), experiment,
-//! metric and flag YAML, and `truth.json` with every true effect and the right decision. The same options give the same bytes
-//! on any machine and any number of threads. Memory holds two bytes per unit and layer and as many days as there are threads.
+//! metric and flag YAML, the lock of the flags, and `truth.json` with every true effect and the right decision. The same options
+//! give the same bytes on any machine and any number of threads. Memory holds two bytes per unit and layer and as many days as
+//! there are threads.
 
 mod behaviour;
 mod definitions;

@@ -80,7 +80,7 @@ const SETTINGS: &[&str] = &[
 ];
 
 impl ProjectSpec {
-    /// The lock of allocations, beside the flags.
+    /// The lock of what flags have given to whom, beside the flags.
     pub fn flag_lock_path(&self) -> String {
         let folder = self.flag_paths.first().map_or("flags", String::as_str);
         format!("{}/allocations.lock", folder.trim_end_matches('/'))

@@ -205,7 +205,7 @@ fn a_diff_counts_the_units_of_an_edit() {
 }
 
 #[test]
-fn a_locked_allocation_is_added_to_and_never_edited() {
+fn what_is_locked_is_added_to_and_never_edited() {
     let shop = project();
     let mut text = transcript(&shop, &[&["compile"], &["flag", "lock"], &["compile"]]);
     commit(&shop);
@@ -221,6 +221,23 @@ fn a_locked_allocation_is_added_to_and_never_edited() {
     );
     text += &transcript(&shop, &[&["compile"], &["flag", "lock"], &["flag", "diff"]]);
     edit(&shop, &[("      - {id: a2,", "      - {id: a4,")]);
+    text += &transcript(
+        &shop,
+        &[
+            &["compile"],
+            &["build"],
+            &["serve", "--listen", "127.0.0.1:0"],
+        ],
+    );
+    let around = [
+        ("ranges: [[0, 8000]]", "ranges: [[500, 8000]]"),
+        (
+            "    layer: checkout_page\n",
+            "    layer: checkout_page\n    sticky: first_assignment\n",
+        ),
+        ("percent: 50}\n", a3),
+    ];
+    edit(&shop, &around);
     text += &transcript(
         &shop,
         &[

@@ -471,26 +471,23 @@ fn what_is_not_sound_is_said() {
     }
 }
 
+/// What the diagnostics say of definitions when others were locked.
+fn said_when_locked(locked: &str, yaml: &str) -> Vec<String> {
+    let text = Lock::of(&sound(locked)).to_string();
+    let lock = LockFile::parse("flags/allocations.lock".into(), &text).expect("a lock reads back");
+    let spec = serde_saphyr::from_str(yaml).expect("the example is YAML of the right shape");
+    let file = "flags/checkout.yml".into();
+    let checked = flags::resolve_locked(&[FlagSource { file, spec }], &lock);
+    let said = checked.diagnostics.iter().map(|one| {
+        assert!(one.span.is_some(), "{one:?}");
+        one.message.clone()
+    });
+    said.collect()
+}
+
 #[test]
 fn a_merged_allocation_is_never_edited() {
-    let set = sound(CHECKOUT);
-    let text = Lock::of(&set).to_string();
-    let lock = LockFile::parse("flags/allocations.lock".into(), &text).expect("a lock reads back");
-    let said = |yaml: &str| -> Vec<String> {
-        let spec = serde_saphyr::from_str(yaml).expect("the example is YAML of the right shape");
-        let checked = flags::resolve_locked(
-            &[FlagSource {
-                file: "flags/checkout.yml".into(),
-                spec,
-            }],
-            &lock,
-        );
-        checked
-            .diagnostics
-            .iter()
-            .map(|diagnostic| diagnostic.message.clone())
-            .collect()
-    };
+    let said = |yaml: &str| said_when_locked(CHECKOUT, yaml);
     assert!(said(CHECKOUT).is_empty());
     let respelled = CHECKOUT.replace("control: [[0, 500]],", "control: [[0, 200], [200, 500]],");
     assert!(said(&respelled).is_empty(), "the same buckets are no edit");
@@ -508,6 +505,90 @@ fn a_merged_allocation_is_never_edited() {
     assert_eq!(
         said(&renamed),
         ["the allocation `one_click_pay/a3` was removed after it was merged"]
+    );
+}
+
+#[test]
+fn what_is_merged_around_an_allocation_is_never_edited_either() {
+    let edited = |part: &str| vec![format!("{part} was edited after it was merged")];
+    let slot = edited("the slot of `one_click_pay` in the layer `checkout_page`");
+    let holdout = edited("the holdout `h_growth`");
+    let delivery = edited("the unit, layer, holdout or `sticky` of `one_click_pay`");
+    let cases = [
+        ("ranges: [[0, 5000]]", "ranges: [[0, 5001]]", slot.clone()),
+        ("salt: layer.checkout_page.2026", "salt: layer.2027", slot),
+        ("holdout: [[0, 200]]", "holdout: [[0, 201]]", {
+            let mut said = vec!["[200, 400] overlaps [0, 201]".to_owned()];
+            said.extend(holdout.clone());
+            said
+        }),
+        (
+            "measured: [[200, 400]]",
+            "measured: [[200, 300]]",
+            holdout.clone(),
+        ),
+        ("salt: h_growth", "salt: h_growth.2", holdout.clone()),
+        ("from: 2026-07-01T00", "from: 2026-07-02T00", holdout),
+        (
+            "to: 2026-12-31T00",
+            "to: 2027-12-31T00",
+            edited("the end of the holdout `h_growth`"),
+        ),
+        (
+            ", to: 2026-12-31T00:00:00Z",
+            "",
+            vec!["`holdout h_growth end` was removed after it was merged".to_owned()],
+        ),
+        ("    holdout: h_growth\n", "", delivery.clone()),
+        (
+            "    hypothesis:",
+            "    sticky: first_assignment\n    hypothesis:",
+            delivery,
+        ),
+        (
+            "ranges: [[0, 5000]]",
+            "ranges: [[0, 2000], [2000, 5000]]",
+            vec![],
+        ),
+    ];
+    for (from, to, expected) in cases {
+        assert!(CHECKOUT.contains(from), "{from}");
+        let yaml = CHECKOUT.replacen(from, to, 1);
+        assert_eq!(
+            said_when_locked(CHECKOUT, &yaml),
+            expected,
+            "{from} -> {to}"
+        );
+    }
+}
+
+#[test]
+fn a_slot_is_ended_once_and_followed_by_another() {
+    let open = "{experiment: one_click_pay, ranges: [[0, 5000]]}";
+    let ended =
+        "{experiment: one_click_pay, ranges: [[0, 5000]], active: {to: 2026-12-01T00:00:00Z}}";
+    let followed = format!(
+        "{ended}\n      - {{experiment: one_click_pay, ranges: [[0, 9000]], active: {{from: 2026-12-01T00:00:00Z}}}}"
+    );
+    let with = |slots: &str| CHECKOUT.replace(open, slots);
+    let end = "the end of the slot of `one_click_pay` in the layer `checkout_page`";
+    let unlocked = "can still be edited unnoticed: no lock holds what";
+    let said = |locked: &str, slots: &str| said_when_locked(&with(locked), &with(slots));
+    assert_eq!(said(open, ended), [format!("{end} {unlocked} it says")]);
+    assert_eq!(
+        said(open, &followed),
+        [format!("2 definitions, first {end}, {unlocked} they say")]
+    );
+    let later = ended.replace("2026-12-01", "2026-12-02");
+    assert_eq!(
+        said(ended, &later),
+        [format!("{end} was edited after it was merged")]
+    );
+    assert_eq!(
+        said(&followed, ended),
+        [
+            "`slot one_click_pay in checkout_page from 2026-12-01T00:00:00Z` was removed after it was merged"
+        ]
     );
 }
 

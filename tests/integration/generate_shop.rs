@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 
+use equipoise::flags::{FlagSource, LockFile, resolve_locked};
 use equipoise::generate::{FileFormat, FileSplit, GenerateOptions, Generated, UnitIds, generate};
 use md5::{Digest, Md5};
 use tempfile::TempDir;
@@ -79,7 +80,27 @@ fn a_seed_gives_these_bytes_for_ever() {
         digest.update(path.as_bytes());
         digest.update(&bytes);
     }
-    insta::assert_snapshot!(digest.finalize().to_hex(), @"da4ccd254cd76710f32d3095ce98310ddaaebf56afe7ae5e10eec8ad931ce17e");
+    insta::assert_snapshot!(digest.finalize().to_hex(), @"480b87b2cf86bfce188fefdab123d7ccd72618c7e4915bb23645f77e9ee0699c");
+}
+
+#[test]
+fn what_decided_the_logs_is_locked() {
+    let folder = TempDir::new().unwrap();
+    generated(small(folder.path()));
+    let read = |path: &str| fs::read_to_string(folder.path().join(path)).unwrap();
+    let said = |flags: &str| {
+        let path: std::sync::Arc<str> = "flags/shop.yml".into();
+        let lock = LockFile::parse(
+            "flags/allocations.lock".into(),
+            &read("flags/allocations.lock"),
+        );
+        let spec = serde_saphyr::from_str(flags).unwrap();
+        let source = FlagSource { file: path, spec };
+        resolve_locked(&[source], &lock.unwrap()).diagnostics
+    };
+    let flags = read("flags/shop.yml");
+    assert!(said(&flags).is_empty());
+    assert!(!said(&flags.replacen("[0, 5000]", "[0, 4999]", 1)).is_empty());
 }
 
 #[test]

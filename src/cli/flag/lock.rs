@@ -1,4 +1,4 @@
-//! `flag lock`: the only writer of the lock of allocations.
+//! `flag lock`: the only writer of `allocations.lock`.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub fn run(root: &Path, read: &ProjectFlags) -> anyhow::Result<Exit> {
     let new = known.changes(&read.flags).new.len();
     let lock = Lock::of(&read.flags);
     if lock.0.is_empty() {
-        output::print("there is no allocation to lock\n")?;
+        output::print("there is nothing to lock: no allocation, slot or holdout\n")?;
         return Ok(Exit::Good);
     }
     let text = lock.to_string();
@@ -30,7 +30,7 @@ pub fn run(root: &Path, read: &ProjectFlags) -> anyhow::Result<Exit> {
     }
     let all = lock.0.len();
     output::print(&format!(
-        "{}: {all} allocations locked, {new} of them new\n",
+        "{}: {all} definitions locked, {new} of them new\n",
         file.path
     ))?;
     Ok(Exit::Good)

@@ -41,7 +41,7 @@ enum FlagCommand {
         #[arg(long, value_name = "GIT_REF", default_value = "HEAD")]
         base: String,
     },
-    /// Record the content of all allocations, so that none can be edited unnoticed
+    /// Record what all allocations, slots and holdouts say, so that none can be edited unnoticed
     Lock,
     /// Carry flags of another system over and print them as YAML; the report goes to standard error
     Import {

@@ -68,11 +68,15 @@ impl Resolver {
             return;
         };
         let algorithm = self.algorithm(file, spec.algorithm.as_ref());
-        let slots = spec
-            .slots
-            .iter()
-            .filter_map(|slot| self.slot(file, spec, slot, unit, algorithm))
-            .collect();
+        let index = self.set.layers.len();
+        let mut slots = Vec::new();
+        for slot in &spec.slots {
+            if let Some(resolved) = self.slot(file, spec, slot, unit, algorithm) {
+                let at = place(file, &slot.experiment);
+                self.slot_places.insert((index, slots.len()), at);
+                slots.push(resolved);
+            }
+        }
         self.set.layers.push(Layer {
             key: spec.key.value.as_str().into(),
             unit,

@@ -16,7 +16,7 @@ use crate::diagnostics::{Checked, Code, Diagnostic};
 use serde_saphyr::Spanned;
 
 use self::places::{Place, Placed};
-use super::lock::{LockFile, key};
+use super::lock::{LockFile, Part};
 use super::proofs;
 use super::set::FlagSet;
 use super::spec::{FlagSpec, FlagsFile};
@@ -34,7 +34,7 @@ pub fn resolve(sources: &[FlagSource]) -> Checked<FlagSet> {
     resolved(sources).finish(None)
 }
 
-/// The same, an error for every allocation that is no longer what was locked, and a warning where some are not locked.
+/// The same, an error for everything that is no longer what was locked, and a warning where something is not locked.
 pub fn resolve_locked(sources: &[FlagSource], lock: &LockFile) -> Checked<FlagSet> {
     resolved(sources).finish(Some(lock))
 }
@@ -77,6 +77,8 @@ struct Resolver {
     experiment_layers: HashMap<String, Placed<String>>,
     flag_places: Vec<FlagPlaces>,
     allocation_places: HashMap<(usize, usize), Place>,
+    /// By the indexes of layer and slot.
+    slot_places: HashMap<(usize, usize), Place>,
 }
 
 /// Where the parts of a flag stand, by the indexes of the set.
@@ -176,7 +178,7 @@ impl Resolver {
         let mut findings = proofs::findings(&self.set);
         findings.extend(
             lock.into_iter()
-                .flat_map(|lock| proofs::edited_allocations(&self.set, &lock.lock)),
+                .flat_map(|lock| proofs::edits(&self.set, &lock.lock)),
         );
         for finding in findings {
             let diagnostic = self.at_place(finding, lock);
@@ -190,32 +192,24 @@ impl Resolver {
         Checked::with(self.set, self.diagnostics)
     }
 
-    /// One warning for all allocations that could still be edited unnoticed, at the first of them.
+    /// One warning for all that could still be edited unnoticed, at the first of it.
     fn unlocked(&self, lock: &LockFile) -> Option<Diagnostic> {
         let new = lock.lock.changes(&self.set).new;
-        let name = |(experiment, allocation): (usize, usize)| {
-            let experiment = &self.set.experiments[experiment];
-            key(experiment, &experiment.allocations[allocation])
+        let first = *new.first()?;
+        let name = first.words(&self.set);
+        let message = match new.len() {
+            1 => format!("{name} can still be edited unnoticed: no lock holds what it says"),
+            more => format!(
+                "{more} definitions, first {name}, can still be edited unnoticed: no lock holds what they say"
+            ),
         };
-        let mut places: Vec<_> = self.allocation_places.iter().collect();
-        places.sort_unstable_by_key(|(index, _)| **index);
-        let (first, place) = places
-            .into_iter()
-            .map(|(index, place)| (name(*index), place))
-            .find(|(name, _)| new.contains(name))?;
-        let subject = match new.len() {
-            1 => format!("the allocation `{first}`"),
-            more => format!("{more} allocations, first `{first}`,"),
-        };
-        let message =
-            format!("{subject} can still be edited unnoticed: no lock holds what it says");
         let hint = format!(
             "run `equipoise flag lock` and commit `{}`: from then on an edit is an error",
             lock.path
         );
         Some(
             Diagnostic::warning(Code::E0606, message)
-                .at(place.clone())
+                .at(self.place_of(first))
                 .hint(hint),
         )
     }
@@ -226,10 +220,11 @@ impl Resolver {
             proofs::Subject::Allocation {
                 experiment,
                 allocation,
-            } => self
-                .allocation_places
-                .get(&(experiment, allocation))
-                .cloned(),
+            } => self.place_of(Part::Allocation {
+                experiment,
+                allocation,
+            }),
+            proofs::Subject::Part(part) => self.place_of(part),
             proofs::Subject::Locked(ref key) => lock.and_then(|lock| lock.place(key)),
             proofs::Subject::Layer(layer) => {
                 self.layer_names.get(&*self.set.layers[layer].key).cloned()
@@ -243,6 +238,25 @@ impl Resolver {
         Diagnostic::error(finding.code, finding.message)
             .at(place)
             .hint(finding.hint)
+    }
+
+    fn place_of(&self, part: Part) -> Option<Place> {
+        match part {
+            Part::Allocation {
+                experiment,
+                allocation,
+            } => self.allocation_places.get(&(experiment, allocation)),
+            Part::Delivery { experiment } => self
+                .experiment_names
+                .get(&*self.set.experiments[experiment].key),
+            Part::Slot { layer, slot } | Part::SlotEnd { layer, slot } => {
+                self.slot_places.get(&(layer, slot))
+            }
+            Part::Holdout { holdout } | Part::HoldoutEnd { holdout } => {
+                self.holdout_names.get(&*self.set.holdouts[holdout].key)
+            }
+        }
+        .cloned()
     }
 
     fn place_of_salt(&self, owner: &proofs::SaltOwner) -> Option<Place> {
