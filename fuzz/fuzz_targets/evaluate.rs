@@ -1,4 +1,5 @@
-//! Any path and body an evaluation may come with: no panic, and the same request is read and answered the same way again.
+//! Any path and body an evaluation may come with: no panic, and a context read from bytes is the one that its JSON says, answered the
+//! same way again.
 #![no_main]
 #![allow(dead_code, reason = "only a part of the rooms is under test")]
 
@@ -12,7 +13,8 @@ mod request;
 use std::sync::LazyLock;
 
 use chrono::DateTime;
-use flags::{FlagSet, FlagSource, evaluate};
+use flags::{Context, FlagSet, FlagSource, evaluate};
+use serde_json::Value;
 
 /// Attributes of every type, nested names, and rules that use them.
 const FLAGS: &str = r#"
@@ -50,12 +52,16 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let (key, body) = input.split_at(end);
     let key = String::from_utf8_lossy(key);
     let _ = request::key_of(&format!("/ofrep/v1/evaluate/flags/{key}"));
-    let Ok(context) = request::context_of(body, 256) else {
-        return;
-    };
-    let text = serde_json::json!({"context": context}).to_string();
-    assert_eq!(request::context_of(text.as_bytes(), 256), Ok(context.clone()));
-    let Ok(context) = SET.schema.context(&context) else {
+    let read = request::context_of(body, &SET.schema, usize::MAX);
+    match slow_context_of(body) {
+        None => {}
+        Some(Err(())) => {
+            let code = read.as_ref().err().map(|bad| bad.code);
+            assert_eq!(code, Some("INVALID_CONTEXT"));
+        }
+        Some(Ok(slow)) => assert_eq!(read.as_ref(), Ok(&slow)),
+    }
+    let Ok(context) = read else {
         return;
     };
     let now = DateTime::from_timestamp(1_790_000_000, 0).expect("it is in range");
@@ -63,3 +69,18 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let again = evaluate(&SET, "f", &context, now).map(|answer| (answer.reason, answer.variant));
     assert_eq!(once, again);
 });
+
+/// The same by way of whole JSON values; none when the body is not all JSON, or names its context twice.
+fn slow_context_of(body: &[u8]) -> Option<Result<Context, ()>> {
+    let Value::Object(fields) = serde_json::from_slice(body).ok()? else {
+        return None;
+    };
+    if request::context_of(body, &SET.schema, usize::MAX).is_err_and(|bad| bad.code == "PARSE_ERROR") {
+        return None;
+    }
+    Some(match fields.get("context") {
+        None | Some(Value::Null) => Ok(SET.schema.empty_context()),
+        Some(Value::Object(context)) => SET.schema.context(context).map_err(|_| ()),
+        Some(_) => Err(()),
+    })
+}

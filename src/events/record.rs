@@ -19,8 +19,19 @@ pub struct Record<'a> {
 /// Identifies this layout in the header of a segment.
 pub const SCHEMA_HASH: u64 = u64::from_le_bytes(*b"event/1\0");
 
-impl<'a> Record<'a> {
-    /// Appends the record to `out`.
+/// A record but for its JSON, for who writes that piece by piece.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordHead<'a> {
+    pub table: super::schema::Table,
+    pub received_at: i64,
+    pub sent_at: Option<i64>,
+    pub environment: &'a str,
+    pub bot_reason: &'a str,
+    pub violation: &'a str,
+}
+
+impl RecordHead<'_> {
+    /// Appends what comes before the JSON to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.table as u8);
         out.extend_from_slice(&self.received_at.to_le_bytes());
@@ -30,6 +41,21 @@ impl<'a> Record<'a> {
             out.extend_from_slice(&(text.len() as u16).to_le_bytes());
             out.extend_from_slice(text.as_bytes());
         }
+    }
+}
+
+impl<'a> Record<'a> {
+    /// Appends the record to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let head = RecordHead {
+            table: self.table,
+            received_at: self.received_at,
+            sent_at: self.sent_at,
+            environment: self.environment,
+            bot_reason: self.bot_reason,
+            violation: self.violation,
+        };
+        head.encode(out);
         out.extend_from_slice(self.json.as_bytes());
     }
 

@@ -1,15 +1,18 @@
 //! The typed evaluation context: what is known about the unit that asks.
 //! In: a declared [`Schema`] and JSON as OFREP sends it. Out: a [`Context`] whose values lie in slots, so that a rule
-//! reads an attribute without looking up its name. Attributes that nobody declared are ignored.
+//! reads an attribute without looking up its name. Attributes that nobody declared are ignored. Walking through JSON is
+//! left to [`read`].
 
-use std::borrow::Cow;
+mod read;
+
 use std::collections::HashMap;
 use std::fmt;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
+use serde::de::DeserializeSeed;
 use serde_json::Value as Json;
 
-use super::targeting::version_key;
+pub use self::read::{ContextJson, ReadContext};
 
 /// The type of an attribute or of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +49,8 @@ pub struct Schema {
     kinds: Vec<ContextKind>,
     attributes: Vec<Attribute>,
     slots: HashMap<Box<str>, usize>,
+    /// Whether there is an attribute `a.b`, the field `b` of an object `a`.
+    has_fields: bool,
 }
 
 /// A kind of unit and the slot of its identifier.
@@ -64,7 +69,7 @@ pub struct Attribute {
 }
 
 /// The values of one request, in the slots of the schema that it was made with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Context {
     values: Box<[Value]>,
 }
@@ -142,6 +147,7 @@ impl Schema {
             kind,
         });
         self.slots.insert(name.into(), slot);
+        self.has_fields |= name.contains('.');
         slot
     }
 
@@ -161,7 +167,7 @@ impl Schema {
         self.kinds.iter().position(|kind| &*kind.name == name)
     }
 
-    /// The context of a request: `targetingKey` fills the first kind's identifier.
+    /// The context of a request: `targetingKey` fills the first kind's identifier, `a.b` is the field `b` of the object `a`.
     ///
     /// # Errors
     /// The first attribute whose value has another type than declared.
@@ -169,34 +175,10 @@ impl Schema {
         &self,
         request: &serde_json::Map<String, Json>,
     ) -> Result<Context, ContextError> {
-        let mut context = self.empty_context();
-        self.fill(&mut context, "", request)?;
-        if let (Some(kind), Some(key)) = (self.kinds.first(), request.get("targetingKey")) {
-            context.values[kind.slot] = self.value(kind.slot, key)?;
+        match ReadContext::of(self).deserialize(request) {
+            Ok(ContextJson::Object(context, _)) => context,
+            _ => unreachable!("a map of values is an object and is read to its end"),
         }
-        Ok(context)
-    }
-
-    /// Reads declared attributes; `a.b` is the field `b` of the object `a`.
-    fn fill(
-        &self,
-        context: &mut Context,
-        prefix: &str,
-        fields: &serde_json::Map<String, Json>,
-    ) -> Result<(), ContextError> {
-        for (name, json) in fields {
-            let path = if prefix.is_empty() {
-                Cow::Borrowed(name)
-            } else {
-                Cow::Owned(format!("{prefix}.{name}"))
-            };
-            match (self.slot(&path), json) {
-                (Some(slot), json) => context.values[slot] = self.value(slot, json)?,
-                (None, Json::Object(inner)) => self.fill(context, &path, inner)?,
-                (None, _) => {}
-            }
-        }
-        Ok(())
     }
 
     /// A context that knows nothing.
@@ -204,21 +186,6 @@ impl Schema {
         Context {
             values: vec![Value::Null; self.attributes.len()].into(),
         }
-    }
-
-    fn value(&self, slot: usize, json: &Json) -> Result<Value, ContextError> {
-        let attribute = &self.attributes[slot];
-        let is_unit = self.kinds.iter().any(|kind| kind.slot == slot);
-        let value = if is_unit {
-            unit_value(json)
-        } else {
-            typed_value(attribute.kind, json)
-        };
-        value.ok_or_else(|| ContextError {
-            attribute: attribute.name.to_string(),
-            expected: attribute.kind,
-            found: json_type(json),
-        })
     }
 }
 
@@ -229,6 +196,11 @@ impl Context {
             Value::Text(text) if !text.is_empty() => Some(text),
             _ => None,
         }
+    }
+
+    /// Writes the values so that equal bytes mean equal contexts of one schema.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        self.values.iter().for_each(|value| value.write_to(out));
     }
 
     pub fn get(&self, slot: usize) -> &Value {
@@ -263,6 +235,39 @@ impl Value {
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)
     }
+
+    /// Lengths come first: no text can imitate what is around it.
+    fn write_to(&self, out: &mut Vec<u8>) {
+        let text = |text: &str, out: &mut Vec<u8>| {
+            out.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            out.extend_from_slice(text.as_bytes());
+        };
+        match self {
+            Self::Null => out.push(0),
+            Self::Boolean(boolean) => out.extend_from_slice(&[1, u8::from(*boolean)]),
+            Self::Integer(integer) => {
+                out.push(2);
+                out.extend_from_slice(&integer.to_le_bytes());
+            }
+            Self::Float(float) => {
+                out.push(3);
+                out.extend_from_slice(&float.to_bits().to_le_bytes());
+            }
+            Self::Text(value) => {
+                out.push(4);
+                text(value, out);
+            }
+            Self::Timestamp(micros) => {
+                out.push(5);
+                out.extend_from_slice(&micros.to_le_bytes());
+            }
+            Self::Texts(texts) => {
+                out.push(6);
+                out.extend_from_slice(&(texts.len() as u64).to_le_bytes());
+                texts.iter().for_each(|value| text(value, out));
+            }
+        }
+    }
 }
 
 /// Microseconds since 1970 of an RFC 3339 text, or of a date with or without a time, then in UTC.
@@ -283,58 +288,4 @@ pub fn parse_instant(text: &str) -> Option<DateTime<Utc>> {
         .or_else(|_| local("%Y-%m-%d %H:%M:%S%.f"))
         .or_else(|_| NaiveDate::parse_from_str(text, "%Y-%m-%d").map(midnight))
         .ok()
-}
-
-/// Identifiers may come as numbers; they are hashed as they are written.
-fn unit_value(json: &Json) -> Option<Value> {
-    match json {
-        Json::Null => Some(Value::Null),
-        Json::String(text) => Some(Value::Text(text.as_str().into())),
-        Json::Number(number) if !number.is_f64() => Some(Value::Text(number.to_string().into())),
-        _ => None,
-    }
-}
-
-fn typed_value(kind: Type, json: &Json) -> Option<Value> {
-    match (kind, json) {
-        (_, Json::Null) => Some(Value::Null),
-        (Type::Boolean, Json::Bool(boolean)) => Some(Value::Boolean(*boolean)),
-        (Type::Integer, Json::Number(number)) => whole(number).map(Value::Integer),
-        (Type::Float, Json::Number(number)) => number.as_f64().map(Value::Float),
-        (Type::Text, Json::String(text)) => Some(Value::Text(text.as_str().into())),
-        (Type::Timestamp, Json::String(text)) => parse_timestamp(text).map(Value::Timestamp),
-        // A version that is none is unknown, as `semver(...)` says on history.
-        (Type::Version, Json::String(text)) => {
-            Some(version_key(text).map_or(Value::Null, |key| Value::Text(key.into())))
-        }
-        (Type::Texts, Json::Array(items)) => texts(items),
-        _ => None,
-    }
-}
-
-/// JavaScript clients write whole numbers as `3` and sometimes as `3.0`.
-fn whole(number: &serde_json::Number) -> Option<i64> {
-    number.as_i64().or_else(|| {
-        let float = number.as_f64()?;
-        (float.fract() == 0.0 && float.abs() < 9.0e15).then_some(float as i64)
-    })
-}
-
-fn texts(items: &[Json]) -> Option<Value> {
-    let texts: Option<Vec<Box<str>>> = items
-        .iter()
-        .map(|item| item.as_str().map(Box::from))
-        .collect();
-    texts.map(|texts| Value::Texts(texts.into()))
-}
-
-fn json_type(json: &Json) -> &'static str {
-    match json {
-        Json::Null => "null",
-        Json::Bool(_) => "boolean",
-        Json::Number(_) => "number",
-        Json::String(_) => "string that can be read so",
-        Json::Array(_) => "list",
-        Json::Object(_) => "object",
-    }
 }

@@ -2,6 +2,8 @@
 //! The order is fixed: state, prerequisites, forced units, then rule by rule its predicate, holdout, layer slot and
 //! allocation, at last the default. Every step that decides is in the answer. Nothing is allocated on the way.
 
+use std::cell::Cell;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 
@@ -11,6 +13,7 @@ use super::set::{
     Allocation, Experiment, Flag, FlagSet, HELD_OUT, MEASURED, Outcome, Prerequisite, Rollout,
     Rule, Variant,
 };
+use super::targeting::Predicate;
 use super::trace::{Step, Trace};
 
 /// What the flag says, and everything that decided it.
@@ -26,6 +29,59 @@ pub fn evaluate<'a>(
     evaluate_traced(set, key, context, now, &mut ())
 }
 
+/// The same for a flag of the set.
+///
+/// # Errors
+/// A split was reached and the context has no identifier to split by.
+pub fn evaluate_flag<'a>(
+    set: &'a FlagSet,
+    flag: &'a Flag,
+    context: &'a Context,
+    now: DateTime<Utc>,
+) -> Result<Evaluation<'a>, EvaluationError<'a>> {
+    Evaluator {
+        set,
+        context,
+        now,
+        known: &[],
+    }
+    .flag(flag, &mut ())
+}
+
+/// Evaluates many flags for one context: a condition that several rules have is evaluated once.
+pub struct Evaluations<'a> {
+    set: &'a FlagSet,
+    context: &'a Context,
+    now: DateTime<Utc>,
+    known: Vec<Cell<Option<bool>>>,
+}
+
+impl<'a> Evaluations<'a> {
+    pub fn new(set: &'a FlagSet, context: &'a Context, now: DateTime<Utc>) -> Self {
+        Self {
+            set,
+            context,
+            now,
+            known: vec![Cell::new(None); set.predicates],
+        }
+    }
+
+    /// As [`evaluate_flag`].
+    ///
+    /// # Errors
+    /// As [`evaluate_flag`].
+    pub fn flag(&self, flag: &'a Flag) -> Result<Evaluation<'a>, EvaluationError<'a>> {
+        let (set, context, now) = (self.set, self.context, self.now);
+        Evaluator {
+            set,
+            context,
+            now,
+            known: &self.known,
+        }
+        .flag(flag, &mut ())
+    }
+}
+
 /// The same, telling `trace` each step.
 ///
 /// # Errors
@@ -38,7 +94,13 @@ pub fn evaluate_traced<'a, T: Trace>(
     trace: &mut T,
 ) -> Result<Evaluation<'a>, EvaluationError<'a>> {
     let flag = set.flag(key).ok_or(EvaluationError::FlagNotFound)?;
-    Evaluator { set, context, now }.flag(flag, trace)
+    Evaluator {
+        set,
+        context,
+        now,
+        known: &[],
+    }
+    .flag(flag, trace)
 }
 
 /// The answer for one flag.
@@ -157,16 +219,18 @@ impl Reason {
     }
 }
 
-struct Evaluator<'a> {
+struct Evaluator<'a, 'k> {
     set: &'a FlagSet,
     context: &'a Context,
     now: DateTime<Utc>,
+    /// Which conditions hold, by their numbers; empty where each is asked for once.
+    known: &'k [Cell<Option<bool>>],
 }
 
 /// Variant (an index), reason and assignment of a rule that decided.
 type Decision<'a> = (Option<usize>, Reason, Option<Assignment<'a>>);
 
-impl<'a> Evaluator<'a> {
+impl<'a> Evaluator<'a, '_> {
     fn flag<T: Trace>(
         &self,
         flag: &'a Flag,
@@ -248,11 +312,7 @@ impl<'a> Evaluator<'a> {
         trace: &mut T,
     ) -> Result<Option<Decision<'a>>, EvaluationError<'a>> {
         let is_active = rule.active.contains(self.now);
-        let matches = is_active
-            && rule
-                .when
-                .as_ref()
-                .is_none_or(|when| when.matches(self.context));
+        let matches = is_active && rule.when.as_ref().is_none_or(|when| self.matches(when));
         trace.step(|| Step::rule(rule, is_active, matches, self.context));
         if !matches {
             return Ok(None);
@@ -276,6 +336,17 @@ impl<'a> Evaluator<'a> {
             Some(variant) => Some((Some(variant), reason, assignment)),
             None if rule.falls_through && reason != Reason::HeldOut => None,
             None => Some((flag.default, reason, assignment)),
+        })
+    }
+
+    fn matches(&self, when: &Predicate) -> bool {
+        let Some(known) = self.known.get(when.number()) else {
+            return when.matches(self.context);
+        };
+        known.get().unwrap_or_else(|| {
+            let matches = when.matches(self.context);
+            known.set(Some(matches));
+            matches
         })
     }
 

@@ -19,10 +19,10 @@ pub mod sql;
 pub mod targeting;
 mod trace;
 
-pub use context::{Context, ContextError, Schema};
+pub use context::{Context, ContextError, ContextJson, ReadContext, Schema};
 pub use evaluate::{
-    Assignment, Evaluation, EvaluationError, HOLDOUT_VARIANT, HoldoutPart, Reason, evaluate,
-    evaluate_traced,
+    Assignment, Evaluation, EvaluationError, Evaluations, HOLDOUT_VARIANT, HoldoutPart, Reason,
+    evaluate, evaluate_flag, evaluate_traced,
 };
 pub use lock::{Lock, LockFile};
 pub use resolve::{FlagSource, resolve, resolve_locked};

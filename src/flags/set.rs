@@ -20,6 +20,8 @@ pub struct FlagSet {
     pub experiments: Vec<Experiment>,
     pub layers: Vec<Layer>,
     pub holdouts: Vec<Holdout>,
+    /// How many different conditions the rules have.
+    pub predicates: usize,
     /// First assignments of the experiments that keep them.
     pub pins: Arc<Pins>,
     pub(super) flag_index: HashMap<Box<str>, usize>,
@@ -196,7 +198,12 @@ pub const MEASURED: usize = 1;
 
 impl FlagSet {
     pub fn flag(&self, key: &str) -> Option<&Flag> {
-        self.flag_index.get(key).map(|index| &self.flags[*index])
+        self.position(key).map(|index| &self.flags[index])
+    }
+
+    /// The index of a flag.
+    pub fn position(&self, key: &str) -> Option<usize> {
+        self.flag_index.get(key).copied()
     }
 
     /// The same definitions with newer first assignments.

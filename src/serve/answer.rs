@@ -3,29 +3,52 @@
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, Response, StatusCode};
+use bytes::Bytes;
+use http_body_util::{Either, Full};
 use serde_json::{Value, json};
 
 use super::keys::Denied;
 
 /// Any answer.
-pub type Answer = Response<Body>;
+pub type Answer = Response<AnswerBody>;
+
+/// A text that is there, or one that the router or a stream gives.
+pub type AnswerBody = Either<Full<Bytes>, Body>;
 
 /// An answer with a JSON body.
-pub fn json_text(status: StatusCode, body: impl Into<Body>) -> Answer {
+pub fn json_text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     typed(status, HeaderValue::from_static("application/json"), body)
 }
 
 /// An answer with a body of another type.
-pub fn typed(status: StatusCode, content_type: HeaderValue, body: impl Into<Body>) -> Answer {
-    let mut answer = Response::new(body.into());
+pub fn typed(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Answer {
+    with_body(status, content_type, Either::Left(Full::new(body.into())))
+}
+
+/// An answer whose text comes as it is made.
+pub fn streamed(body: Body) -> Answer {
+    with_body(StatusCode::OK, EVENT_STREAM, Either::Right(body))
+}
+
+fn with_body(status: StatusCode, content_type: HeaderValue, body: AnswerBody) -> Answer {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer
 }
 
+/// Whether an answer's text goes on until the client or the server ends it.
+pub fn is_endless(answer: &Answer) -> bool {
+    matches!(answer.body(), Either::Right(_))
+        && answer.headers().get(CONTENT_TYPE) == Some(&EVENT_STREAM)
+}
+
+/// The type of server-sent events.
+pub const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+
 /// An answer without a body.
 pub fn empty(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Body::empty());
+    let mut answer = Response::new(Either::Left(Full::default()));
     *answer.status_mut() = status;
     answer
 }

@@ -3,7 +3,7 @@
 //! come, never because a header announces them.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use axum::http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Body;
+use hyper::body::{Body, Frame};
 
 use super::answer::{self, Answer};
 
@@ -22,14 +22,15 @@ pub struct Limit {
     pub time: Duration,
 }
 
-/// The whole body.
+/// The whole body. `under_way` is asked only when it must be waited for, and what it gives lives as long.
 ///
 /// # Errors
 /// The answer to give instead.
-pub async fn read<B: Body<Data = Bytes> + Unpin>(
+pub async fn read<B: Body<Data = Bytes> + Unpin, G>(
     headers: &HeaderMap,
-    body: B,
+    mut body: B,
     limit: Limit,
+    under_way: impl FnOnce() -> G,
 ) -> Result<Bytes, Box<Answer>> {
     if headers
         .get(CONTENT_ENCODING)
@@ -46,12 +47,22 @@ pub async fn read<B: Body<Data = Bytes> + Unpin>(
     if announced.is_some_and(|length| length > limit.bytes as u64) {
         return Err(too_large(limit));
     }
-    let mut reading = pin!(collect(body, limit));
-    // Most bodies come with their head: for them no timer is set.
-    if let Some(read) = at_once(reading.as_mut()).await {
-        return read;
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
     }
-    match tokio::time::timeout(limit.time, reading).await {
+    // Most bodies come whole with their head: for them no timer is set.
+    let first = poll_fn(|context| Poll::Ready(Pin::new(&mut body).poll_frame(context)));
+    let start = match first.await {
+        Poll::Ready(Some(frame)) => joined(Bytes::new(), frame, limit)?,
+        Poll::Ready(None) => return Ok(Bytes::new()),
+        Poll::Pending => Bytes::new(),
+    };
+    if body.is_end_stream() {
+        return Ok(start);
+    }
+    let _under_way = under_way();
+    let rest = Box::pin(collect(start, body, limit));
+    match tokio::time::timeout(limit.time, rest).await {
         Ok(read) => read,
         Err(_) => Err(refuse(
             StatusCode::REQUEST_TIMEOUT,
@@ -60,53 +71,43 @@ pub async fn read<B: Body<Data = Bytes> + Unpin>(
     }
 }
 
-/// What a future gives without waiting for anybody else. It is asked twice, because hyper hands over a body that it has only after
-/// it was asked for it.
-async fn at_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
-    let mut was_asked = false;
-    poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if was_asked => Poll::Ready(None),
-        Poll::Pending => {
-            was_asked = true;
-            context.waker().wake_by_ref();
-            Poll::Pending
-        }
-    })
-    .await
-}
-
 async fn collect<B: Body<Data = Bytes> + Unpin>(
+    start: Bytes,
     mut body: B,
     limit: Limit,
 ) -> Result<Bytes, Box<Answer>> {
-    let mut whole: Option<Bytes> = None;
+    let mut whole = start;
     // Asking for a frame behind the last would take another round through hyper.
     while !body.is_end_stream() {
         let Some(frame) = body.frame().await else {
             break;
         };
-        let Ok(frame) = frame else {
-            return Err(refuse(StatusCode::BAD_REQUEST, "the body broke off"));
-        };
-        let Ok(chunk) = frame.into_data() else {
-            continue;
-        };
-        let length = whole.as_ref().map_or(0, Bytes::len) + chunk.len();
-        if length > limit.bytes {
-            return Err(too_large(limit));
-        }
-        // Most bodies come in one piece, which is not copied.
-        whole = Some(match whole {
-            None => chunk,
-            Some(start) => {
-                let mut joined = bytes::BytesMut::from(start);
-                joined.extend_from_slice(&chunk);
-                joined.freeze()
-            }
-        });
+        whole = joined(whole, frame, limit)?;
     }
-    Ok(whole.unwrap_or_default())
+    Ok(whole)
+}
+
+/// What came so far with one piece more. A first piece is not copied.
+fn joined<E>(
+    whole: Bytes,
+    frame: Result<Frame<Bytes>, E>,
+    limit: Limit,
+) -> Result<Bytes, Box<Answer>> {
+    let Ok(frame) = frame else {
+        return Err(refuse(StatusCode::BAD_REQUEST, "the body broke off"));
+    };
+    let Ok(piece) = frame.into_data() else {
+        return Ok(whole);
+    };
+    if whole.len() + piece.len() > limit.bytes {
+        return Err(too_large(limit));
+    }
+    if whole.is_empty() {
+        return Ok(piece);
+    }
+    let mut joined = bytes::BytesMut::from(whole);
+    joined.extend_from_slice(&piece);
+    Ok(joined.freeze())
 }
 
 fn too_large(limit: Limit) -> Box<Answer> {

@@ -5,27 +5,25 @@
 use axum::http::header::{ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
 
-use super::answer::{self, Answer, flag_error, flag_error_text, json_text, quoted};
+use super::answer::{self, Answer, json_text, quoted};
 use super::assignments::Recorder;
 use super::cache::{Asked, Decided};
-use super::fragments::Decision;
 use super::keys::Caller;
-use super::ofrep::error_details;
 use super::served::{Part, Served};
 use super::{State, etag, stream};
-use crate::flags::{self, Context, Reason};
+use crate::flags::{Context, Evaluations, Reason};
 
 /// Answers `POST /ofrep/v1/evaluate/flags`.
 pub fn answer_all(
     state: &State,
+    served: &Served,
     caller: &Caller<'_>,
     headers: &HeaderMap,
-    request: &Map<String, Value>,
+    context: &Context,
 ) -> Answer {
-    let (served, now) = (state.served(), Utc::now());
-    let tag = etag::bulk_tag(&served, served.epoch(now), request);
+    let now = Utc::now();
+    let tag = etag::bulk_tag(served, served.epoch(now), context);
     let tag_text = etag::text(tag);
     let known = headers
         .get_all(IF_NONE_MATCH)
@@ -37,28 +35,21 @@ pub fn answer_all(
     {
         return tagged(answer::empty(StatusCode::NOT_MODIFIED), &tag_text);
     }
-    let context = match served.set.schema.context(request) {
-        Ok(context) => context,
-        Err(error) => {
-            let details = error.to_string();
-            return flag_error(StatusCode::BAD_REQUEST, None, "INVALID_CONTEXT", &details);
-        }
-    };
     let asked = Asked {
         tag,
         caller: caller.index,
         day: now.timestamp().div_euclid(86_400),
     };
-    let decided = served.decisions.get_or_make(asked, || {
-        decide(state, &served, caller, asked, &context, now)
-    });
+    let decided = served
+        .decisions
+        .get_or_make(asked, || decide(state, served, caller, asked, context, now));
     for (reason, count) in &decided.reasons {
         state.metrics.evaluations(*reason, *count);
     }
-    let text = served.fragments.join(
+    let text = served.join(
         r#"{"flags":["#,
-        &decided.numbers,
-        &end(state, &served, caller),
+        &decided.positions,
+        &end(state, served, caller),
     );
     tagged(json_text(StatusCode::OK, text), &tag_text)
 }
@@ -72,69 +63,48 @@ fn decide(
     context: &Context,
     now: DateTime<Utc>,
 ) -> (Decided, bool) {
-    let mut recorder = Recorder::new(state, served, caller, now);
+    let mut recorder = Recorder::new(state, caller, now);
     let mut reasons = Counts::default();
+    let evaluations = Evaluations::new(&served.set, context, now);
     let all = state.recent_bulk.short(asked);
     let is_known = state.recent_bulk.contains(all);
-    let number = |part: &Part| match part {
-        Part::Constant {
-            fragment,
-            reasons: constant,
-        } => {
-            constant
-                .iter()
+    let position = |part: &Part| match part {
+        Part::Constant { reasons: own, .. } => {
+            own.iter()
                 .for_each(|(reason, count)| reasons.add(*reason, *count));
-            *fragment
+            0
         }
         Part::Flag(index) => {
             let recorder = (!is_known).then_some(&mut recorder);
-            decide_one(served, *index, context, now, recorder, &mut reasons)
+            decide_one(served, *index, &evaluations, recorder, &mut reasons)
         }
     };
-    let numbers = served.parts.iter().map(number).collect();
+    let positions = served.parts.iter().map(position).collect();
     let is_logged = recorder.append();
     if is_logged {
         state.recent_bulk.insert(all);
     }
     let reasons = reasons.finish();
-    (Decided { numbers, reasons }, is_logged)
+    (Decided { positions, reasons }, is_logged)
 }
 
 fn decide_one(
     served: &Served,
     index: usize,
-    context: &Context,
-    now: DateTime<Utc>,
+    evaluations: &Evaluations<'_>,
     recorder: Option<&mut Recorder<'_>>,
     reasons: &mut Counts,
 ) -> u32 {
-    let flag = &served.set.flags[index];
-    match flags::evaluate(&served.set, &flag.key, context, now) {
+    match evaluations.flag(&served.set.flags[index]) {
         Ok(evaluation) => {
-            recorder
-                .into_iter()
-                .for_each(|recorder| recorder.record(&evaluation));
+            let (position, answer) = served.answer(index, &evaluation);
+            if let Some(recorder) = recorder {
+                recorder.record(&evaluation, answer);
+            }
             reasons.add(evaluation.reason, 1);
-            served.fragments.number(Decision::of(&evaluation), |out| {
-                served.write(&evaluation, out)
-            })
+            position
         }
-        Err(error) => {
-            let unit = match error {
-                flags::EvaluationError::TargetingKeyMissing { unit } => unit,
-                flags::EvaluationError::FlagNotFound => "",
-            };
-            served
-                .fragments
-                .number(Decision::without_unit(index, unit), |out| {
-                    let details = error_details(&error);
-                    out.push_str(&flag_error_text(
-                        Some(&flag.key),
-                        "TARGETING_KEY_MISSING",
-                        &details,
-                    ));
-                })
-        }
+        Err(error) => served.error(index, &error),
     }
 }
 

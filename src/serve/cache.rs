@@ -1,6 +1,6 @@
 //! What bulk requests were answered lately.
-//! In: a key that covers everything an answer depends on. Out: what was decided, by the numbers of its [`super::fragments`]: a few
-//! bytes for each flag, where the answer itself would take a hundred. Two generations bound the memory: when the young one is
+//! In: a key that covers everything an answer depends on. Out: what was decided, as positions in the flags' [`super::answers`]: a
+//! few bytes for each flag, where the answer itself would take a hundred. Two generations bound the memory: when the young one is
 //! full it becomes the old one, and what nobody asked for since is dropped.
 
 use std::collections::HashMap;
@@ -11,7 +11,8 @@ use crate::flags::Reason;
 
 /// All flags for one context.
 pub struct Decided {
-    pub numbers: Box<[u32]>,
+    /// One for each part of the set.
+    pub positions: Box<[u32]>,
     /// How many flags each reason decided, for the metrics.
     pub reasons: Box<[(Reason, u64)]>,
 }
@@ -78,7 +79,7 @@ impl Generations {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
         }
-        self.young_bytes += ENTRY_BYTES + size_of_val(&*decided.numbers);
+        self.young_bytes += ENTRY_BYTES + size_of_val(&*decided.positions);
         self.young.insert(asked, decided);
     }
 }
@@ -96,9 +97,9 @@ mod tests {
             day: 0,
         };
         let make = |may_be_kept| {
-            let numbers = vec![0; (1 << 20) / size_of::<u32>()].into();
+            let positions = vec![0; (1 << 20) / size_of::<u32>()].into();
             let reasons = Box::default();
-            (Decided { numbers, reasons }, may_be_kept)
+            (Decided { positions, reasons }, may_be_kept)
         };
         for tag in 0..100 {
             decisions.get_or_make(asked(tag), || make(true));

@@ -2,21 +2,23 @@
 //! In: a listener and a router. Out: served connections until the shutdown, then those under way to their end.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::idle::{Connections, Duty, Handle, Socket};
 use super::logs::{Severity, log};
-use super::{State, routes};
+use super::{State, answer, routes};
 
 /// Accepts until `shutdown` resolves, then waits for the connections to end, at most [`super::ServeConfig::drain_timeout`].
 pub async fn accept(
@@ -26,7 +28,13 @@ pub async fn accept(
     shutdown: impl Future<Output = ()>,
 ) {
     let limit = Arc::new(Semaphore::new(state.config.connections));
-    let builder = builder(&state);
+    let connections = Arc::new(Connections::default());
+    let watching = tokio::spawn(connections.clone().watch(state.config.head_timeout));
+    let serving = Serving {
+        builder: builder(),
+        router,
+        state: state.clone(),
+    };
     let mut shutdown = pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -34,12 +42,13 @@ pub async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => start(stream, peer.ip(), &builder, &router, &state, &limit),
+            Ok((stream, peer)) => start(stream, peer.ip(), &serving, &connections, &limit),
             Err(error) => pause_after(&error).await,
         }
     }
     drop(listener);
     state.closing.send_replace(true);
+    connections.close();
     let all = u32::try_from(state.config.connections).unwrap_or(u32::MAX);
     if tokio::time::timeout(state.config.drain_timeout, limit.acquire_many(all))
         .await
@@ -52,41 +61,47 @@ pub async fn accept(
             [("connections", json!(open))],
         );
     }
+    watching.abort();
 }
 
 /// Bytes of a request line and its headers together; more, or more than hyper's 100 headers, is answered 431.
 const HEAD_BYTES: usize = 16 << 10;
 
-fn builder(state: &State) -> http1::Builder {
+fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
+    // Who is slow to send a head is ended by `idle`; hyper would set a timer for every request.
+    builder.header_read_timeout(None).max_buf_size(HEAD_BYTES);
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(state.config.head_timeout)
-        .max_buf_size(HEAD_BYTES);
-    builder
+}
+
+/// What all connections have in common.
+#[derive(Clone)]
+struct Serving {
+    builder: http1::Builder,
+    router: Router,
+    state: Arc<State>,
 }
 
 fn start(
     stream: TcpStream,
     peer: IpAddr,
-    builder: &http1::Builder,
-    router: &Router,
-    state: &Arc<State>,
+    serving: &Serving,
+    connections: &Arc<Connections>,
     limit: &Arc<Semaphore>,
 ) {
     let Ok(permit) = limit.clone().try_acquire_owned() else {
         // Closed without a word: answering costs what there is too little of.
-        state.metrics.connection_refused();
+        serving.state.metrics.connection_refused();
         return;
     };
     // Answers are small; waiting to fill a packet would add 40 ms to some. A socket that cannot be told so works too.
     let _ = stream.set_nodelay(true);
+    let handle = connections.open();
     tokio::spawn(serve_connection(
         stream,
         peer,
-        builder.clone(),
-        router.clone(),
-        state.clone(),
+        serving.clone(),
+        handle,
         permit,
     ));
 }
@@ -94,24 +109,48 @@ fn start(
 async fn serve_connection(
     stream: TcpStream,
     peer: IpAddr,
-    builder: http1::Builder,
-    router: Router,
-    state: Arc<State>,
+    serving: Serving,
+    handle: Handle,
     _permit: OwnedSemaphorePermit,
 ) {
-    let mut closing = state.closing.subscribe();
+    let Serving {
+        builder,
+        router,
+        state,
+    } = serving;
+    let open = &handle.0;
     let service = service_fn(|request| {
         let (state, router) = (&state, &router);
-        async move { Ok::<_, Infallible>(routes::answer(state, router, peer, request).await) }
+        async move {
+            open.begin();
+            let answer = routes::answer(state, router, peer, request).await;
+            // A stream goes on when its answer has begun, and notices itself when nobody listens.
+            if !answer::is_endless(&answer) {
+                open.wait();
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    // An error means that the peer went away or sent no HTTP; both are its own affair.
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        _ = closing.wait_for(|closing| *closing) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    let socket = Socket::new(stream, open.clone());
+    let mut connection = pin!(builder.serve_connection(socket, service));
+    let (mut is_known, mut is_finishing) = (false, false);
+    poll_fn(|context| {
+        if !is_known {
+            is_known = true;
+            open.register(context.waker());
+        }
+        match open.duty() {
+            Duty::End => return Poll::Ready(()),
+            Duty::Finish if !is_finishing => {
+                is_finishing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            Duty::Finish | Duty::Serve => {}
+        }
+        // An error means that the peer went away or sent no HTTP; both are its own affair.
+        connection.as_mut().poll(context).map(|_| ())
+    })
+    .await;
 }
 
 /// Out of file descriptors, most likely: accepting at once again would only spin.

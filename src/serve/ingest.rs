@@ -47,7 +47,7 @@ async fn take(
         bytes: state.config.events_bytes,
         time: state.config.body_timeout,
     };
-    let body = body::read(headers, body, limit).await?;
+    let body = body::read(headers, body, limit, || ()).await?;
     let user_agent = headers
         .get(USER_AGENT)
         .and_then(|agent| agent.to_str().ok())

@@ -5,17 +5,19 @@
 //! One immutable [`Served`] set answers every request; a reload compiles a new one aside and swaps it whole.
 
 mod answer;
+mod answers;
 mod assignments;
 mod body;
 mod bulk;
 mod cache;
 mod connections;
+mod current;
 pub mod definitions;
 mod etag;
 mod export;
 pub mod folder;
-mod fragments;
 mod health;
+mod idle;
 mod ingest;
 pub mod keys;
 pub mod logs;
@@ -36,6 +38,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::assignments::Recent;
+use self::current::Current;
 use self::definitions::{Definitions, Loaded};
 use self::keys::ApiKeys;
 use self::metrics::Metrics;
@@ -60,7 +63,7 @@ pub struct State {
     definitions: Box<dyn Definitions>,
     /// Mark of the definitions when they were first loaded.
     first_mark: u64,
-    served: RwLock<Arc<Served>>,
+    served: Current<Served>,
     plan: RwLock<Arc<TrackingPlan>>,
     log: Arc<EventLog>,
     keys: ApiKeys,
@@ -114,7 +117,7 @@ impl State {
             closing: watch::Sender::new(false),
             in_flight: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
-            served: RwLock::new(Arc::new(served)),
+            served: Current::new(served),
             plan: RwLock::new(Arc::new(plan)),
             config,
             first_mark,
@@ -130,10 +133,12 @@ impl State {
     }
 
     fn served(&self) -> Arc<Served> {
-        self.served
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.served.get()
+    }
+
+    /// Answers from the set that is served now.
+    fn with_served<T>(&self, answer: impl FnOnce(&Served) -> T) -> T {
+        current::SERVED.with_borrow_mut(|seen| answer(self.served.look(seen)))
     }
 
     fn plan(&self) -> Arc<TrackingPlan> {

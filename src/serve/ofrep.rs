@@ -6,15 +6,16 @@ use axum::http::{HeaderMap, StatusCode};
 use chrono::Utc;
 use hyper::Request;
 use hyper::body::Incoming;
-use serde_json::{Map, Value};
 
 use super::answer::{self, Answer, flag_error, json_text};
 use super::assignments::Recorder;
 use super::body::{self, Limit};
 use super::keys::{Caller, Scope};
 use super::request::{self, Bad};
+use super::routes::InFlight;
+use super::served::Served;
 use super::{State, bulk};
-use crate::flags::{self, EvaluationError};
+use crate::flags::{self, Context, EvaluationError};
 
 /// `POST /ofrep/v1/evaluate/flags/{key}` and, without a key, `POST /ofrep/v1/evaluate/flags`.
 pub async fn evaluate(state: &State, request: Request<Incoming>) -> Answer {
@@ -31,18 +32,21 @@ pub async fn evaluate(state: &State, request: Request<Incoming>) -> Answer {
         bytes: state.config.context_bytes,
         time: state.config.body_timeout,
     };
-    let body = match body::read(&head.headers, body, limit).await {
+    let under_way = || InFlight::enter(state);
+    let body = match body::read(&head.headers, body, limit, under_way).await {
         Ok(body) => body,
         Err(refusal) => return *refusal,
     };
-    match (
-        request::context_of(&body, state.config.context_attributes),
-        key,
-    ) {
-        (Ok(context), Some(key)) => answer_one(state, &caller, &key, &context),
-        (Ok(context), None) => bulk::answer_all(state, &caller, &head.headers, &context),
-        (Err(bad), key) => refuse(key.as_deref(), &bad),
-    }
+    state.with_served(|served| {
+        let most = state.config.context_attributes;
+        match (request::context_of(&body, &served.set.schema, most), key) {
+            (Ok(context), Some(key)) => answer_one(state, served, &caller, &key, &context),
+            (Ok(context), None) => {
+                bulk::answer_all(state, served, &caller, &head.headers, &context)
+            }
+            (Err(bad), key) => refuse(key.as_deref(), &bad),
+        }
+    })
 }
 
 fn refuse(key: Option<&str>, bad: &Bad) -> Answer {
@@ -64,37 +68,24 @@ fn admit<'a>(state: &'a State, headers: &HeaderMap) -> Result<Caller<'a>, Box<An
 
 fn answer_one(
     state: &State,
+    served: &Served,
     caller: &Caller<'_>,
     key: &str,
-    request: &Map<String, Value>,
+    context: &Context,
 ) -> Answer {
-    let (served, now) = (state.served(), Utc::now());
-    let context = match served.set.schema.context(request) {
-        Ok(context) => context,
-        Err(error) => {
-            return flag_error(
-                StatusCode::BAD_REQUEST,
-                Some(key),
-                "INVALID_CONTEXT",
-                &error.to_string(),
-            );
-        }
+    let Some(index) = served.set.position(key) else {
+        let details = format!("there is no flag `{key}`");
+        return flag_error(StatusCode::NOT_FOUND, Some(key), "FLAG_NOT_FOUND", &details);
     };
-    match flags::evaluate(&served.set, key, &context, now) {
+    let now = Utc::now();
+    match flags::evaluate_flag(&served.set, &served.set.flags[index], context, now) {
         Ok(evaluation) => {
-            let mut recorder = Recorder::new(state, &served, caller, now);
-            recorder.record(&evaluation);
-            recorder.append();
+            let (_, answer) = served.answer(index, &evaluation);
+            Recorder::new(state, caller, now).record_now(&evaluation, answer);
             state.metrics.evaluations(evaluation.reason, 1);
-            let mut text = String::with_capacity(256);
-            served.write(&evaluation, &mut text);
-            json_text(StatusCode::OK, text)
+            json_text(StatusCode::OK, String::from(&*answer.text))
         }
-        Err(EvaluationError::FlagNotFound) => {
-            let details = format!("there is no flag `{key}`");
-            flag_error(StatusCode::NOT_FOUND, Some(key), "FLAG_NOT_FOUND", &details)
-        }
-        Err(error @ EvaluationError::TargetingKeyMissing { .. }) => {
+        Err(error) => {
             let details = error_details(&error);
             flag_error(
                 StatusCode::BAD_REQUEST,

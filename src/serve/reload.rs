@@ -83,7 +83,7 @@ fn take(state: &State, loaded: Loaded) {
     let served = Arc::new(Served::new(flags, version, exports, &state.config));
     let is_new = state.served().version != served.version;
     *state.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
-    *state.served.write().unwrap_or_else(PoisonError::into_inner) = served.clone();
+    state.served.replace(served.clone());
     lock(&state.problems).definitions.clear();
     state.metrics.reload(true);
     log(

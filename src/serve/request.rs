@@ -1,11 +1,14 @@
 //! Reads an evaluation request.
-//! In: the path and the body a stranger sent. Out: the flag's key and the context as JSON, or OpenFeature's error code and why.
-//! How many bytes there may be was checked before; the types of attributes are checked by `flags`.
+//! In: the path and the body a stranger sent. Out: the flag's key and the context, or OpenFeature's error code and why. How many
+//! bytes there may be was checked before; what attributes there are is said by `flags`.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+
+use crate::flags::{Context, ContextJson, ReadContext, Schema};
 
 /// Why a request cannot be read: answered with 400.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,30 +49,74 @@ pub fn key_of(path: &str) -> Result<Option<Cow<'_, str>>, Bad> {
 /// The context of a body; a body without one has an empty context.
 ///
 /// # Errors
-/// The body is no JSON object, or the context is not one or has more than `most` attributes.
-pub fn context_of(body: &[u8], most: usize) -> Result<Map<String, Value>, Bad> {
-    let request: EvaluationRequest = serde_json::from_slice(body).map_err(|error| {
-        let details = format!("the body is not an evaluation request: {error}");
-        bad("PARSE_ERROR", details)
-    })?;
-    match request.context {
-        Value::Object(context) if context.len() <= most => Ok(context),
-        Value::Object(_) => Err(bad(
-            "INVALID_CONTEXT",
-            format!("the context has more than {most} attributes"),
-        )),
-        Value::Null => Ok(Map::new()),
-        _ => Err(bad(
-            "INVALID_CONTEXT",
-            "the context is not an object".to_string(),
-        )),
+/// The body is no JSON object, or its context is not one, has more than `most` attributes, or one of another type than declared.
+pub fn context_of(body: &[u8], schema: &Schema, most: usize) -> Result<Context, Bad> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let reader = RequestReader { schema };
+    let read = reader.deserialize(&mut json);
+    match read.and_then(|read| json.end().map(|()| read)) {
+        Ok(ContextJson::Null) => Ok(schema.empty_context()),
+        Ok(ContextJson::Object(_, attributes)) if attributes > most => {
+            let details = format!("the context has more than {most} attributes");
+            Err(bad("INVALID_CONTEXT", details))
+        }
+        Ok(ContextJson::Object(context, _)) => {
+            context.map_err(|error| bad("INVALID_CONTEXT", error.to_string()))
+        }
+        Ok(ContextJson::Other) => {
+            let details = "the context is not an object".to_string();
+            Err(bad("INVALID_CONTEXT", details))
+        }
+        Err(error) => {
+            let details = format!("the body is not an evaluation request: {error}");
+            Err(bad("PARSE_ERROR", details))
+        }
+    }
+}
+
+/// Reads the body of a request.
+struct RequestReader<'a> {
+    schema: &'a Schema,
+}
+
+impl<'de> DeserializeSeed<'de> for RequestReader<'_> {
+    type Value = ContextJson;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ContextJson, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RequestReader<'_> {
+    type Value = ContextJson;
+
+    fn expecting(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str("an object with a `context`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ContextJson, A::Error> {
+        let mut read = None;
+        while let Some(field) = map.next_key()? {
+            match field {
+                Field::Context if read.is_some() => {
+                    return Err(A::Error::duplicate_field("context"));
+                }
+                Field::Context => read = Some(map.next_value_seed(ReadContext::of(self.schema))?),
+                Field::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(read.unwrap_or(ContextJson::Null))
     }
 }
 
 #[derive(Deserialize)]
-struct EvaluationRequest {
-    #[serde(default)]
-    context: Value,
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Field {
+    Context,
+    #[serde(other)]
+    Other,
 }
 
 fn escaped_byte(digits: &[u8]) -> Option<u8> {

@@ -14,12 +14,13 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, AnswerBody};
 use super::metrics::Route;
 use super::{State, export, health, ingest, ofrep, stream};
 
 /// Answers a request. Evaluations and events go straight to their functions, because a router and a middleware would cost as much
-/// as an evaluation; everything else goes through `router`.
+/// as an evaluation; everything else goes through `router`. What is no evaluation is boxed: the memory of the largest branch would
+/// be moved for every request.
 pub async fn answer(
     state: &Arc<State>,
     router: &Router,
@@ -66,25 +67,33 @@ async fn limited(
 ) -> Answer {
     // Whoever asks about health must be answered just when there is too much to do.
     if route == Route::Health {
-        return routed(router, request).await;
+        return Box::pin(routed(router, request)).await;
     }
-    let under_way = InFlight::enter(state);
-    if under_way.number > state.config.in_flight {
+    if state.in_flight.load(Ordering::Relaxed) >= state.config.in_flight {
         return answer::too_many(1, "too many requests are under way");
     }
     match route {
         Route::Single | Route::Bulk | Route::Events if request.method() != Method::POST => {
             not_allowed()
         }
+        // Most are answered at once; those whose body must be waited for are counted there.
         Route::Single | Route::Bulk => ofrep::evaluate(state, request).await,
-        Route::Events => ingest::receive(state, peer, request).await,
-        _ => routed(router, request).await,
+        Route::Events => {
+            let _under_way = InFlight::enter(state);
+            Box::pin(ingest::receive(state, peer, request)).await
+        }
+        _ => {
+            let _under_way = InFlight::enter(state);
+            Box::pin(routed(router, request)).await
+        }
     }
 }
 
 async fn routed(router: &Router, request: Request<Incoming>) -> Answer {
     let answered = TowerToHyperService::new(router.clone()).call(request).await;
-    answered.unwrap_or_else(|never| match never {})
+    answered
+        .unwrap_or_else(|never| match never {})
+        .map(AnswerBody::Right)
 }
 
 fn not_allowed() -> Answer {
@@ -96,23 +105,19 @@ fn not_allowed() -> Answer {
 }
 
 /// Counts a request for as long as it lives, also when its connection breaks off.
-struct InFlight<'a> {
-    state: &'a State,
-    number: usize,
-}
+pub struct InFlight<'a>(&'a State);
 
 impl InFlight<'_> {
-    fn enter(state: &State) -> InFlight<'_> {
-        InFlight {
-            number: state.in_flight.fetch_add(1, Ordering::Relaxed) + 1,
-            state,
-        }
+    /// One more.
+    pub fn enter(state: &State) -> InFlight<'_> {
+        state.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(state)
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

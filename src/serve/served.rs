@@ -2,21 +2,22 @@
 //! In: a checked set. Out: for every evaluation the JSON text of its answer, for every instant the epoch it lies in. Evaluating is
 //! left to `flags`, requests to [`super::ofrep`] and [`super::bulk`].
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::ServeConfig;
-use super::answer::quoted;
+use super::answer::{flag_error_text, quoted};
+use super::answers::{Answers, Decision, Rendered};
+use super::assignments::EventParts;
 use super::bulk::Counts;
 use super::cache::Decisions;
 use super::definitions::Exports;
-use super::fragments::Fragments;
+use super::ofrep::error_details;
+use super::{ServeConfig, etag};
 use crate::flags::set::{Flag, Period, ValueType, Variant};
-use crate::flags::{self, Evaluation, FlagSet, Reason};
+use crate::flags::{self, Evaluation, EvaluationError, FlagSet, Reason};
 
 /// What all requests are answered from.
 pub struct Served {
@@ -29,11 +30,12 @@ pub struct Served {
     pub exports: Exports,
     /// The flags in order, as a bulk answer goes through them.
     pub parts: Vec<Part>,
-    /// The texts of bulk answers.
-    pub fragments: Fragments,
     /// What bulk answers were put together from lately.
     pub decisions: Decisions,
-    rendered: HashMap<Box<str>, Rendered>,
+    /// What ETags of bulk answers begin with.
+    pub tag_seed: [u8; 32],
+    /// By the index of the flag.
+    answers: Vec<Answers>,
     /// Instants at which an answer may change though nothing was edited, ascending.
     boundaries: Vec<DateTime<Utc>>,
 }
@@ -42,40 +44,23 @@ pub struct Served {
 pub enum Part {
     /// Consecutive flags whose answers depend on nothing, and what decided them.
     Constant {
-        fragment: u32,
+        text: Box<str>,
         reasons: Box<[(Reason, u64)]>,
     },
     /// The flag at this index.
     Flag(usize),
 }
 
-/// The constant parts of a flag's answers.
-struct Rendered {
-    /// `{"key":…,"value":…,"variant":…,"reason":"` for each variant.
-    heads: Vec<String>,
-    /// The same without a value: the client takes the one in its code. Python's provider reads `variant` nevertheless.
-    code_default: String,
-    /// `"name":value` of each metadata entry, separated by commas.
-    metadata: String,
-}
-
 impl Served {
-    /// Renders the constant parts.
+    /// Renders what depends on nothing.
     pub fn new(set: FlagSet, version: String, exports: Exports, config: &ServeConfig) -> Served {
-        let rendered = set
-            .flags
-            .iter()
-            .map(|flag| (flag.key.clone(), Rendered::new(flag)))
-            .collect();
-        let boundaries = boundaries(&set);
-        let loaded_at = Utc::now().timestamp();
         let mut served = Served {
             parts: Vec::new(),
-            fragments: Fragments::default(),
             decisions: Decisions::default(),
-            rendered,
-            boundaries,
-            loaded_at,
+            tag_seed: etag::seed(&version, config.strict_reasons),
+            answers: set.flags.iter().map(|_| Answers::default()).collect(),
+            boundaries: boundaries(&set),
+            loaded_at: Utc::now().timestamp(),
             set,
             version,
             exports,
@@ -85,18 +70,72 @@ impl Served {
         served
     }
 
-    /// Writes the answer of one flag. Python's provider reads key, variant and reason of every answer, so all are always there.
-    pub fn write(&self, evaluation: &Evaluation<'_>, out: &mut String) {
-        let rendered = self
-            .rendered
-            .get(&evaluation.flag.key)
-            .expect("every flag of the set was rendered");
-        out.push_str(rendered.head(evaluation.flag, evaluation.variant));
-        out.push_str(reason_text(evaluation.reason, self.strict_reasons));
-        out.push_str(r#"","metadata":{"#);
-        out.push_str(&rendered.metadata);
-        write_assignment(evaluation, !rendered.metadata.is_empty(), out);
-        out.push_str("}}");
+    /// What the flag at `index` answers, and the position of that among all it can answer.
+    pub fn answer(&self, index: usize, evaluation: &Evaluation<'_>) -> (u32, &Rendered) {
+        self.answers[index].find(Decision::of(evaluation), || Rendered {
+            text: self.text(evaluation).into(),
+            event: EventParts::of(evaluation, &self.version),
+        })
+    }
+
+    /// The position of a flag's answer that it cannot be decided.
+    pub fn error(&self, index: usize, error: &EvaluationError<'_>) -> u32 {
+        let unit = match error {
+            EvaluationError::TargetingKeyMissing { unit } => unit,
+            EvaluationError::FlagNotFound => "",
+        };
+        let render = || {
+            let key = &self.set.flags[index].key;
+            let details = error_details(error);
+            Rendered {
+                text: flag_error_text(Some(key), "TARGETING_KEY_MISSING", &details).into(),
+                event: None,
+            }
+        };
+        self.answers[index]
+            .find(Decision::without_unit(unit), render)
+            .0
+    }
+
+    /// The texts at these positions, one for each of [`parts`](Self::parts), between `before` and `after`.
+    pub fn join(&self, before: &str, positions: &[u32], after: &str) -> String {
+        let texts = || {
+            self.parts
+                .iter()
+                .zip(positions)
+                .map(|(part, position)| self.text_of(part, *position))
+        };
+        let length: usize = texts().map(|text| text.len() + 1).sum();
+        let mut joined = String::with_capacity(before.len() + length + after.len());
+        joined.push_str(before);
+        for (index, text) in texts().enumerate() {
+            if index > 0 {
+                joined.push(',');
+            }
+            joined.push_str(text);
+        }
+        joined.push_str(after);
+        joined
+    }
+
+    fn text_of<'a>(&'a self, part: &'a Part, position: u32) -> &'a str {
+        match part {
+            Part::Constant { text, .. } => text,
+            Part::Flag(index) => &self.answers[*index].at(position).text,
+        }
+    }
+
+    /// The answer of one flag. Python's provider reads key, variant and reason of every answer, so all are always there.
+    fn text(&self, evaluation: &Evaluation<'_>) -> String {
+        let flag = evaluation.flag;
+        let mut text = head(flag, evaluation.variant);
+        text.push_str(reason_text(evaluation.reason, self.strict_reasons));
+        text.push_str(r#"","metadata":{"#);
+        let metadata = metadata(flag);
+        text.push_str(&metadata);
+        write_assignment(evaluation, !metadata.is_empty(), &mut text);
+        text.push_str("}}");
+        text
     }
 
     /// How many boundaries have passed: within one epoch equal contexts get equal answers.
@@ -110,41 +149,27 @@ impl Served {
     }
 }
 
-impl Rendered {
-    fn new(flag: &Flag) -> Rendered {
-        let head = |variant: &Variant| {
-            let (key, name) = (Value::from(&*flag.key), Value::from(&*variant.key));
-            format!(
-                r#"{{"key":{key},"value":{},"variant":{name},"reason":""#,
-                value_text(flag.kind, &variant.value)
-            )
-        };
-        let metadata: Vec<String> = flag
-            .metadata
-            .iter()
-            .map(|(name, value)| format!("{}:{value}", Value::from(name.as_str())))
-            .collect();
-        Rendered {
-            heads: flag.variants.iter().map(head).collect(),
-            code_default: format!(
-                r#"{{"key":{},"variant":"","reason":""#,
-                Value::from(&*flag.key)
-            ),
-            metadata: metadata.join(","),
-        }
+/// The answer up to its reason. Without a variant the client takes the value in its code; Python's provider reads `variant`
+/// nevertheless.
+fn head(flag: &Flag, variant: Option<&Variant>) -> String {
+    let key = quoted(&flag.key);
+    match variant {
+        Some(variant) => format!(
+            r#"{{"key":{key},"value":{},"variant":{},"reason":""#,
+            value_text(flag.kind, &variant.value),
+            quoted(&variant.key)
+        ),
+        None => format!(r#"{{"key":{key},"variant":"","reason":""#),
     }
+}
 
-    /// The text up to the reason, for a variant of this flag or for the value in the code.
-    fn head(&self, flag: &Flag, variant: Option<&Variant>) -> &str {
-        let Some(variant) = variant else {
-            return &self.code_default;
-        };
-        let index = flag
-            .variants
-            .iter()
-            .position(|other| std::ptr::eq(other, variant));
-        &self.heads[index.expect("an evaluation answers with a variant of its flag")]
-    }
+/// `"name":value` of each of the flag's own entries, separated by commas.
+fn metadata(flag: &Flag) -> String {
+    let entries = flag.metadata.iter();
+    let entries: Vec<String> = entries
+        .map(|(name, value)| format!("{}:{value}", quoted(name)))
+        .collect();
+    entries.join(",")
 }
 
 /// What a client needs to report an exposure: which experiment, by which allocation.
@@ -203,22 +228,15 @@ fn parts(served: &Served) -> Vec<Part> {
         }
         let evaluations: Vec<Evaluation<'_>> = run
             .map(|index| &served.set.flags[index])
-            .filter_map(|flag| flags::evaluate(&served.set, &flag.key, &context, now).ok())
+            .filter_map(|flag| flags::evaluate_flag(&served.set, flag, &context, now).ok())
             .collect();
         let mut reasons = Counts::default();
         evaluations
             .iter()
             .for_each(|evaluation| reasons.add(evaluation.reason, 1));
-        let fragment = served.fragments.add(|out| {
-            for (index, evaluation) in evaluations.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                served.write(evaluation, out);
-            }
-        });
+        let texts: Vec<String> = evaluations.iter().map(|one| served.text(one)).collect();
         parts.push(Part::Constant {
-            fragment,
+            text: texts.join(",").into(),
             reasons: reasons.finish(),
         });
     }

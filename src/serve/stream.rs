@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State as Shared;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use futures::stream::unfold;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::answer::{self, Answer, quoted, typed};
+use super::answer::{self, Answer, quoted, streamed};
 use super::keys::{Caller, Denied, Scope};
 use super::{Change, State};
 
@@ -44,11 +44,7 @@ pub async fn open(Shared(state): Shared<Arc<State>>, headers: HeaderMap, uri: Ur
     };
     let last_seen = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let body = Body::from_stream(messages(&state, last_seen, place));
-    let mut answer = typed(
-        StatusCode::OK,
-        HeaderValue::from_static("text/event-stream"),
-        body,
-    );
+    let mut answer = streamed(body);
     answer
         .headers_mut()
         .insert("cache-control", HeaderValue::from_static("no-cache"));

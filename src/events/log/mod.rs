@@ -18,7 +18,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -65,7 +65,8 @@ impl EventLog {
     /// [`Refusal::Busy`] when too much waits already; [`Refusal::Unavailable`] when the log cannot make anything durable.
     pub fn submit(&self, batch: &Batch) -> Result<Receipt, Refusal> {
         let (sender, receipt) = oneshot::channel();
-        self.shared.enqueue(batch, Some(sender))?;
+        let add = |waiting: &mut Batch| waiting.extend(batch);
+        self.shared.enqueue(batch.bytes.len(), add, Some(sender))?;
         Ok(Receipt(receipt))
     }
 
@@ -74,12 +75,28 @@ impl EventLog {
     /// # Errors
     /// As [`submit`](Self::submit).
     pub fn append(&self, batch: &Batch) -> Result<(), Refusal> {
-        self.shared.enqueue(batch, None)
+        let add = |waiting: &mut Batch| waiting.extend(batch);
+        self.shared.enqueue(batch.bytes.len(), add, None)
+    }
+
+    /// The same for one record, whose body `write` appends to what waits. One that is too long is left out.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn append_one(
+        &self,
+        fingerprint: u128,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Refusal> {
+        let add = |waiting: &mut Batch| {
+            waiting.push(fingerprint, write);
+        };
+        self.shared.enqueue(USUAL_LENGTH, add, None)
     }
 
     /// Whether records can be made durable now.
     pub fn health(&self) -> Health {
-        lock(&self.shared.health).clone()
+        self.shared.health.get()
     }
 
     /// Counters since the log was opened.
@@ -251,6 +268,23 @@ impl Batch {
         self.entries.iter().map(|entry| entry.fingerprint)
     }
 
+    /// Adds the records of another batch.
+    fn extend(&mut self, batch: &Batch) {
+        let offset = self.bytes.len();
+        self.bytes.extend_from_slice(&batch.bytes);
+        let shifted = batch.entries.iter().map(|entry| Entry {
+            end: entry.end + offset,
+            ..*entry
+        });
+        self.entries.extend(shifted);
+    }
+
+    /// Gives memory back beyond `bytes`.
+    fn shrink_to(&mut self, bytes: usize) {
+        self.bytes.shrink_to(bytes);
+        self.entries.shrink_to(bytes / size_of::<Entry>());
+    }
+
     /// Removes all records, keeping the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -409,7 +443,7 @@ struct Shared {
     sealed: Mutex<BTreeMap<u64, SealedSegment>>,
     sealed_changed: Condvar,
     backlog: AtomicU64,
-    health: Mutex<Health>,
+    health: HealthCell,
     counters: Counters,
 }
 
@@ -436,15 +470,19 @@ impl Shared {
                     .collect(),
             ),
             sealed_changed: Condvar::new(),
-            health: Mutex::new(Health::Ready),
+            health: HealthCell::default(),
             counters: Counters::default(),
         }
     }
 
-    fn enqueue(&self, batch: &Batch, ticket: Option<queue::Sender>) -> Result<(), Refusal> {
-        if let Health::Full(why) | Health::Failed(why) = &*lock(&self.health) {
-            return Err(Refusal::Unavailable(why.clone()));
-        }
+    /// Queues the records that `add` adds, about `bytes`.
+    fn enqueue(
+        &self,
+        bytes: usize,
+        add: impl FnOnce(&mut Batch),
+        sender: Option<queue::Sender>,
+    ) -> Result<(), Refusal> {
+        self.health.check()?;
         if self.backlog.load(Ordering::Relaxed) > self.config.backlog_bytes {
             return self.refuse();
         }
@@ -454,11 +492,11 @@ impl Shared {
                 "the server is shutting down".to_string(),
             ));
         }
-        if !queue.has_room(batch, self.config.pending_bytes) {
+        if !queue.has_room(bytes, self.config.pending_bytes) {
             drop(queue);
             return self.refuse();
         }
-        let must_wake = queue.push(batch, ticket, &self.config);
+        let must_wake = queue.push(add, sender, &self.config);
         drop(queue);
         if must_wake {
             self.work.notify_one();
@@ -469,6 +507,43 @@ impl Shared {
     fn refuse(&self) -> Result<(), Refusal> {
         self.counters.refused.fetch_add(1, Ordering::Relaxed);
         Err(Refusal::Busy)
+    }
+}
+
+/// The state of the log, made to be asked before every record.
+struct HealthCell {
+    is_ready: AtomicBool,
+    health: Mutex<Health>,
+}
+
+impl Default for HealthCell {
+    fn default() -> HealthCell {
+        HealthCell {
+            is_ready: AtomicBool::new(true),
+            health: Mutex::new(Health::Ready),
+        }
+    }
+}
+
+impl HealthCell {
+    fn set(&self, health: Health) {
+        let is_ready = health == Health::Ready;
+        *lock(&self.health) = health;
+        self.is_ready.store(is_ready, Ordering::Release);
+    }
+
+    fn get(&self) -> Health {
+        lock(&self.health).clone()
+    }
+
+    fn check(&self) -> Result<(), Refusal> {
+        if self.is_ready.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match self.get() {
+            Health::Ready => Ok(()),
+            Health::Full(why) | Health::Failed(why) => Err(Refusal::Unavailable(why)),
+        }
     }
 }
 

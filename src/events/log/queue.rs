@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::{Batch, Entry, LogConfig, Outcome};
+use super::{Batch, LogConfig, Outcome};
 
 pub type Sender = oneshot::Sender<Result<Outcome, String>>;
 
@@ -26,8 +26,7 @@ pub struct Queue {
 /// Records that are committed together. Tickets say whose they are.
 #[derive(Default)]
 pub struct Group {
-    pub bytes: Vec<u8>,
-    pub entries: Vec<Entry>,
+    pub batch: Batch,
     pub tickets: Vec<Ticket>,
 }
 
@@ -39,36 +38,36 @@ pub struct Ticket {
 }
 
 impl Queue {
-    /// Whether `batch` may wait too. A batch larger than the limit may, alone.
-    pub fn has_room(&self, batch: &Batch, limit: usize) -> bool {
-        self.group.bytes.is_empty() || self.group.bytes.len() + batch.bytes.len() <= limit
+    /// Whether `bytes` more may wait too. More than the limit may, alone.
+    pub fn has_room(&self, bytes: usize, limit: usize) -> bool {
+        self.group.batch.is_empty() || self.group.batch.bytes.len() + bytes <= limit
     }
 
-    /// Adds a batch; true when the writer must be woken for it.
-    pub fn push(&mut self, batch: &Batch, sender: Option<Sender>, config: &LogConfig) -> bool {
-        let (offset, from) = (self.group.bytes.len(), self.group.entries.len());
-        self.group.bytes.extend_from_slice(&batch.bytes);
-        let shifted = batch.entries.iter().map(|entry| Entry {
-            end: entry.end + offset,
-            ..*entry
-        });
-        self.group.entries.extend(shifted);
-        let to = self.group.entries.len();
-        let window = if sender.is_some() {
-            config.window
-        } else {
-            config.lazy_window
-        };
-        self.group
-            .tickets
-            .extend(sender.map(|sender| Ticket { from, to, sender }));
+    /// Takes the records that `add` adds; true when the writer must be woken for them.
+    pub fn push(
+        &mut self,
+        add: impl FnOnce(&mut Batch),
+        sender: Option<Sender>,
+        config: &LogConfig,
+    ) -> bool {
+        let from = self.group.batch.len();
+        add(&mut self.group.batch);
+        let to = self.group.batch.len();
         let is_full = from < config.group && to >= config.group;
-        self.hurry(Instant::now() + window) || is_full || self.are_all_back()
+        let is_sooner = match sender {
+            Some(sender) => {
+                self.group.tickets.push(Ticket { from, to, sender });
+                self.hurry(Instant::now() + config.window)
+            }
+            // Nobody waits, so an earlier deadline is as good, and the clock need not be asked.
+            None => self.deadline.is_none() && self.hurry(Instant::now() + config.lazy_window),
+        };
+        is_sooner || is_full || self.are_all_back()
     }
 
     /// Whether the writer should commit at `now`.
     pub fn is_due(&self, now: Instant, group: usize) -> bool {
-        self.group.entries.len() >= group
+        self.group.batch.len() >= group
             || self.are_all_back()
             || self.deadline.is_some_and(|deadline| deadline <= now)
     }
@@ -102,10 +101,8 @@ const KEPT_BYTES: usize = 1 << 20;
 
 impl Group {
     fn clear(&mut self) {
-        self.bytes.clear();
-        self.bytes.shrink_to(KEPT_BYTES);
-        self.entries.clear();
-        self.entries.shrink_to(KEPT_BYTES / size_of::<Entry>());
+        self.batch.clear();
+        self.batch.shrink_to(KEPT_BYTES);
         self.tickets.clear();
     }
 
@@ -116,20 +113,21 @@ impl Group {
         mut is_new: impl FnMut(u128) -> Result<bool, E>,
     ) -> Result<(), E> {
         outcomes.clear();
+        let Batch { bytes, entries } = &mut self.batch;
         let (mut start, mut kept) = (0, 0);
-        for entry in &self.entries {
+        for entry in entries.iter() {
             let keep = is_new(entry.fingerprint)?;
             outcomes.push(keep);
             if keep {
                 // Without duplicates nothing is moved.
                 if kept != start {
-                    self.bytes.copy_within(start..entry.end, kept);
+                    bytes.copy_within(start..entry.end, kept);
                 }
                 kept += entry.end - start;
             }
             start = entry.end;
         }
-        self.bytes.truncate(kept);
+        bytes.truncate(kept);
         Ok(())
     }
 }

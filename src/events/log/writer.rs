@@ -103,7 +103,7 @@ impl Writer {
     fn run(mut self) {
         loop {
             let work = self.wait();
-            let is_drained = work.group.entries.is_empty();
+            let is_drained = work.group.batch.is_empty();
             self.commit(work.group);
             self.probe();
             if work.must_seal || work.is_closing || self.seal_is_due(Instant::now()) {
@@ -170,21 +170,21 @@ impl Writer {
             Fault::Write(why) => (why.clone(), Health::Full(why)),
             Fault::Sync(why) => (why.clone(), Health::Failed(why)),
         };
-        *lock(&self.shared.health) = health;
+        self.shared.health.set(health);
         why
     }
 
     fn store(&mut self, group: &mut Group) -> Result<(), Fault> {
         self.outcomes.clear();
-        if group.entries.is_empty() {
+        if group.batch.is_empty() {
             return Ok(());
         }
-        if let Health::Failed(why) = &*lock(&self.shared.health) {
-            return Err(Fault::Sync(why.clone()));
+        if let Health::Failed(why) = self.shared.health.get() {
+            return Err(Fault::Sync(why));
         }
         let stored = self
             .drop_known(group)
-            .and_then(|()| self.write(&group.bytes));
+            .and_then(|()| self.write(group.batch.bytes()));
         match &stored {
             Ok(()) => self.count(group),
             Err(_) => self.take_back(group),
@@ -204,11 +204,11 @@ impl Writer {
     fn take_back(&mut self, group: &Group) {
         let mut seen = lock(&self.shared.seen);
         let inserted = group
-            .entries
-            .iter()
+            .batch
+            .fingerprints()
             .zip(&self.outcomes)
             .filter(|(_, is_new)| **is_new);
-        inserted.for_each(|(entry, _)| seen.forget(entry.fingerprint));
+        inserted.for_each(|(fingerprint, _)| seen.forget(fingerprint));
     }
 
     fn count(&self, group: &Group) {
@@ -220,7 +220,7 @@ impl Writer {
             .fetch_add(self.outcomes.len() as u64 - stored, Ordering::Relaxed);
         counters
             .bytes
-            .fetch_add(group.bytes.len() as u64, Ordering::Relaxed);
+            .fetch_add(group.batch.bytes().len() as u64, Ordering::Relaxed);
         counters.commits.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -248,9 +248,9 @@ impl Writer {
 
     /// Opens a segment when there is none, and finds out whether a full disk has room again.
     fn probe(&mut self) {
-        let was_ready = match &*lock(&self.shared.health) {
+        let was_ready = match self.shared.health.get() {
             Health::Failed(_) => return,
-            health => *health == Health::Ready,
+            health => health == Health::Ready,
         };
         let is_early = self.next_probe.is_some_and(|at| Instant::now() < at);
         if is_early || was_ready && self.segment.is_some() {
@@ -267,7 +267,7 @@ impl Writer {
             Err(Fault::Sync(why)) => Health::Failed(why),
         };
         self.next_probe = matches!(health, Health::Full(_)).then(|| Instant::now() + RETRY);
-        *lock(&self.shared.health) = health;
+        self.shared.health.set(health);
     }
 
     fn seal_is_due(&self, now: Instant) -> bool {
@@ -282,7 +282,7 @@ impl Writer {
 
     /// Hands the segment to the keeper and opens the next. A segment without records stays open.
     fn seal(&mut self) {
-        if matches!(&*lock(&self.shared.health), Health::Failed(_)) {
+        if matches!(self.shared.health.get(), Health::Failed(_)) {
             return;
         }
         let Some(segment) = self

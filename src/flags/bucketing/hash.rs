@@ -14,8 +14,32 @@ const FNV_PRIME: u32 = 0x0100_0193;
 
 /// The first four bytes of the MD5 digest, big-endian.
 pub fn md5_32(parts: &[&str]) -> u32 {
+    if let Some(block) = md5_block(parts) {
+        let mut state = MD5_START;
+        md5::block_api::compress(&mut state, &[block]);
+        return state[0].swap_bytes();
+    }
     let digest = digest::<Md5>(parts);
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+}
+
+/// MD5's state before the first block (RFC 1321, 3.3).
+const MD5_START: [u32; 4] = [0x6745_2301, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476];
+
+/// A short input with its padding (RFC 1321, 3.1 and 3.2), which most salts and units are: the general way through a buffer costs a
+/// third more.
+fn md5_block(parts: &[&str]) -> Option<[u8; 64]> {
+    const LENGTH_AT: usize = 56;
+    let mut block = [0; 64];
+    let mut end = 0;
+    for part in parts {
+        let place = block[..LENGTH_AT - 1].get_mut(end..end + part.len())?;
+        place.copy_from_slice(part.as_bytes());
+        end += part.len();
+    }
+    block[end] = 0x80;
+    block[LENGTH_AT..].copy_from_slice(&(8 * end as u64).to_le_bytes());
+    Some(block)
 }
 
 /// The first eight bytes of the SHA-256 digest, big-endian.
@@ -157,4 +181,21 @@ fn fnv(units: impl Iterator<Item = u32>) -> u32 {
     units.fold(FNV_OFFSET, |hash, unit| {
         (hash ^ unit).wrapping_mul(FNV_PRIME)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn md5_of_one_block_is_md5() {
+        for length in 0..130 {
+            let unit = "é".repeat(length / 2) + &"x".repeat(length % 2);
+            for salt in ["", "s", "one_click_pay.1"] {
+                let whole = digest::<Md5>(&[salt, "-", &unit]);
+                let expected = u32::from_be_bytes([whole[0], whole[1], whole[2], whole[3]]);
+                assert_eq!(md5_32(&[salt, "-", &unit]), expected, "{salt}-{unit}");
+            }
+        }
+    }
 }

@@ -290,7 +290,13 @@ impl Resolver {
 
     fn predicate(&mut self, file: &Arc<str>, when: &Spanned<String>) -> Option<Predicate> {
         match Predicate::compile(&when.value, &self.set.schema) {
-            Ok(predicate) => Some(predicate),
+            Ok(predicate) => {
+                let next = self.predicates.len();
+                let number = self.predicates.entry(when.value.clone());
+                let number = *number.or_insert(next);
+                self.set.predicates = self.predicates.len();
+                Some(predicate.numbered(number))
+            }
             Err(error) => {
                 let diagnostic =
                     Diagnostic::error(Code::E0408, error.message).at(place(file, when));

@@ -76,6 +76,8 @@ struct Resolver {
     /// Where each experiment's layer was named, to say it when the layer has no slot for it.
     experiment_layers: HashMap<String, Placed<String>>,
     flag_places: Vec<FlagPlaces>,
+    /// Numbers of conditions by their texts.
+    predicates: HashMap<String, usize>,
     allocation_places: HashMap<(usize, usize), Place>,
     /// By the indexes of layer and slot.
     slot_places: HashMap<(usize, usize), Place>,

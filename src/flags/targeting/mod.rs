@@ -23,6 +23,7 @@ use super::context::{Context, Schema};
 pub struct Predicate {
     text: Box<str>,
     expression: Expression,
+    number: usize,
 }
 
 impl Predicate {
@@ -35,7 +36,18 @@ impl Predicate {
         Ok(Self {
             text: text.into(),
             expression,
+            number: 0,
         })
+    }
+
+    /// The same with the number that all predicates of its text have in a set.
+    pub fn numbered(self, number: usize) -> Self {
+        Self { number, ..self }
+    }
+
+    /// Equal in two predicates of a set only when their texts are.
+    pub fn number(&self) -> usize {
+        self.number
     }
 
     /// The expression as it was written.
