@@ -62,7 +62,7 @@ metric_evidence as (
             ) order by metric_name, variant
         ) as metrics
     from {{ results }}
-    where segment_dimension = 'all'
+    where segment_dimension = 'all' and is_decisive
     group by experiment_key
 ),
 
@@ -108,7 +108,7 @@ decided as (
 ),
 
 primaries as (
-    select * from {{ results }} where segment_dimension = 'all' and role = 'primary'
+    select * from {{ results }} where segment_dimension = 'all' and role = 'primary' and is_decisive
 ),
 
 -- The numbers are those of the treatment that the decision is about, or of the first one if it is about none.

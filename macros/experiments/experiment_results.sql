@@ -1,5 +1,6 @@
-{# One row per experiment, metric, treatment and segment: the treatment compared with the control, adjusted by the
-   covariate where that narrows the interval. `aggregates`: the rows of `metric_aggregates`. #}
+{# One row per experiment, metric, version of the metric, treatment and segment: the treatment compared with the control,
+   adjusted by the covariate where that narrows the interval. An experiment that started with an older version of a metric has
+   a row of that version, which is decisive, and one of today's. `aggregates`: the rows of `metric_aggregates`. #}
 {% macro experiment_results(aggregates) %}
 with aggregates as (
     select * from {{ aggregates }}
@@ -13,24 +14,22 @@ roles as (
     select * from {{ experiment_metrics() }}
 ),
 
-metrics as (
-    select * from {{ metric_definitions() }}
-),
-
 -- Each treatment beside the control of the same experiment, metric and segment.
 pairs as (
     select
         treatments.experiment_key,
         treatments.metric_name,
+        treatments.metric_version,
         treatments.variant,
         controls.variant as control_variant,
         treatments.segment_dimension,
         treatments.segment,
         roles.role,
         roles.margin,
-        metrics.kind,
-        metrics.direction,
-        metrics.has_covariate,
+        roles.is_decisive,
+        roles.kind,
+        roles.direction,
+        roles.has_covariate,
         experiments.alpha,
         controls.state as control_state,
         treatments.state as treatment_state,
@@ -44,12 +43,13 @@ pairs as (
         on controls.experiment_key = treatments.experiment_key
         and controls.variant = experiments.control_variant
         and controls.metric_name = treatments.metric_name
+        and controls.metric_version = treatments.metric_version
         and controls.segment_dimension = treatments.segment_dimension
         and controls.segment = treatments.segment
     inner join roles
         on roles.experiment_key = treatments.experiment_key
         and roles.metric_name = treatments.metric_name
-    inner join metrics on metrics.metric_name = treatments.metric_name
+        and roles.metric_version = treatments.metric_version
 ),
 
 mean_tests as (
@@ -96,7 +96,8 @@ mean_numbers as (
 
 means as (
     select
-        experiment_key, metric_name, variant, control_variant, segment_dimension, segment, role, margin, kind, direction, alpha,
+        experiment_key, metric_name, metric_version, variant, control_variant, segment_dimension, segment, role, margin, is_decisive,
+        kind, direction, alpha,
         control_state['n'] as control_units,
         treatment_state['n'] as treatment_units,
         control_state['non_finite'] + treatment_state['non_finite'] as non_finite,
@@ -127,7 +128,8 @@ means as (
 
 ratios as (
     select
-        experiment_key, metric_name, variant, control_variant, segment_dimension, segment, role, margin, kind, direction, alpha,
+        experiment_key, metric_name, metric_version, variant, control_variant, segment_dimension, segment, role, margin, is_decisive,
+        kind, direction, alpha,
         control_state['n'] as control_units,
         treatment_state['n'] as treatment_units,
         control_state['non_finite'] + treatment_state['non_finite'] as non_finite,
@@ -187,11 +189,13 @@ judged as (
 select
     experiment_key,
     metric_name,
+    metric_version,
     variant,
     control_variant,
     segment_dimension,
     segment,
     role,
+    is_decisive,
     kind,
     direction,
     margin,

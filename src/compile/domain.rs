@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Compiled;
 use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
-use crate::experiments::{self, Experiment, Experiments};
+use crate::experiments::{self, Experiment, Experiments, Pin};
 use crate::flags::{self, FlagSet};
 use crate::manifest::{Manifest, Node, identifier};
 use crate::metrics::plan::ExperimentPlan;
@@ -22,6 +22,8 @@ pub(super) struct Domain {
     pub metrics: Metrics,
     pub experiments: Experiments,
     pub flags: FlagSet,
+    /// Versions of metrics that running experiments started with.
+    pub pins: Vec<Pin>,
     computation: Computation,
     /// Whether some definition is wrong, so that SQL made from them all would be wrong too.
     is_broken: AtomicBool,
@@ -39,9 +41,14 @@ impl Domain {
             metrics,
             experiments,
             flags,
+            pins: vec![],
             computation,
             is_broken: AtomicBool::new(!is_sound),
         }
+    }
+
+    pub fn with_pins(self, pins: Vec<Pin>) -> Self {
+        Self { pins, ..self }
     }
 
     pub fn mark_broken(&self) {
@@ -58,7 +65,9 @@ impl Domain {
             "experiment_definitions" => experiments::sql::experiment_definitions(&self.experiments),
             "variant_definitions" => experiments::sql::variant_definitions(&self.experiments),
             "metric_definitions" => experiments::sql::metric_definitions(&self.metrics),
-            "experiment_metrics" => experiments::sql::experiment_metrics(&self.experiments),
+            "experiment_metrics" => {
+                experiments::sql::experiment_metrics(&self.experiments, &self.metrics, &self.pins)
+            }
             "experiment_units" => experiments::sql::units(&self.experiments),
             "metric_aggregates" => {
                 let units = argument("units").ok_or_else(|| {
@@ -187,18 +196,58 @@ impl Domain {
             .iter()
             .map(|experiment| (experiment.key.clone(), experiment.segments.clone()))
             .collect();
-        if self.computation == Computation::Sql {
-            return metrics::sql::aggregates(&uses, units, &segments, complete_through);
+        let current = match self.computation {
+            Computation::Sql => metrics::sql::aggregates(&uses, units, &segments, complete_through),
+            _ => {
+                let experiments: Vec<ExperimentPlan> =
+                    self.experiments.iter().map(experiment_plan).collect();
+                metrics::planned::planned_aggregates(
+                    &uses,
+                    units,
+                    &segments,
+                    &experiments,
+                    complete_through,
+                )
+            }
+        };
+        match self.pinned_aggregates(units, &segments, complete_through) {
+            None => current,
+            Some(pinned) => format!(
+                "(\n    select * from {current} as computed\n    union all\n    -- versions that running experiments started with\n    \
+                 select * from {pinned} as kept\n)"
+            ),
         }
-        let experiments: Vec<ExperimentPlan> =
-            self.experiments.iter().map(experiment_plan).collect();
-        metrics::planned::planned_aggregates(
-            &uses,
-            units,
-            &segments,
-            &experiments,
-            complete_through,
-        )
+    }
+
+    /// The same of the versions that running experiments started with, over the facts that were kept for them.
+    fn pinned_aggregates(
+        &self,
+        units: &str,
+        segments: &BTreeMap<String, Vec<String>>,
+        complete_through: Option<&str>,
+    ) -> Option<String> {
+        let uses: Vec<metrics::sql::Use<'_>> = self
+            .pins
+            .iter()
+            .map(|pin| metrics::sql::Use {
+                metric: &pin.metric,
+                experiments: pin.experiments.iter().cloned().collect(),
+            })
+            .collect();
+        let facts: BTreeMap<&str, &str> = (self.pins.iter().flat_map(|pin| &pin.facts))
+            .map(|(name, sql)| (name.as_str(), sql.trim()))
+            .collect();
+        let facts: Vec<String> = facts
+            .into_iter()
+            .map(|(name, sql)| format!("    {} as (\n{sql}\n    )", identifier(name)))
+            .collect();
+        let states = metrics::sql::aggregates(&uses, units, segments, complete_through);
+        (!uses.is_empty()).then(|| {
+            format!(
+                "(\n    with\n{}\n\n    select * from {states} as computed\n)",
+                facts.join(",\n\n")
+            )
+        })
     }
 
     fn experiments_with(&self, metric: &str) -> Vec<String> {
@@ -250,6 +299,10 @@ impl Resolved {
             domain,
             met_broken: AtomicBool::new(false),
         }
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
     /// Whether the template asked for SQL of definitions that are wrong; their errors are reported elsewhere.

@@ -333,6 +333,11 @@ fn meaning(open: &Open, known: &Meanings) -> Option<(String, (Meaning, Lineage))
 /// The rows that a measure counts; windows and units are fields of the definition.
 pub fn measure_sql(measure: &Measure, manifest: &Manifest) -> Option<String> {
     let relation = manifest.model(&measure.fact)?.relation();
+    Some(measure_query(measure, &relation))
+}
+
+/// The same over a relation of any name.
+pub(super) fn measure_query(measure: &Measure, relation: &str) -> String {
     let (unit, time) = (
         identifier(&measure.unit_column),
         identifier(&measure.time_column),
@@ -343,9 +348,9 @@ pub fn measure_sql(measure: &Measure, manifest: &Manifest) -> Option<String> {
         .as_ref()
         .map(|condition| format!("\nwhere {condition}"))
         .unwrap_or_default();
-    Some(format!(
+    format!(
         "select\n    {unit} as unit_id,\n    {time} as happened_at,\n    {value} as value\nfrom {relation}{condition}"
-    ))
+    )
 }
 
 fn lineage_facts(query: &Query, known: &Meanings) -> Vec<ModelFacts> {

@@ -7,6 +7,7 @@ mod declared;
 mod domain;
 mod fingerprint;
 mod flags;
+mod kept;
 mod lints;
 mod meanings;
 mod node;
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::diagnostics::Checked;
-use crate::experiments::Experiments;
+use crate::experiments::{Experiments, Pin};
 use crate::flags::FlagSet;
 use crate::graph::Graph;
 use crate::manifest::{Manifest, NodeId, NodeKind};
@@ -27,6 +28,7 @@ use crate::project::Computation;
 use crate::sql::{Analyzed, Analyzer, Schema};
 use crate::template::{Log, SourceMap};
 
+pub use kept::{Keeper, check_pins, experiment_clock, superfluous};
 pub use lints::lints;
 pub use meanings::{Detail, Meanings, Sources, meanings, measure_sql};
 
@@ -55,14 +57,10 @@ pub async fn compile(
             .extend(flags::unknown_variants(manifest, &flags.value));
     }
     let flags = checked.absorb(flags);
+    let pins = checked.absorb(kept::pins(manifest, &experiments, &metrics));
     let is_sound = !checked.has_errors();
-    let domain = Arc::new(domain::Domain::new(
-        metrics,
-        experiments,
-        flags,
-        computation,
-        is_sound,
-    ));
+    let domain = domain::Domain::new(metrics, experiments, flags, computation, is_sound);
+    let domain = Arc::new(domain.with_pins(pins));
     for id in graph.order() {
         let node = manifest.node(*id);
         let outcome = match &node.kind {
@@ -88,6 +86,7 @@ pub async fn compile(
     checked.value.metrics = domain.metrics.clone();
     checked.value.experiments = domain.experiments.clone();
     checked.value.flags = domain.flags.clone();
+    checked.value.pins = domain.pins.clone();
     checked
 }
 
@@ -111,6 +110,8 @@ pub struct Compiled {
     pub metrics: Metrics,
     pub experiments: Experiments,
     pub flags: FlagSet,
+    /// Versions of metrics that running experiments started with.
+    pub pins: Vec<Pin>,
 }
 
 /// One node, ready to run.

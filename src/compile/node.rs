@@ -215,7 +215,11 @@ async fn compile_query(
     let analyzed = match analyzer.analyze(&sql).await {
         Ok(analyzed) => analyzed,
         Err(error) => {
-            checked.push(sql_diagnostic(manifest, node, &map, &error));
+            let kept = match domain.pins.is_empty() || !file.text.contains("metric_aggregates(") {
+                true => None,
+                false => super::kept::broken_pin(&domain.pins, analyzer).await,
+            };
+            checked.push(kept.unwrap_or_else(|| sql_diagnostic(manifest, node, &map, &error)));
             return checked;
         }
     };
@@ -236,13 +240,8 @@ async fn compile_query(
     checked
 }
 
-/// An error in rendered SQL, at its place in the file the user wrote.
-fn sql_diagnostic(
-    manifest: &Manifest,
-    node: &Node,
-    map: &SourceMap,
-    error: &SqlError,
-) -> Diagnostic {
+/// An error in SQL, without a place.
+pub(super) fn sql_error(error: &SqlError) -> Diagnostic {
     let code = match error.kind {
         SqlErrorKind::Syntax => Code::E0405,
         SqlErrorKind::NotOneQuery => Code::E0409,
@@ -250,13 +249,24 @@ fn sql_diagnostic(
         SqlErrorKind::UnknownTable => Code::E0407,
         SqlErrorKind::Meaning => Code::E0408,
     };
+    let mut diagnostic = Diagnostic::error(code, error.message.clone());
+    diagnostic.hint = error.hint.clone();
+    diagnostic
+}
+
+/// An error in rendered SQL, at its place in the file the user wrote.
+fn sql_diagnostic(
+    manifest: &Manifest,
+    node: &Node,
+    map: &SourceMap,
+    error: &SqlError,
+) -> Diagnostic {
     let place = error
         .range
         .and_then(|(start, end)| map.span(start, end, &error.word))
         .or(map.whole())
         .unwrap_or(node.span.clone());
-    let mut diagnostic = Diagnostic::error(code, error.message.clone()).at(place);
-    diagnostic.hint = error.hint.clone();
+    let mut diagnostic = sql_error(error).at(place);
     if error.kind == SqlErrorKind::UnknownTable {
         diagnostic.hint = Some(match manifest.model(&error.word) {
             Some(model) => format!("read it as `{{{{ ref('{}') }}}}`", model.name),

@@ -124,6 +124,8 @@ codes! {
     E0509,
     /// Nothing shows that rows have the grain that their contract promises.
     E0510,
+    /// A version of a metric that a running experiment started with cannot be had any more.
+    E0511,
 
     // E06xx unsound metrics, experiments and flags
     /// A metric is not sound.

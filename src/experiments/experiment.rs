@@ -62,6 +62,8 @@ pub struct Guardrail {
     pub metric: String,
     /// Largest relative loss that is still accepted; none: any loss that is not significant.
     pub margin: Option<f64>,
+    /// The experiment says the margin itself; otherwise it is the metric's.
+    pub has_own_margin: bool,
     /// The metric says that the experiment must have it.
     pub is_required: bool,
 }

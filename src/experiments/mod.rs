@@ -4,9 +4,11 @@
 
 mod decide;
 mod experiment;
+mod pin;
 mod resolve;
 pub mod sql;
 
 pub use decide::{Decision, Evidence, MetricEvidence, Reason, Verdict, decide};
 pub use experiment::{Exclusion, Experiment, Experiments, Guardrail, Role, Variant};
+pub use pin::{Pin, Used};
 pub use resolve::resolve;

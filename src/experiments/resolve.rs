@@ -338,6 +338,7 @@ impl Resolver<'_> {
                     .metrics
                     .get(&named.metric)
                     .and_then(|metric| metric.margin)),
+                has_own_margin: named.margin.is_some(),
                 is_required: false,
             })
             .collect();
@@ -360,6 +361,7 @@ impl Resolver<'_> {
                 None => guardrails.push(Guardrail {
                     metric: metric.name.clone(),
                     margin: metric.margin,
+                    has_own_margin: false,
                     is_required: true,
                 }),
             }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::experiment::{Exclusion, Experiment, Experiments};
+use super::pin::{Pin, Used};
 use crate::manifest::identifier;
 use crate::metrics::Metrics;
 
@@ -195,7 +196,7 @@ fn periods(experiments: &Experiments) -> String {
                 (timestamp(until), timestamp(until + grace))
             }
             None => {
-                let never = "timestamp '9999-01-01 00:00:00'";
+                let never = "timestamp '2262-01-01 00:00:00'";
                 (never.to_string(), never.to_string())
             }
         };
@@ -420,29 +421,43 @@ pub fn metric_definitions(metrics: &Metrics) -> String {
     table(&names, &types, rows.collect())
 }
 
-/// One row per experiment and metric that it looks at.
-pub fn experiment_metrics(experiments: &Experiments) -> String {
+/// One row per experiment and version of a metric that it looks at.
+pub fn experiment_metrics(experiments: &Experiments, metrics: &Metrics, pins: &[Pin]) -> String {
     let rows = experiments.iter().flat_map(|experiment| {
-        experiment
-            .metrics()
-            .into_iter()
-            .map(|(metric, role, margin)| {
-                let margin = margin.map_or("cast(null as double)".to_string(), |margin| {
+        let row = |used: Used<'_>| {
+            let margin = used
+                .margin
+                .map_or("cast(null as double)".to_string(), |margin| {
                     format!("{margin:?}")
                 });
-                vec![
-                    quoted(&experiment.key),
-                    quoted(metric),
-                    quoted(role.word()),
-                    margin,
-                ]
-            })
+            vec![
+                quoted(&experiment.key),
+                quoted(used.metric.plain_name()),
+                quoted(&used.metric.version),
+                quoted(used.role.word()),
+                margin,
+                used.is_decisive.to_string(),
+                quoted(used.metric.kind.word()),
+                quoted(used.metric.direction.word()),
+                used.metric.covariate.is_some().to_string(),
+            ]
+        };
+        let used = experiment.used(metrics, pins).into_iter();
+        used.map(row).collect::<Vec<_>>()
     });
-    table(
-        &["experiment_key", "metric_name", "role", "margin"],
-        &["varchar", "varchar", "varchar", "double"],
-        rows.collect(),
-    )
+    let columns = [
+        ("experiment_key", "varchar"),
+        ("metric_name", "varchar"),
+        ("metric_version", "varchar"),
+        ("role", "varchar"),
+        ("margin", "double"),
+        ("is_decisive", "boolean"),
+        ("kind", "varchar"),
+        ("direction", "varchar"),
+        ("has_covariate", "boolean"),
+    ];
+    let (names, types): (Vec<&str>, Vec<&str>) = columns.into_iter().unzip();
+    table(&names, &types, rows.collect())
 }
 
 /// `(select ... union all ...)` with typed columns, also when there are no rows.

@@ -16,6 +16,8 @@ pub struct Names {
     pub assignment_models: Vec<String>,
     /// Models that metrics are measured on.
     pub facts: Vec<String>,
+    /// What versions of metrics read that running experiments started with.
+    pub kept_reads: Vec<NodeId>,
     /// Disabled models, so that their use can be told from a typing error.
     pub disabled: Vec<String>,
 }
@@ -104,6 +106,12 @@ impl Relations for Discovery {
         };
         for id in models.iter().filter_map(|name| self.names.models.get(name)) {
             self.remember(*id);
+        }
+        if function == "metric_aggregates" {
+            self.names
+                .kept_reads
+                .iter()
+                .for_each(|id| self.remember(*id));
         }
         Ok("(select 1)".to_string())
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::discover::{Discovery, Names};
+use super::kept::Kept;
 use super::node::{Column, Node, NodeId, NodeKind, Settings, SourceTable};
 use super::tests;
 use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
@@ -21,6 +22,8 @@ pub struct Manifest {
     pub domain: DomainSpecs,
     pub flag_files: Vec<SqlFile>,
     pub flag_lock: SqlFile,
+    /// Versions of metrics as they were locked.
+    pub kept: Kept,
     pub templates: Templates,
     pub surroundings: Arc<Surroundings>,
     names: Arc<Names>,
@@ -86,6 +89,7 @@ pub fn resolve(project: &Project, surroundings: Surroundings) -> Checked<Manifes
     resolver.add_sources();
     resolver.report_unused_descriptions();
     resolver.names_for_domain();
+    let kept = resolver.kept();
     let names = Arc::new(std::mem::take(&mut resolver.names));
     resolver.discover_models(&names);
     tests::add(&mut resolver, &names);
@@ -103,6 +107,7 @@ pub fn resolve(project: &Project, surroundings: Surroundings) -> Checked<Manifes
         domain: project.domain.clone(),
         flag_files: project.flag_files.clone(),
         flag_lock: project.flag_lock.clone(),
+        kept,
         templates,
         surroundings,
         names,
@@ -451,6 +456,14 @@ impl<'a> Resolver<'a> {
         }
         self.names.facts = facts;
         self.names.assignment_models = models;
+    }
+
+    /// What kept versions of metrics say, and what they read.
+    fn kept(&mut self) -> Kept {
+        let checked = Kept::parse(&self.project.kept);
+        self.diagnostics.extend(checked.diagnostics);
+        self.names.kept_reads = checked.value.read_nodes(&self.names);
+        checked.value
     }
 
     /// Renders each model once to see what it uses and which settings it gives.

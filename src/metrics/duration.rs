@@ -1,7 +1,10 @@
 //! Fixed lengths of time: `14d`, `6h`, `30m`, `45s`, `2w`. A day is 24 hours; calendar days need a zone and are no duration.
 
-/// A length of time in whole seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+use serde::{Deserialize, Serialize};
+
+/// A length of time in whole seconds, in files as `14d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Duration {
     pub seconds: i64,
 }
@@ -36,6 +39,19 @@ impl Duration {
             seconds => (seconds, "seconds"),
         };
         format!("interval '{number} {unit}'")
+    }
+}
+
+impl From<Duration> for String {
+    fn from(duration: Duration) -> String {
+        duration.to_string()
+    }
+}
+
+impl TryFrom<String> for Duration {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Duration::parse(&text).ok_or_else(|| format!("`{text}` is not a length of time"))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::Duration;
 use crate::diagnostics::Span;
 
@@ -22,9 +24,11 @@ impl Metrics {
 }
 
 /// A metric that cannot be wrong: its parts exist and fit together.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Metric {
     pub name: String,
+    /// A kept version has no place of its own.
+    #[serde(skip, default = "nowhere")]
     pub span: Span,
     pub label: String,
     pub description: String,
@@ -58,6 +62,11 @@ impl Metric {
         !matches!(self.kind, Kind::Derived { .. } | Kind::Cumulative { .. })
     }
 
+    /// Its name without the version that tells a kept one from the one of today: `net_revenue` of `net_revenue@1.0.0`.
+    pub fn plain_name(&self) -> &str {
+        self.name.split('@').next().unwrap_or(&self.name)
+    }
+
     /// The number that was frozen as cap, if it was one.
     pub fn frozen_cap(&self) -> Option<f64> {
         match self.cap {
@@ -67,8 +76,13 @@ impl Metric {
     }
 }
 
+fn nowhere() -> Span {
+    Span::file("")
+}
+
 /// What is estimated.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Mean over units of a sum or count.
     Mean(Measure),
@@ -97,11 +111,13 @@ pub enum Kind {
     /// Share of units that do all steps in their order; each measure is a step.
     Funnel { steps: Vec<Measure> },
     /// An expression over the daily values of other metrics.
+    #[serde(skip)]
     Derived {
         expression: String,
         inputs: Vec<String>,
     },
     /// A running total by day.
+    #[serde(skip)]
     Cumulative { measure: Measure, over: Over },
 }
 
@@ -143,10 +159,33 @@ impl Kind {
             Kind::Derived { .. } => Vec::new(),
         }
     }
+
+    /// The same, to be changed.
+    pub fn measures_mut(&mut self) -> Vec<&mut Measure> {
+        match self {
+            Kind::Mean(measure)
+            | Kind::Total(measure)
+            | Kind::Proportion(measure)
+            | Kind::Retention { measure, .. }
+            | Kind::Quantile { measure, .. }
+            | Kind::Cumulative { measure, .. } => vec![measure],
+            Kind::Ratio {
+                numerator,
+                denominator,
+            }
+            | Kind::MeanOfRatios {
+                numerator,
+                denominator,
+            } => vec![numerator, denominator],
+            Kind::Funnel { steps } => steps.iter_mut().collect(),
+            Kind::Derived { .. } => Vec::new(),
+        }
+    }
 }
 
 /// What a quantile is taken of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Level {
     Event,
     Unit,
@@ -163,7 +202,8 @@ pub enum Over {
 }
 
 /// What a unit without events counts as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fill {
     Zero,
     /// It is left out of the mean.
@@ -173,7 +213,8 @@ pub enum Fill {
 }
 
 /// Which units count before their window has closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Maturity {
     /// None: a unit counts once its window closed before the data end.
     FullWindow,
@@ -181,7 +222,8 @@ pub enum Maturity {
     Partial,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Cap {
     /// Frozen beforehand.
     At(f64),
@@ -190,7 +232,8 @@ pub enum Cap {
 }
 
 /// Which experiments a guardrail is required for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Audience {
     Everyone,
     Area(String),
@@ -199,7 +242,7 @@ pub enum Audience {
 }
 
 /// What consumers may rely on.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Sla {
     /// Age of the newest data at most.
     pub freshness: Option<Duration>,
@@ -208,7 +251,7 @@ pub struct Sla {
 }
 
 /// One aggregate over the rows of a fact.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
     /// The model that holds the rows.
     pub fact: String,
@@ -221,7 +264,8 @@ pub struct Measure {
     pub condition: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Aggregation {
     Sum,
     Count,
@@ -233,7 +277,7 @@ pub enum Aggregation {
 }
 
 /// Half-open, from the unit's first assignment: `[start, start + length)`; without length, to the end of the period.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Window {
     pub start: Duration,
     pub length: Option<Duration>,
@@ -251,20 +295,22 @@ impl Window {
 }
 
 /// The metric itself in the time before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Covariate {
     pub lookback: Duration,
     /// Before the experiment's first day rather than before the unit's own assignment.
     pub before_period: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Direction {
     Increase,
     Decrease,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Tier {
     NorthStar,
     Driver,

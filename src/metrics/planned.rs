@@ -99,8 +99,8 @@ fn is_name(relation: &str) -> bool {
 fn select(plan: &MetricPlan) -> String {
     let json = serde_json::to_string(plan).expect("a plan of texts and numbers is JSON");
     format!(
-        "    select experiment_key, variant, metric_name, segment_dimension, segment, state, before_state\n    \
-         from metric_states('{}')",
+        "    select experiment_key, variant, split_part(metric_name, '@', 1) as metric_name, split_part(metric_name, '@', 2) as metric_version,\n        \
+         segment_dimension, segment, state, before_state\n    from metric_states('{}')",
         json.replace('\'', "''")
     )
 }
@@ -150,7 +150,7 @@ fn planned(
         to: i64::MAX,
         measured_until: i64::MAX,
         excludes_crossed_over: false,
-        metrics: Some(used.map(|used| used.metric.name.clone()).collect()),
+        metrics: Some(used.map(|used| versioned(used.metric)).collect()),
         segments: std::iter::once(Vec::new())
             .chain(dimensions.map(|dimension| vec![identifier(dimension)]))
             .collect(),
@@ -199,6 +199,11 @@ impl Values<'_> {
     }
 }
 
+/// The operator knows names alone, so the version is part of it.
+fn versioned(metric: &Metric) -> String {
+    format!("{}@{}", metric.plain_name(), metric.version)
+}
+
 fn metric_states(metric: &Metric, sources: &mut Values<'_>) -> MetricStates {
     let mut measures = metric
         .kind
@@ -209,7 +214,7 @@ fn metric_states(metric: &Metric, sources: &mut Values<'_>) -> MetricStates {
     let denominator = measures.next();
     drop(measures);
     MetricStates {
-        name: metric.name.clone(),
+        name: versioned(metric),
         value,
         denominator,
         window_start: metric.window.start.seconds,

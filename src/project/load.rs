@@ -38,6 +38,8 @@ pub struct Project {
     pub flag_files: Vec<SqlFile>,
     /// What `equipoise flag lock` wrote; empty before it first ran.
     pub flag_lock: SqlFile,
+    /// Versions of metrics as they were locked, which `equipoise metric lock` wrote.
+    pub kept: Vec<SqlFile>,
     /// The text of every file that was read, for diagnostics.
     pub texts: BTreeMap<Arc<str>, Arc<str>>,
 }
@@ -63,6 +65,9 @@ pub fn stem(path: &str) -> &str {
 }
 
 pub const PROJECT_FILES: [&str; 3] = ["project.yml", "project.yaml", "dbt_project.yml"];
+
+/// Where versions of metrics lie that running experiments may still need; beside `metrics.lock`.
+pub const KEPT_FOLDER: &str = "metrics.kept";
 
 /// Reads all of a project; a file that cannot be read is a diagnostic and hides no other.
 pub fn load(files: &dyn Files, options: &Options) -> Checked<Project> {
@@ -152,6 +157,7 @@ impl Loader<'_> {
         }
         self.read_tests(&spec);
         self.read_domain(&spec);
+        self.read_kept();
         self.read_semantic_layer();
     }
 
@@ -253,6 +259,14 @@ impl Loader<'_> {
             path: path.into(),
             ..SqlFile::default()
         });
+    }
+
+    fn read_kept(&mut self) {
+        for path in self.list(&[KEPT_FOLDER.to_string()]) {
+            if matches!(ending(&path), "json" | "sql") {
+                push(self.sql(&path), &mut self.project.kept);
+            }
+        }
     }
 
     fn list(&mut self, folders: &[String]) -> Vec<String> {

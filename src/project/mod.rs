@@ -16,7 +16,7 @@ pub use domain::{
     AssignmentsSpec, DomainSpecs, ExperimentMetricSpec, ExperimentSpec, PeriodSpec, choice,
 };
 pub use files::{Files, Folder, MemoryFiles};
-pub use load::{Options, PROJECT_FILES, Project, SqlFile, load, place_of};
+pub use load::{KEPT_FOLDER, Options, PROJECT_FILES, Project, SqlFile, load, place_of};
 pub use metric::{
     CapSpec, CovariateSpec, MeasureSpec, MetricDefaults, MetricSpec, SlaSpec, WindowSpec,
 };

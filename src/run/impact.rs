@@ -205,12 +205,27 @@ impl Side {
         if !self.has(RESULTS) {
             return Ok(BTreeMap::new());
         }
+        let version = match self.says_versions() {
+            true => "metric_version",
+            false => "cast(null as varchar)",
+        };
         let sql = format!(
-            "select experiment_key, metric_name, variant, effect, effect_low, effect_high from {RESULTS} where segment_dimension = 'all'"
+            "select experiment_key, metric_name, variant, effect, effect_low, effect_high, {version} from {RESULTS} where segment_dimension = 'all'"
         );
         let cells = self.engine.rows(&sql, None).await?.cells()?;
         let rows = cells.into_iter().filter_map(|row| {
-            let [experiment, metric, variant, effect, low, high] = row.try_into().ok()?;
+            let [experiment, metric, variant, effect, low, high, version] = row.try_into().ok()?;
+            // A version that a running experiment started with is not what changed.
+            if let (Some(version), Some(metric)) = (&version, &metric)
+                && self
+                    .prepared
+                    .compiled
+                    .metrics
+                    .get(metric)
+                    .is_some_and(|now| now.version != *version)
+            {
+                return None;
+            }
             let number = |text: Option<String>| text.and_then(|text| text.parse::<f64>().ok());
             let estimate = match (number(effect), number(low), number(high)) {
                 (Some(effect), Some(low), Some(high)) => Some(Estimate { effect, low, high }),
@@ -219,6 +234,13 @@ impl Side {
             Some(((experiment?, metric?, variant?), estimate))
         });
         Ok(rows.collect())
+    }
+
+    /// Whether results have a row per version of a metric; a project may have its own macro for them.
+    fn says_versions(&self) -> bool {
+        let model = self.prepared.manifest.model(RESULTS);
+        let known = model.and_then(|node| self.prepared.compiled.nodes.get(&node.id));
+        known.is_some_and(|known| known.schema.field_with_name("metric_version").is_ok())
     }
 
     async fn decisions(&self) -> anyhow::Result<BTreeMap<String, String>> {

@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::prepare::Prepared;
-use crate::compile::{Detail, Meanings, Sources, lints, meanings as of_sources};
+use crate::compile::{Detail, Meanings, Sources, check_pins, lints, meanings as of_sources};
 use crate::contracts::{Bump, Change, Class, Drift, Lock, Place};
 use crate::diagnostics::{Code, Diagnostic, Span};
 use crate::engine::{Engine, EngineOptions};
@@ -96,6 +96,7 @@ pub async fn review(prepared: &Prepared) -> anyhow::Result<Vec<Diagnostic>> {
         // Nobody has agreed to anything yet.
         None => vec![],
     };
+    found.extend(check_pins(&sources, &meanings).await);
     found.extend(lints(&sources, &meanings).await);
     Ok(found)
 }

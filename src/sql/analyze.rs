@@ -117,7 +117,7 @@ impl Analyzer {
     }
 
     /// One `select`, or `with ... select`.
-    fn parse(&self, sql: &str) -> Result<Statement, SqlError> {
+    pub(super) fn parse(&self, sql: &str) -> Result<Statement, SqlError> {
         let dialect = self.context.copied_config().options().sql_parser.dialect;
         let dialect = dialect_from_str(dialect.as_ref()).expect("the session's dialect exists");
         let parsed = datafusion::sql::parser::DFParserBuilder::new(sql)
@@ -456,7 +456,7 @@ fn is_clock_or_chance(name: &str) -> bool {
 }
 
 /// Byte offset of a 1-based line and column, which DataFusion counts in characters.
-fn at(sql: &str, line: u64, column: u64) -> usize {
+pub(super) fn at(sql: &str, line: u64, column: u64) -> usize {
     let start: usize = sql
         .split_inclusive('\n')
         .take(line.saturating_sub(1) as usize)

@@ -8,6 +8,7 @@ mod expression;
 pub mod functions;
 pub mod lineage;
 mod queries;
+mod rename;
 mod words;
 
 pub use analyze::{Analyzed, Analyzer, SqlError, SqlErrorKind, is_number, register, same_type};

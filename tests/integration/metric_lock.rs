@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-const GOOD: i32 = 0;
-const FAILED: i32 = 1;
+pub(super) const GOOD: i32 = 0;
+pub(super) const FAILED: i32 = 1;
 const WRONG: i32 = 2;
 
 const STG_USERS: &str = "select user_id, plan from {{ ref('raw_users') }} where not is_internal\n";
@@ -18,18 +18,18 @@ metrics:
 ";
 
 /// A project in a folder of its own: users and orders, a fact, two metrics.
-struct Demo {
-    folder: TempDir,
+pub(super) struct Demo {
+    pub(super) folder: TempDir,
 }
 
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub(super) struct Said {
+    pub(super) code: i32,
+    pub(super) out: String,
+    pub(super) err: String,
 }
 
 impl Demo {
-    fn new() -> Demo {
+    pub(super) fn new() -> Demo {
         let demo = Demo {
             folder: tempfile::tempdir().expect("a temporary folder"),
         };
@@ -55,18 +55,18 @@ impl Demo {
         demo
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub(super) fn write(&self, path: &str, text: &str) {
         let path = self.folder.path().join(path);
         std::fs::create_dir_all(path.parent().expect("a file lies in a folder"))
             .expect("the folder can be made");
         std::fs::write(path, text).expect("the file can be written");
     }
 
-    fn lock(&self) -> String {
+    pub(super) fn lock(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("metrics.lock")).expect("a lock")
     }
 
-    fn run(&self, arguments: &[&str]) -> Said {
+    pub(super) fn run(&self, arguments: &[&str]) -> Said {
         let output = Command::new(env!("CARGO_BIN_EXE_equipoise"))
             .current_dir(self.folder.path())
             .args(arguments)
@@ -81,7 +81,7 @@ impl Demo {
         }
     }
 
-    fn good(&self, arguments: &[&str]) -> Said {
+    pub(super) fn good(&self, arguments: &[&str]) -> Said {
         let said = self.run(arguments);
         assert_eq!(said.code, GOOD, "{arguments:?}\n{}{}", said.out, said.err);
         said

@@ -163,11 +163,11 @@ async fn rows(context: &SessionContext, sql: &str) -> Vec<RecordBatch> {
         .unwrap()
 }
 
-/// Counts, means and cross products of a state, by the five key columns and which state it is.
+/// Counts, means and cross products of a state, by the six key columns and which state it is.
 fn states(batches: &[RecordBatch]) -> BTreeMap<Vec<String>, (i64, Vec<f64>, Vec<f64>)> {
     let mut states = BTreeMap::new();
     for batch in batches {
-        let texts: Vec<_> = (0..5)
+        let texts: Vec<_> = (0..6)
             .map(|index| {
                 datafusion::arrow::compute::cast(
                     batch.column(index),
@@ -176,7 +176,7 @@ fn states(batches: &[RecordBatch]) -> BTreeMap<Vec<String>, (i64, Vec<f64>, Vec<
                 .unwrap()
             })
             .collect();
-        for (column, name) in [(5, "state"), (6, "before")] {
+        for (column, name) in [(6, "state"), (7, "before")] {
             let structs = batch.column(column).as_struct();
             let n = structs
                 .column_by_name("n")

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::super::{Common, Exit, OutputFormat, output};
+use super::super::{Common, Exit, OutputFormat, context, output};
 use crate::compile::Detail;
 use crate::contracts::{Drift, Lock};
-use crate::run::{LOCK_FILE, Prepared, lock_path, meanings};
+use crate::project::KEPT_FOLDER;
+use crate::run::{Agreement, Keeping, LOCK_FILE, Prepared, keeping, lock_path, meanings};
 
 #[derive(Args)]
 pub struct Options {
@@ -21,6 +22,9 @@ pub struct Options {
     /// Why the meaning is agreed to; the next reader of the lock asks
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: String,
+    /// Running experiments take the new version too, instead of the one they started with
+    #[arg(long)]
+    move_running: bool,
 }
 
 pub async fn run(common: &Common, prepared: &Prepared, options: &Options) -> anyhow::Result<Exit> {
@@ -30,29 +34,50 @@ pub async fn run(common: &Common, prepared: &Prepared, options: &Options) -> any
     let Some(wanted) = wanted(prepared, options, &lock) else {
         return Ok(Exit::Wrong);
     };
-    let mut meanings = meanings(prepared, Detail::Lock).await?;
+    let before = lock.clone();
+    let meanings = meanings(prepared, Detail::Lock).await?;
     let drifts = meanings.drifts(&lock);
     if refuse_low_versions(&lock, &wanted, &drifts, &meanings.metrics) {
         return Ok(Exit::Failed);
     }
     let (mut locked, mut removed) = (vec![], vec![]);
     for name in wanted {
-        let Some(meaning) = meanings.metrics.remove(&name) else {
+        let Some(meaning) = meanings.metrics.get(&name) else {
             lock.metrics.remove(&name);
             removed.push(name);
             continue;
         };
         let is_known = lock.metrics.get(&name).is_some_and(|known| {
-            known.meaning.is_same(&meaning) && known.hashes == meaning.hashes()
+            known.meaning.is_same(meaning) && known.hashes == meaning.hashes()
         });
         if !is_known {
-            lock.agree(meaning, &options.reason);
+            lock.agree(meaning.clone(), &options.reason);
             locked.push(name);
         }
     }
+    let agreement = Agreement {
+        before: &before,
+        after: &lock,
+        drifts: &drifts,
+        locked: &locked,
+        meanings: &meanings.metrics,
+        moves_running: options.move_running,
+    };
+    let keeping = match keeping(prepared, &agreement)? {
+        Ok(keeping) => keeping,
+        Err(wrong) => {
+            context::report(common, &wrong, prepared);
+            return Ok(Exit::Failed);
+        }
+    };
+    // What is kept comes first: a version must not be gone once another is locked.
+    keeping
+        .apply(&prepared.root)
+        .with_context(|| format!("cannot write {KEPT_FOLDER}"))?;
     std::fs::write(lock_path(prepared), lock.to_string())
         .with_context(|| format!("cannot write {LOCK_FILE}"))?;
     say(common, &lock, &drifts, &locked, &removed)?;
+    say_pinned(common, &keeping)?;
     Ok(Exit::Good)
 }
 
@@ -142,4 +167,18 @@ fn say(
         );
     }
     Ok(())
+}
+
+/// Which experiments go on with an older version.
+fn say_pinned(common: &Common, keeping: &Keeping) -> anyhow::Result<()> {
+    let lines = keeping.pinned.iter().map(|(metric, version, experiments)| {
+        match common.output {
+            OutputFormat::Json => format!(
+                "{}\n",
+                serde_json::json!({"metric": metric, "version": version, "action": "kept", "experiments": experiments})
+            ),
+            _ => format!("kept {metric} {version} for {}\n", experiments.join(", ")),
+        }
+    });
+    output::print(&lines.collect::<String>())
 }

@@ -117,7 +117,7 @@ pub async fn show(prepared: &Prepared, name: &str) -> anyhow::Result<Exit> {
         metric.name,
         metric.label,
         metric.description,
-        declared(metric)
+        declared(metric) + &kept(prepared, metric)
     );
     if let Some(meaning) = meanings.metrics.remove(&metric.name) {
         let mut lock = Lock::default();
@@ -126,6 +126,21 @@ pub async fn show(prepared: &Prepared, name: &str) -> anyhow::Result<Exit> {
     }
     output::print(&text)?;
     Ok(Exit::Good)
+}
+
+/// The older versions by which running experiments decide.
+fn kept(prepared: &Prepared, metric: &Metric) -> String {
+    let pins = prepared.compiled.pins.iter();
+    let pins = pins.filter(|pin| pin.metric.plain_name() == metric.name);
+    let line = |pin: &crate::experiments::Pin| {
+        let experiments: Vec<&str> = pin.experiments.iter().map(String::as_str).collect();
+        let key = format!("version {}", pin.metric.version);
+        format!(
+            "{key:<26}decides {} until the end\n",
+            experiments.join(", ")
+        )
+    };
+    pins.map(line).collect()
 }
 
 /// What the definition says, one line each.

@@ -78,8 +78,8 @@ pub fn aggregates(
 }
 
 fn empty_aggregates() -> String {
-    "(\n    select '' as experiment_key, '' as variant, '' as metric_name, '' as segment_dimension, '' as segment,\n        \
-     state_agg(cast(0 as double)) as state, state_agg(cast(0 as double)) as before_state\n    where false\n    group by 1, 2, 3, 4, 5\n)"
+    "(\n    select '' as experiment_key, '' as variant, '' as metric_name, '' as metric_version, '' as segment_dimension, '' as segment,\n        \
+     state_agg(cast(0 as double)) as state, state_agg(cast(0 as double)) as before_state\n    where false\n    group by 1, 2, 3, 4, 5, 6\n)"
         .to_string()
 }
 
@@ -404,7 +404,7 @@ fn select(metric: &Metric, experiments: &[String], segment: Option<&str>) -> Str
         Some(name) => (
             format!("'{name}'"),
             format!("coalesce(cast({} as varchar), '(none)')", identifier(name)),
-            "1, 2, 5",
+            "1, 2, 6",
         ),
         None => ("'all'".to_string(), "'all'".to_string(), "1, 2"),
     };
@@ -423,10 +423,11 @@ fn select(metric: &Metric, experiments: &[String], segment: Option<&str>) -> Str
     };
     let mature = has_matured(metric).map_or(String::new(), |mature| format!(" and {mature}"));
     format!(
-        "    select\n        experiment_key,\n        variant,\n        '{}' as metric_name,\n        {dimension} as segment_dimension,\n        \
+        "    select\n        experiment_key,\n        variant,\n        '{}' as metric_name,\n        '{}' as metric_version,\n        {dimension} as segment_dimension,\n        \
          {column} as segment,\n        {state} as state,\n        {before_state} as before_state\n    from unit_values{caps}\n    \
          where experiment_key in ({}){mature}\n    group by {groups}",
-        metric.name,
+        metric.plain_name(),
+        metric.version,
         keys.join(", "),
     )
 }
