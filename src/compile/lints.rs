@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use super::Compiled;
 use super::meanings::{Meanings, Sources, plain};
 use crate::contracts::{
-    Meaning, NearDuplicate, Rederivation, duplicates, near_duplicates, rederivations,
+    Meaning, NearDuplicate, Rederivation, differences, duplicates, near_duplicates, rederivations,
 };
 use crate::diagnostics::{Code, Diagnostic, Span};
 use crate::graph::Graph;
-use crate::manifest::{Manifest, Node, NodeId, NodeKind};
+use crate::manifest::{Manifest, Node, NodeId, NodeKind, identifier};
 use crate::metrics::{Aggregation, Kind, Measure as Definition};
 use crate::project::SqlFile;
 use crate::sql::Analyzer;
@@ -25,7 +25,6 @@ pub async fn lints(sources: &Sources<'_>, meanings: &Meanings) -> Vec<Diagnostic
         manifest,
         graph,
         compiled,
-        analyzer,
         ..
     } = sources;
     let at = |metric: &str| {
@@ -36,10 +35,20 @@ pub async fn lints(sources: &Sources<'_>, meanings: &Meanings) -> Vec<Diagnostic
     };
     let mut found = grains(manifest, meanings);
     found.extend(second_names(meanings, &at));
+    found.extend(untrue_aliases(compiled, meanings));
     let mut metrics: Vec<(String, Measure)> = vec![];
-    for metric in compiled.metrics.iter() {
-        let measure = measure(&metric.kind, manifest, analyzer, meanings).await;
-        metrics.extend(measure.map(|measure| (metric.name.clone(), measure)));
+    // What is said of a metric need not be said of its second name.
+    let originals = compiled
+        .metrics
+        .iter()
+        .filter(|metric| metric.alias_of.is_none());
+    for metric in originals {
+        let found = ways(&metric.kind, sources, meanings).await;
+        metrics.extend(
+            found
+                .into_iter()
+                .map(|measure| (metric.name.clone(), measure)),
+        );
     }
     found.extend(near(&metrics, &at));
     let models = other_models(manifest, graph, compiled, meanings);
@@ -96,28 +105,54 @@ fn is_tested(manifest: &Manifest, node: &Node, grain: &[String]) -> bool {
 }
 
 /// The aggregate that a metric is over all its rows, to find it again in models. A ratio of two facts, and a kind whose
-/// number is no plain aggregate, has none.
-async fn measure(
-    kind: &Kind,
-    manifest: &Manifest,
-    analyzer: &Analyzer,
-    meanings: &Meanings,
-) -> Option<Measure> {
+/// number is no plain aggregate, has none. Distinct values may be counted on either side of a join that they are the key of,
+/// and what else a query reads decides which: so they are looked for at the grain of each column.
+async fn ways(kind: &Kind, sources: &Sources<'_>, meanings: &Meanings) -> Vec<Measure> {
     let parts = match kind {
         Kind::Mean(measure) => vec![measure],
         Kind::Ratio {
             numerator,
             denominator,
         } if numerator.fact == denominator.fact => vec![numerator, denominator],
-        _ => return None,
+        _ => return vec![],
     };
-    let aggregates: Vec<String> = parts
-        .iter()
-        .map(|part| aggregate(part))
-        .collect::<Option<_>>()?;
-    let relation = manifest.model(&parts[0].fact)?.relation();
-    let sql = format!("select {} as value from {relation}", aggregates.join(" / "));
-    let query = meanings.queries.bind(&analyzer.analyze(&sql).await.ok()?);
+    let aggregates: Option<Vec<String>> = parts.iter().map(|part| aggregate(part)).collect();
+    let (Some(aggregates), Some(fact)) = (aggregates, sources.manifest.model(&parts[0].fact))
+    else {
+        return vec![];
+    };
+    let (value, relation) = (aggregates.join(" / "), fact.relation());
+    let mut queries = vec![format!("select {value} as value from {relation}")];
+    let known = sources.compiled.nodes.get(&fact.id);
+    if let (Kind::Mean(measure), Some(known)) = (kind, known)
+        && measure.aggregation == Aggregation::CountDistinct
+    {
+        let columns = known
+            .schema
+            .fields()
+            .iter()
+            .map(|field| identifier(field.name()));
+        queries.extend(columns.map(|column| {
+            format!("select {column} as grain, {value} as value from {relation} group by {column}")
+        }));
+    }
+    let mut found: Vec<Measure> = vec![];
+    for sql in queries {
+        let measure = measure(&sql, sources.analyzer, meanings).await;
+        let is_new = |measure: &Measure| {
+            let mut known = found.iter();
+            !known.any(|known| {
+                known.signature == measure.signature && known.filters == measure.filters
+            })
+        };
+        found.extend(measure.filter(is_new));
+    }
+    found
+}
+
+/// The first measure of a query.
+async fn measure(sql: &str, analyzer: &Analyzer, meanings: &Meanings) -> Option<Measure> {
+    let query = meanings.queries.bind(&analyzer.analyze(sql).await.ok()?);
     let (query, catalog) = (query.ok()?, &meanings.catalog);
     measures(&query.inlined(catalog), catalog)
         .into_iter()
@@ -154,13 +189,43 @@ fn second_names(meanings: &Meanings, at: &dyn Fn(&str) -> Option<Span>) -> Vec<D
                 ),
             )
             .at(at(&pair.second))
-            .hint("keep one of them: a second name is a second place to change");
+            .hint(format!(
+                "keep one of them; if both names are needed, say `alias_of: {}` at `{}`",
+                pair.first, pair.second
+            ));
             if let Some(first) = at(&pair.first) {
                 diagnostic = diagnostic.also(first, "the same rows, value and window here");
             }
             diagnostic
         })
         .collect()
+}
+
+/// Aliases that mean something else than what they are said to stand for.
+fn untrue_aliases(compiled: &Compiled, meanings: &Meanings) -> Vec<Diagnostic> {
+    let aliases = compiled.metrics.iter();
+    let untrue = aliases.filter_map(|alias| {
+        let of = alias.alias_of.as_ref()?;
+        let (alias_means, of_means) = (
+            meanings.metrics.get(&alias.name)?,
+            meanings.metrics.get(of)?,
+        );
+        let differences = differences(of_means, alias_means);
+        let (first, ..) = differences.split_first()?;
+        let mut diagnostic = Diagnostic::error(
+            Code::E0504,
+            format!("`{}` is no alias of `{of}`: {first}", alias.name),
+        )
+        .at(alias.span.clone())
+        .hint(format!(
+            "make it what `{of}` is, or take `alias_of` out: then it is a metric of its own"
+        ));
+        for difference in &differences[1..] {
+            diagnostic = diagnostic.note(difference.clone());
+        }
+        Some(diagnostic)
+    });
+    untrue.collect()
 }
 
 fn near(metrics: &[(String, Measure)], at: &dyn Fn(&str) -> Option<Span>) -> Vec<Diagnostic> {

@@ -10,7 +10,7 @@ use super::declared::catalog;
 use crate::contracts::{Drift, Fields, Lock, Meaning, ModelFacts, ModelWords, Plan, compare};
 use crate::graph::Graph;
 use crate::manifest::{Manifest, Node, NodeId, NodeKind, identifier};
-use crate::metrics::{Aggregation, Cap, Kind, Level, Measure, Metric};
+use crate::metrics::{Aggregation, Cap, Kind, Level, Measure, Metric, Metrics};
 use crate::sql::canonical::{Canonical, Catalog};
 use crate::sql::lineage::{ColumnGraph, Lineage, Origin, Output};
 use crate::sql::{Analyzer, Queries, Query};
@@ -84,7 +84,8 @@ pub async fn meanings(sources: &Sources<'_>, detail: Detail, before: &Meanings) 
     let facts_of_tables = format!("{detail:?} {:?}", found.catalog);
     let is_same_catalog = before.catalog == found.catalog;
     let mut open = vec![];
-    for metric in compiled.metrics.iter() {
+    let of_rows = |metric: &&Metric| !matches!(metric.kind, Kind::Derived { .. });
+    for metric in compiled.metrics.iter().filter(of_rows) {
         let key = key(metric, manifest, &found, &facts_of_tables);
         match (
             before.metrics.get(&metric.name),
@@ -107,6 +108,12 @@ pub async fn meanings(sources: &Sources<'_>, detail: Detail, before: &Meanings) 
     for (name, (meaning, lineage)) in in_parallel(&open, |open| meaning(open, &found)) {
         found.metrics.insert(name.clone(), meaning);
         found.lineages.insert(name, lineage);
+    }
+    for metric in compiled.metrics.iter().filter(|metric| !of_rows(metric)) {
+        if let Some((meaning, lineage)) = derived(metric, &compiled.metrics, &found) {
+            found.metrics.insert(metric.name.clone(), meaning);
+            found.lineages.insert(metric.name.clone(), lineage);
+        }
     }
     found
 }
@@ -200,6 +207,15 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Option<R> + S
 }
 
 impl Meanings {
+    /// The constraints that the inputs of a derived metric lean on.
+    fn assumptions(&self, metric: &Metric, metrics: &Metrics) -> BTreeSet<String> {
+        let inputs = inputs(metric, metrics).into_keys();
+        let meanings = inputs.filter_map(|name| self.metrics.get(name));
+        meanings
+            .flat_map(|meaning| meaning.plan.assumptions.clone())
+            .collect()
+    }
+
     /// Which column comes from which, across all models and metrics.
     pub fn columns(&self) -> ColumnGraph {
         let mut graph = self.queries.graph();
@@ -330,6 +346,100 @@ fn meaning(open: &Open, known: &Meanings) -> Option<(String, (Meaning, Lineage))
     Some((metric.name.clone(), (meaning, lineage)))
 }
 
+/// What a derived metric means: all that the metrics mean which it is made of, one step further up. None if one of them has
+/// no meaning.
+fn derived(metric: &Metric, metrics: &Metrics, known: &Meanings) -> Option<(Meaning, Lineage)> {
+    let mut fields = fields(metric);
+    let mut models: Vec<ModelFacts> = vec![];
+    let (mut origins, mut plans) = (BTreeSet::new(), String::new());
+    for (name, input) in inputs(metric, metrics) {
+        let of_days = daily_fields(input);
+        fields.extend(
+            of_days
+                .into_iter()
+                .map(|(field, value)| (format!("inputs.{name}.{field}"), value)),
+        );
+        if matches!(input.kind, Kind::Derived { .. }) {
+            continue;
+        }
+        let (meaning, lineage) = (known.metrics.get(name)?, known.lineages.get(name)?);
+        plans += &format!("{}\n", meaning.plan.hash);
+        merge(
+            &mut models,
+            meaning
+                .plan
+                .models
+                .iter()
+                .map(|model| one_up(model, name))
+                .collect(),
+        );
+        origins.extend(
+            lineage
+                .outputs
+                .iter()
+                .flat_map(|output| output.origins.clone()),
+        );
+    }
+    let meaning = Meaning {
+        name: metric.name.clone(),
+        version: metric.version.clone(),
+        fields,
+        plan: Plan::of_inputs(&plans, known.assumptions(metric, metrics), models),
+    };
+    let output = Output {
+        name: metric.name.clone(),
+        origins,
+    };
+    Some((
+        meaning,
+        Lineage {
+            outputs: vec![output],
+        },
+    ))
+}
+
+/// What a derived metric is made of, directly or not, by name.
+fn inputs<'a>(metric: &'a Metric, metrics: &'a Metrics) -> BTreeMap<&'a str, &'a Metric> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![metric];
+    while let Some(Metric {
+        kind: Kind::Derived { inputs, .. },
+        ..
+    }) = open.pop()
+    {
+        for input in inputs.iter().filter_map(|name| metrics.get(name)) {
+            if found.insert(input.name.as_str(), input).is_none() {
+                open.push(input);
+            }
+        }
+    }
+    found
+}
+
+/// The part of a model's words that a metric made of others sees: the input's own query stands under the input's name.
+fn one_up(model: &ModelFacts, input: &str) -> ModelFacts {
+    ModelFacts {
+        model: match model.model.as_str() {
+            "" => format!("{METRICS}.{input}"),
+            name => name.to_string(),
+        },
+        distance: model.distance + 1,
+        facts: model.facts.clone(),
+        unused: None,
+    }
+}
+
+/// The fields of a metric that its values by day depend on; windows, caps and maturity belong to experiments.
+fn daily_fields(metric: &Metric) -> Fields {
+    let mut fields = kind_fields(&metric.kind);
+    fields.insert("fill".into(), metric.fill.word().into());
+    if let Kind::Retention { .. } = metric.kind {
+        fields.insert("window".into(), metric.window.to_string());
+        fields.insert("maturity".into(), metric.maturity.word().into());
+    }
+    fields
+}
+
 /// The rows that a measure counts; windows and units are fields of the definition.
 pub fn measure_sql(measure: &Measure, manifest: &Manifest) -> Option<String> {
     let relation = manifest.model(&measure.fact)?.relation();
@@ -411,6 +521,7 @@ fn fields(metric: &Metric) -> Fields {
         cap,
         covariate,
         unit_of_measure,
+        alias_of,
     } = metric;
     let mut fields = kind_fields(kind);
     let mut add = |name: &str, value: String| {
@@ -475,6 +586,7 @@ fn fields(metric: &Metric) -> Fields {
         ("area", area),
         ("team", team),
         ("unit_of_measure", unit_of_measure),
+        ("alias_of", alias_of),
     ] {
         if let Some(value) = value {
             add(name, value.clone());

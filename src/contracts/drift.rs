@@ -44,6 +44,9 @@ pub enum Place {
 
 /// Compares two meanings. `declares` says whether a constraint is still declared.
 pub fn compare(old: &Meaning, new: &Meaning, declares: &dyn Fn(&str) -> bool) -> Drift {
+    if sees_inputs_now(old, new) {
+        return compare(&with_inputs_of(old, new), new, declares);
+    }
     let mut changes = field_changes(&old.fields, &new.fields);
     if old.plan.hash == new.plan.hash {
         changes.extend(additions(&old.plan.models, &new.plan.models));
@@ -54,6 +57,30 @@ pub fn compare(old: &Meaning, new: &Meaning, declares: &dyn Fn(&str) -> bool) ->
         metric: new.name.clone(),
         class: gravest(&changes),
         changes,
+    }
+}
+
+/// Whether a derived metric was locked before its meaning covered what it is made of.
+fn sees_inputs_now(old: &Meaning, new: &Meaning) -> bool {
+    let is_derived = |meaning: &Meaning| {
+        let kind = meaning.fields.get("kind");
+        kind.is_some_and(|kind| kind == "derived")
+    };
+    is_derived(old) && is_derived(new) && old.plan.models.is_empty() && !new.plan.models.is_empty()
+}
+
+/// The old meaning with the inputs of today, of which nothing was agreed to.
+fn with_inputs_of(old: &Meaning, new: &Meaning) -> Meaning {
+    let inputs = new
+        .fields
+        .iter()
+        .filter(|(field, _)| field.starts_with("inputs."));
+    let mut fields = old.fields.clone();
+    fields.extend(inputs.map(|(field, value)| (field.clone(), value.clone())));
+    Meaning {
+        fields,
+        plan: new.plan.clone(),
+        ..old.clone()
     }
 }
 
@@ -90,6 +117,11 @@ impl Change {
         }
     }
 
+    /// The metric in which it happened, for one that is made of it.
+    pub fn input(&self) -> Option<&str> {
+        self.model().and_then(input)
+    }
+
     /// The model in which it happened; `None` for the metric itself.
     pub fn model(&self) -> Option<&str> {
         match &self.place {
@@ -102,11 +134,22 @@ impl Change {
 fn here(model: Option<&str>, distance: usize) -> String {
     match (model, distance) {
         (None, _) => "in the metric".into(),
+        (Some(model), _) if input(model).is_some() => {
+            format!(
+                "in `{}`, which it is made of",
+                input(model).unwrap_or_default()
+            )
+        }
         (Some(model), 1) => format!("one model up, in {model}"),
         (Some(model), 2) => format!("two models up, in {model}"),
         (Some(model), 3) => format!("three models up, in {model}"),
         (Some(model), distance) => format!("{distance} models up, in {model}"),
     }
+}
+
+/// The name of a metric among what a derived metric is made of.
+fn input(model: &str) -> Option<&str> {
+    model.strip_prefix("metric.")
 }
 
 fn field_changes(old: &Fields, new: &Fields) -> Vec<Change> {
@@ -257,12 +300,12 @@ fn unexplained(old: &Plan, new: &Plan) -> Change {
 }
 
 fn model_changes(old: &[ModelFacts], new: &[ModelFacts]) -> Vec<Change> {
-    let mut changes = vec![];
+    let mut found: Vec<FactChange> = vec![];
     let none = ModelFacts::default();
     for before in old {
         let after = new.iter().find(|after| after.model == before.model);
         if after.is_none() {
-            changes.extend(fact_changes(before, before, &none));
+            found.extend(fact_changes(before, before, &none));
         }
     }
     for after in new {
@@ -270,25 +313,46 @@ fn model_changes(old: &[ModelFacts], new: &[ModelFacts]) -> Vec<Change> {
             .iter()
             .find(|before| before.model == after.model)
             .unwrap_or(&none);
-        changes.extend(fact_changes(after, before, after));
+        found.extend(fact_changes(after, before, after));
     }
-    changes
+    // A column that is read from now on, or no longer, follows from what changed nearer to the metric.
+    let others = found.iter().filter(|one| !one.is_use);
+    let nearest = others.map(|one| one.distance).min();
+    let follows = |one: &FactChange| one.is_use && nearest.is_some_and(|near| near < one.distance);
+    found.retain(|one| !follows(one));
+    found.into_iter().map(|one| one.change).collect()
+}
+
+/// A change of what one model does.
+struct FactChange {
+    change: Change,
+    distance: usize,
+    /// A column came or went: the model changed, or what reads it.
+    is_use: bool,
 }
 
 /// What one model lost and gained; one lost and one gained of a kind is a change.
-fn fact_changes(place: &ModelFacts, old: &ModelFacts, new: &ModelFacts) -> Vec<Change> {
+fn fact_changes(place: &ModelFacts, old: &ModelFacts, new: &ModelFacts) -> Vec<FactChange> {
     let mut lost: Vec<&Fact> = old.facts.difference(&new.facts).collect();
     let mut gained: Vec<&Fact> = new.facts.difference(&old.facts).collect();
     let mut changes = vec![];
+    let mut add = |what: String, detail: String, is_use: bool| {
+        changes.push(FactChange {
+            change: breaking(place, what, detail),
+            distance: place.distance,
+            is_use,
+        });
+    };
     while let Some((from, to)) = pair(&lost, &gained) {
         let (from, to) = (lost.remove(from), gained.remove(to));
         let detail = format!("`{}` became `{}`", from.text, to.text);
-        changes.push(breaking(place, format!("{} changed", named(to)), detail));
+        add(format!("{} changed", named(to)), detail, false);
     }
     let mut one_sided = |facts: Vec<&Fact>, verb: &str, is_added: bool| {
         for fact in facts {
             let detail = format!("`{}`{}", fact.text, effect(fact, is_added));
-            changes.push(breaking(place, format!("{} {verb}", named(fact)), detail));
+            let is_use = fact.kind == FactKind::Column;
+            add(format!("{} {verb}", named(fact)), detail, is_use);
         }
     };
     one_sided(lost, "removed", false);

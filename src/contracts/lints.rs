@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::class::Class;
+use super::drift::{Change, compare};
 use super::meaning::Meaning;
 use crate::sql::canonical::Measure;
 
@@ -52,6 +54,18 @@ pub fn duplicates(metrics: &[&Meaning]) -> Vec<Duplicate> {
         }
     }
     found
+}
+
+/// What one metric means otherwise than another, in words; nothing for a second name.
+pub fn differences(one: &Meaning, other: &Meaning) -> Vec<String> {
+    let moved = |change: &&Change| change.class >= Class::Method && change.class != Class::Decision;
+    let drift = compare(one, other, &|_| true);
+    drift
+        .changes
+        .iter()
+        .filter(moved)
+        .map(Change::words)
+        .collect()
 }
 
 fn is_alias(metric: &Meaning, of: &Meaning) -> bool {

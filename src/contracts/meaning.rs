@@ -121,6 +121,18 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// A plan that is made of the plans of other metrics, one hash per line.
+    pub fn of_inputs(plans: &str, assumptions: BTreeSet<String>, models: Vec<ModelFacts>) -> Plan {
+        Plan {
+            hash: short(plans),
+            rules: VERSION,
+            assumptions,
+            models,
+        }
+    }
+}
+
 /// What one model does, whoever reads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelWords {

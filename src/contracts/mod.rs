@@ -15,7 +15,7 @@ pub use class::{Approval, Bump, Class};
 pub use definition::{Fields, Part, flatten, part_of};
 pub use drift::{Change, Drift, Place, compare};
 pub use lints::{
-    Duplicate, NearDuplicate, Rederivation, duplicates, near_duplicates, rederivations,
+    Duplicate, NearDuplicate, Rederivation, differences, duplicates, near_duplicates, rederivations,
 };
 pub use lock::{Lock, LockError, Locked};
 pub use meaning::{Hashes, Meaning, ModelFacts, ModelWords, Plan};

@@ -24,6 +24,7 @@ pub(super) fn check(metrics: &[MetricSpec]) -> Vec<Diagnostic> {
         diagnostics.push(circle);
     }
     guardrails(metrics, &mut diagnostics);
+    aliases(metrics, &mut diagnostics);
     diagnostics
 }
 
@@ -70,6 +71,43 @@ fn north_stars(metrics: &[MetricSpec], diagnostics: &mut Vec<Diagnostic>) {
                     .hint("give the one metric that it is run by `tier: north_star`"),
             );
         }
+    }
+}
+
+/// An alias names a metric that is there and no alias itself; whether both mean the same is found when they are compiled.
+fn aliases(metrics: &[MetricSpec], diagnostics: &mut Vec<Diagnostic>) {
+    for metric in metrics {
+        let Some(of) = &metric.alias_of else {
+            continue;
+        };
+        let others = metrics
+            .iter()
+            .filter(|other| other.name.value != metric.name.value);
+        let names: Vec<&str> = others.map(|other| other.name.as_str()).collect();
+        let original = metrics.iter().find(|other| other.name.value == of.value);
+        let found = match original.map(|original| &original.alias_of) {
+            _ if of.value == metric.name.value => Some((
+                Code::E0607,
+                format!("`{}` is an alias of itself", of.value),
+                did_you_mean(of, names),
+            )),
+            None => Some((
+                Code::E0206,
+                format!("unknown metric `{}`", of.value),
+                did_you_mean(of, names),
+            )),
+            Some(Some(further)) => Some((
+                Code::E0607,
+                format!("`{}` is itself an alias", of.value),
+                format!("name what it stands for: `alias_of: {}`", further.value),
+            )),
+            Some(None) => None,
+        };
+        diagnostics.extend(found.map(|(code, message, hint)| {
+            Diagnostic::error(code, message)
+                .at(of.span.clone())
+                .hint(hint)
+        }));
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Metric {
     /// Relative loss that experiments accept at most.
     pub margin: Option<f64>,
     pub version: String,
+    /// The metric that this is a second name of.
+    pub alias_of: Option<String>,
     pub kind: Kind,
     pub fill: Fill,
     pub window: Window,

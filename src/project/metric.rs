@@ -23,6 +23,8 @@ pub struct MetricSpec {
     /// Relative loss that experiments accept at most.
     pub margin: Option<Spot<f64>>,
     pub version: Option<Spot<String>>,
+    /// The metric that this is a second name of.
+    pub alias_of: Option<Spot<String>>,
     pub sla: Option<SlaSpec>,
     /// What is measured, for kinds with one measure; for derived metrics its `expr` is over metrics.
     pub value: Option<MeasureSpec>,
@@ -134,6 +136,7 @@ impl FromNode for MetricSpec {
             required_for: fields.or_default("required_for"),
             margin: fields.optional("margin"),
             version: fields.optional("version"),
+            alias_of: fields.optional("alias_of"),
             sla: fields.optional("sla"),
             value,
             numerator: fields.optional("numerator"),
@@ -179,6 +182,7 @@ impl MetricSpec {
             required_for: Vec::new(),
             margin: None,
             version: None,
+            alias_of: None,
             sla: None,
             value: None,
             numerator: None,

@@ -111,7 +111,8 @@ fn check_lock(prepared: &Prepared, lock: &Lock, meanings: &Meanings) -> Vec<Diag
     found
 }
 
-/// One change and the metrics that it reaches: ten metrics behind one filter are one finding.
+/// One change and the metrics that it reaches: ten metrics behind one filter are one finding. A metric in which it happened
+/// itself comes first.
 struct Cause {
     change: Change,
     metrics: Vec<String>,
@@ -134,7 +135,9 @@ fn by_cause(drifts: &[Drift]) -> Vec<Cause> {
                     model: Some(model), ..
                 } => Some(model.clone()),
                 Place::Lineage => None,
-                _ => Some(format!(" {}", drift.metric)),
+                // So a metric that is made of this one names it.
+                Place::Query { model: None, .. } => Some(format!("metric.{}", drift.metric)),
+                Place::Definition => Some(format!(" {}", drift.metric)),
             };
             let key = (
                 own,
@@ -146,7 +149,13 @@ fn by_cause(drifts: &[Drift]) -> Vec<Cause> {
                 change: change.clone(),
                 metrics: vec![],
             });
-            cause.metrics.push(drift.metric.clone());
+            match &change.place {
+                Place::Query { model: None, .. } => {
+                    cause.change = change.clone();
+                    cause.metrics.insert(0, drift.metric.clone());
+                }
+                _ => cause.metrics.push(drift.metric.clone()),
+            }
         }
     }
     causes.into_values().collect()
@@ -157,12 +166,19 @@ fn drifted(prepared: &Prepared, lock: &Lock, cause: &Cause) -> Diagnostic {
     let first = &metrics[0];
     let message = match change.model() {
         None => format!(
-            "`{first}` no longer means what was agreed to: {}",
-            change.words()
+            "`{first}` no longer means what was agreed to: {}{}",
+            change.words(),
+            match &metrics[1..] {
+                [] => String::new(),
+                others => format!("; reaches {}", others.join(", ")),
+            }
         ),
         Some(_) => format!("{}; reaches {}", change.words(), metrics.join(", ")),
     };
     let place = match change.model() {
+        Some(_) if change.input().is_some() => {
+            metric_span(prepared, change.input().unwrap_or(first))
+        }
         Some(model) => model_span(prepared, model),
         None => metric_span(prepared, first),
     };

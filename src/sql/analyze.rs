@@ -162,6 +162,11 @@ pub fn register(
         let catalog = context
             .catalog(&config.options().catalog.default_catalog)
             .expect("the session has its default catalog");
+        // Steps run beside each other: whoever comes second must not put an empty schema in the place of the first one's.
+        static MAKING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _one_at_a_time = MAKING
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if catalog.schema(schema).is_none() {
             catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
         }
@@ -500,5 +505,32 @@ fn lower_first(text: &str) -> String {
     match text.chars().nth(1) {
         Some(second) if second.is_uppercase() => text.to_string(),
         _ => first + characters.as_str(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::datatypes::Schema;
+
+    use super::*;
+
+    #[test]
+    fn tables_that_are_registered_at_once_all_stay() {
+        for _ in 0..200 {
+            let context = SessionContext::new();
+            let start = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                for table in 0..4 {
+                    let (context, start) = (&context, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        let empty = Arc::new(EmptyTable::new(Arc::new(Schema::empty())));
+                        register(context, &format!("made.t{table}"), empty).expect("registered");
+                    });
+                }
+            });
+            let known = |table: usize| context.table_exist(format!("made.t{table}"));
+            assert!((0..4).all(|table| known(table).expect("it answers")));
+        }
     }
 }

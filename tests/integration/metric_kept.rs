@@ -25,7 +25,11 @@ fn running() -> Demo {
     let demo = Demo::new();
     let user = |user: u32| format!("{user},pro,{}\n", user == 6);
     let assigned = |user: u32| {
-        let variant = if user % 2 == 0 { "test" } else { "control" };
+        let variant = if user.is_multiple_of(2) {
+            "test"
+        } else {
+            "control"
+        };
         format!("express,{user},{variant},2026-01-02 00:00:00\n")
     };
     let order = |user: u32| {

@@ -108,6 +108,135 @@ fn a_build_fails_when_a_filter_two_models_up_is_gone_and_says_whom_it_reaches() 
     assert!(said.err.contains("net_revenue 2.0.0"), "{}", said.err);
 }
 
+/// Two metrics of rows and one made of them.
+fn with_derived() -> Demo {
+    let demo = Demo::new();
+    demo.write(
+        "metrics/shop.yml",
+        &derived("filter: status = 'paid', ", "sum"),
+    );
+    demo.good(&["metric", "lock", "--all", "--reason", "first agreement"]);
+    demo
+}
+
+fn derived(filter: &str, agg: &str) -> String {
+    format!(
+        "defaults: {{fact: fact_orders, fill: zero, window: {{start: 0d, length: to_end}}, owner: team-shop}}
+metrics:
+  - {{name: revenue, kind: total, agg: {agg}, expr: amount, {filter}direction: increase}}
+  - {{name: orders, kind: count, direction: increase}}
+  - {{name: order_value, kind: derived, expr: revenue / orders, direction: increase}}
+"
+    )
+}
+
+#[test]
+fn a_change_of_what_a_derived_metric_is_made_of_is_a_change_of_it() {
+    let demo = with_derived();
+    demo.good(&["build"]);
+    demo.write("metrics/shop.yml", &derived("", "sum"));
+    let said = demo.run(&["build"]);
+    assert_eq!(said.code, FAILED, "{}", said.err);
+    insta::assert_snapshot!(said.err.trim(), @"
+    error[E0503]: `revenue` no longer means what was agreed to: filter removed in the metric: `status = 'paid'`; rows that do not meet it are counted again; reaches order_value
+     --> metrics/shop.yml:3:12
+      |
+    3 |   - {name: revenue, kind: total, agg: sum, expr: amount, direction: increase}
+      |            ^^^^^^^
+      |
+      = note: breaking: needs revenue 2.0.0, order_value 2.0.0, and the owner and the approvers to agree (owned by team-shop)
+      = hint: undo it, or agree to it: step `version`, then `equipoise metric lock --metric revenue --metric order_value --reason …`
+
+    1 error
+    ");
+    let diff = demo.run(&["metric", "diff"]).out;
+    assert!(
+        diff.contains("order_value (breaking")
+            && diff.contains("filter removed in `revenue`, which it is made of"),
+        "{diff}"
+    );
+
+    // A field of the input that its values by day depend on.
+    demo.write(
+        "metrics/shop.yml",
+        &derived("filter: status = 'paid', ", "sum").replace(
+            "kind: count,",
+            "kind: count, agg: count_distinct, expr: user_id,",
+        ),
+    );
+    let diff = demo.run(&["metric", "diff"]).out;
+    assert!(
+        diff.contains(
+            "field `inputs.orders.aggregation.numerator` changed from `count` to `count_distinct`"
+        ),
+        "{diff}"
+    );
+
+    // Two models up.
+    demo.write(
+        "metrics/shop.yml",
+        &derived("filter: status = 'paid', ", "sum"),
+    );
+    demo.write(
+        "models/stg_users.sql",
+        "select user_id, plan from {{ ref('raw_users') }}\n",
+    );
+    let said = demo.run(&["build"]);
+    assert!(
+        said.err.contains("reaches order_value, orders, revenue"),
+        "{}",
+        said.err
+    );
+    let up = demo.good(&["lineage", "raw_orders.amount", "--down"]).out;
+    assert!(up.contains("metric.order_value"), "{up}");
+}
+
+#[test]
+fn what_a_derived_metric_is_made_of_may_be_refactored_and_windows_of_experiments_do_not_reach_it() {
+    let demo = with_derived();
+    let windowed = derived("filter: status in ('paid'), ", "sum")
+        .replace("length: to_end", "length: 7d}, maturity: partial")
+        .replace("partial}", "partial");
+    demo.write("metrics/shop.yml", &windowed);
+    let diff = demo.run(&["metric", "diff"]).out;
+    assert!(diff.contains("revenue (breaking"), "its window: {diff}");
+    assert!(!diff.contains("order_value"), "{diff}");
+}
+
+#[test]
+fn a_derived_metric_that_was_locked_without_its_inputs_needs_no_new_version() {
+    let demo = with_derived();
+    let lock = demo.lock();
+    let start = lock.find("[\"order_value\"]").expect("a block");
+    let end = lock.find("[\"orders\"]").expect("the next block");
+    let block: String = lock[start..end]
+        .lines()
+        .filter(|line| {
+            !line.contains("inputs.")
+                && !line.starts_with("    \"1 ")
+                && !line.starts_with("    \"2 ")
+                && !line.starts_with("    \"3 ")
+        })
+        .map(|line| match line.starts_with("plan") {
+            true => "plan = \"of nothing\"\n".to_string(),
+            false => format!("{line}\n"),
+        })
+        .collect();
+    demo.write(
+        "metrics.lock",
+        &format!("{}{block}{}", &lock[..start], &lock[end..]),
+    );
+    demo.good(&["build", "--quiet"]);
+    demo.good(&[
+        "metric",
+        "lock",
+        "--all",
+        "--reason",
+        "what it is made of is locked too",
+    ]);
+    assert!(demo.lock().contains("inputs.orders.kind = count"));
+}
+
 #[test]
 fn a_refactor_and_a_new_label_build_as_before() {
     let demo = Demo::locked();

@@ -92,6 +92,7 @@ fn metric(random: &mut Random, index: usize) -> Metric {
         required_for: Vec::new(),
         margin: None,
         version: "1.0.0".to_owned(),
+        alias_of: None,
         kind,
         fill: Fill::Zero,
         window: Window {

@@ -76,7 +76,7 @@ pub async fn run(common: &Common, prepared: &Prepared, options: &Options) -> any
         .with_context(|| format!("cannot write {KEPT_FOLDER}"))?;
     std::fs::write(lock_path(prepared), lock.to_string())
         .with_context(|| format!("cannot write {LOCK_FILE}"))?;
-    say(common, &lock, &drifts, &locked, &removed)?;
+    say(common, (&before, &lock), &drifts, &locked, &removed)?;
     say_pinned(common, &keeping)?;
     Ok(Exit::Good)
 }
@@ -126,14 +126,18 @@ fn refuse_low_versions(
 
 fn say(
     common: &Common,
-    lock: &Lock,
+    (before, lock): (&Lock, &Lock),
     drifts: &[Drift],
     locked: &[String],
     removed: &[String],
 ) -> anyhow::Result<()> {
     let class = |name: &String| {
         let drift = drifts.iter().find(|drift| drift.metric == *name);
-        drift.map_or("new", |drift| drift.class.word())
+        match (drift, before.metrics.contains_key(name)) {
+            (Some(drift), _) => drift.class.word(),
+            (None, true) => "none",
+            (None, false) => "new",
+        }
     };
     let mut text = String::new();
     for name in locked {

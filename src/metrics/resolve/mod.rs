@@ -109,6 +109,7 @@ impl Resolver<'_> {
             required_for,
             margin,
             version: version?,
+            alias_of: spec.alias_of.as_ref().map(|name| name.value.clone()),
             kind,
             fill: fill?,
             window: window?,
