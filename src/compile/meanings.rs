@@ -400,20 +400,8 @@ fn derived(metric: &Metric, metrics: &Metrics, known: &Meanings) -> Option<(Mean
 
 /// What a derived metric is made of, directly or not, by name.
 fn inputs<'a>(metric: &'a Metric, metrics: &'a Metrics) -> BTreeMap<&'a str, &'a Metric> {
-    let mut found = BTreeMap::new();
-    let mut open = vec![metric];
-    while let Some(Metric {
-        kind: Kind::Derived { inputs, .. },
-        ..
-    }) = open.pop()
-    {
-        for input in inputs.iter().filter_map(|name| metrics.get(name)) {
-            if found.insert(input.name.as_str(), input).is_none() {
-                open.push(input);
-            }
-        }
-    }
-    found
+    let inputs = metrics.with_inputs(metric).into_iter().skip(1);
+    inputs.map(|input| (input.name.as_str(), input)).collect()
 }
 
 /// The part of a model's words that a metric made of others sees: the input's own query stands under the input's name.

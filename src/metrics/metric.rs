@@ -21,6 +21,23 @@ impl Metrics {
     pub fn iter(&self) -> impl Iterator<Item = &Metric> {
         self.by_name.values()
     }
+
+    /// A metric and, if it is derived, all that it is made of, directly or not; the metric first.
+    pub fn with_inputs<'a>(&'a self, metric: &'a Metric) -> Vec<&'a Metric> {
+        let mut found = vec![metric];
+        let mut at = 0;
+        while let Some(metric) = found.get(at).copied() {
+            if let Kind::Derived { inputs, .. } = &metric.kind {
+                for input in inputs.iter().filter_map(|name| self.get(name)) {
+                    if !found.iter().any(|known| known.name == input.name) {
+                        found.push(input);
+                    }
+                }
+            }
+            at += 1;
+        }
+        found
+    }
 }
 
 /// A metric that cannot be wrong: its parts exist and fit together.

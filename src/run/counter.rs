@@ -11,6 +11,7 @@ use crate::engine::witness::{
 };
 use crate::engine::{Engine, EngineOptions};
 use crate::manifest::{Node, NodeId, NodeKind};
+use crate::metrics::{Aggregation, Measure};
 
 /// Databases that are tried; most changes show within a few dozen.
 const TRIES: usize = 300;
@@ -21,8 +22,33 @@ pub async fn counter_example(
     new: (&Prepared, &Meanings),
     metric: &str,
 ) -> anyhow::Result<Option<CounterExample>> {
-    let (Some(before), Some(after)) = (Lineage::of(old.0, metric), Lineage::of(new.0, metric))
-    else {
+    // Rows that move the metric's number say more than rows that are merely others.
+    for rows in [Rows::Moving, Rows::All] {
+        let found = counter_example_of(old, new, metric, rows).await?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+/// Which rows of a metric are compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    /// Those with a value, which of a sum is not zero.
+    Moving,
+    All,
+}
+
+async fn counter_example_of(
+    old: (&Prepared, &Meanings),
+    new: (&Prepared, &Meanings),
+    metric: &str,
+    rows: Rows,
+) -> anyhow::Result<Option<CounterExample>> {
+    let before = Lineage::of(old.0, metric, rows);
+    let after = Lineage::of(new.0, metric, rows);
+    let (Some(before), Some(after)) = (before, after) else {
         return Ok(None);
     };
     let Some(tables) = invented(&before, &after, new.1) else {
@@ -36,6 +62,19 @@ pub async fn counter_example(
     Ok(search(&tables, &before, &after, &literals, TRIES).await?)
 }
 
+/// The rows of a measure that are compared.
+fn counted(measure: &Measure, prepared: &Prepared, rows: Rows) -> Option<String> {
+    let all = measure_sql(measure, &prepared.manifest)?;
+    let condition = match (rows, measure.aggregation) {
+        (Rows::All, _) => return Some(all),
+        (Rows::Moving, Aggregation::Sum) => "value <> 0",
+        (Rows::Moving, _) => "value is not null",
+    };
+    Some(format!(
+        "select * from (\n{all}\n) as counted where {condition}"
+    ))
+}
+
 /// A metric's queries and all that they read.
 struct Lineage<'a> {
     prepared: &'a Prepared,
@@ -45,9 +84,10 @@ struct Lineage<'a> {
 }
 
 impl<'a> Lineage<'a> {
-    fn of(prepared: &'a Prepared, metric: &str) -> Option<Lineage<'a>> {
-        let metric = prepared.compiled.metrics.get(metric)?;
-        let measures = metric.kind.measures();
+    fn of(prepared: &'a Prepared, metric: &str, rows: Rows) -> Option<Lineage<'a>> {
+        let metrics = &prepared.compiled.metrics;
+        let metrics = metrics.with_inputs(metrics.get(metric)?).into_iter();
+        let measures: Vec<&Measure> = metrics.flat_map(|metric| metric.kind.measures()).collect();
         let facts = measures
             .iter()
             .map(|measure| prepared.manifest.model(&measure.fact));
@@ -73,7 +113,7 @@ impl<'a> Lineage<'a> {
         }
         let queries = measures
             .iter()
-            .map(|measure| measure_sql(measure, &prepared.manifest))
+            .map(|measure| counted(measure, prepared, rows))
             .collect::<Option<_>>()?;
         Some(Lineage {
             prepared,

@@ -185,9 +185,12 @@ impl Side {
         let Some(metric) = self.prepared.compiled.metrics.get(metric) else {
             return Ok(BTreeMap::new());
         };
-        let rows = crate::metrics::sql::daily(&[metric]);
+        let metrics = self.prepared.compiled.metrics.with_inputs(metric);
+        let rows = crate::metrics::sql::daily(&metrics);
         let sql = format!(
-            "select cast(metric_date as varchar), cast(numerator as double) / nullif(cast(denominator as double), 0) from {rows} as days"
+            "select cast(metric_date as varchar), cast(numerator as double) / nullif(cast(denominator as double), 0) from {rows} as days \
+             where metric_name = '{}'",
+            metric.name
         );
         let cells = self.engine.rows(&sql, None).await?.cells()?;
         let numbers = cells.into_iter().filter_map(|mut row| {
@@ -261,7 +264,8 @@ impl Side {
 fn needed(prepared: &Prepared, metrics: &BTreeSet<String>) -> BTreeSet<NodeId> {
     let known = metrics
         .iter()
-        .filter_map(|name| prepared.compiled.metrics.get(name));
+        .filter_map(|name| prepared.compiled.metrics.get(name))
+        .flat_map(|metric| prepared.compiled.metrics.with_inputs(metric));
     let facts = known.flat_map(|metric| metric.kind.measures());
     let names = facts.map(|measure| measure.fact.as_str());
     let mut open: Vec<NodeId> = names

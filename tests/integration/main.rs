@@ -22,6 +22,7 @@ mod generate_shop;
 mod layers;
 mod lineage_execution;
 mod metric_dbt;
+mod metric_diff;
 mod metric_kept;
 mod metric_kinds;
 mod metric_lock;

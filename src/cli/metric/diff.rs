@@ -132,6 +132,10 @@ async fn since_revision(
         }),
         impact: None,
     };
+    let is_wanted = |name: &String| options.metric.is_empty() || options.metric.contains(name);
+    report
+        .changes
+        .retain(|change| is_wanted(&change.drift.metric));
     if options.words {
         return Ok(Some(report));
     }

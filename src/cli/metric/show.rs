@@ -81,30 +81,12 @@ pub fn sql(prepared: &Prepared, name: &str) -> anyhow::Result<Exit> {
         };
         output::print(&format!("-- {part}\n{sql};\n\n"))?;
     }
-    let daily = with_inputs(prepared, metric);
+    let daily = prepared.compiled.metrics.with_inputs(metric);
     output::print(&format!(
         "-- by day\nselect * from {} as daily\n",
         metrics_sql::daily(&daily)
     ))?;
     Ok(Exit::Good)
-}
-
-/// The metric and, if it is derived, all that it is made of.
-fn with_inputs<'a>(prepared: &'a Prepared, metric: &'a Metric) -> Vec<&'a Metric> {
-    let mut found = vec![metric];
-    let mut at = 0;
-    while let Some(metric) = found.get(at).copied() {
-        if let Kind::Derived { inputs, .. } = &metric.kind {
-            for input in inputs {
-                let input = prepared.compiled.metrics.get(input);
-                found.extend(
-                    input.filter(|input| !found.iter().any(|known| known.name == input.name)),
-                );
-            }
-        }
-        at += 1;
-    }
-    found
 }
 
 pub async fn show(prepared: &Prepared, name: &str) -> anyhow::Result<Exit> {
