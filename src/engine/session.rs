@@ -45,6 +45,10 @@ impl Engine {
         config.options_mut().execution.parquet.pushdown_filters = true;
         let mut runtime = RuntimeEnvBuilder::new();
         if let Some(bytes) = options.memory_limit {
+            // What a sort holds is merged before it spills, which takes memory of its own: kept back beforehand, or sorts that
+            // share the pool take all of it and then fail.
+            let sorts = config.target_partitions().max(1);
+            config.options_mut().execution.sort_spill_reservation_bytes = bytes / (3 * sorts);
             runtime = runtime.with_memory_pool(Arc::new(FairSpillPool::new(bytes)));
         }
         let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
