@@ -9,9 +9,10 @@ use super::options::{Common, LogFormat};
 use super::progress::{Progress, seconds};
 use super::{Exit, OutputFormat, compile, context, output, query};
 use crate::engine::Engine;
+use crate::metrics::Sla;
 use crate::run::{
     Action, Command, Outcome, PassedTests, Prepared, Published, Receipt, RunPlan, RunResults,
-    Scope, Summary, Witness, execute, plan, publish,
+    Scope, Summary, Witness, execute, late, plan, publish,
 };
 use crate::warehouse::{LockError, Warehouse};
 
@@ -88,9 +89,11 @@ pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
     }
     say_what_happened(common, &prepared, &plan, &results, &published);
     if !results.has_failed() && scope == Scope::Build {
+        let is_late = say_what_is_late(common, &prepared, &warehouse).await?;
         let decisions = decisions(common, &prepared, &warehouse).await?;
         output::print(&decisions)?;
-        let is_silent = reviewed == Reviewed::Silent && results.count(Outcome::Warned) == 0;
+        let is_silent =
+            reviewed == Reviewed::Silent && results.count(Outcome::Warned) == 0 && !is_late;
         if let Some(command) = command.filter(|_| is_silent) {
             let summary = Summary {
                 relations: plan.steps.iter().filter(|step| step.kind != "test").count(),
@@ -290,6 +293,25 @@ fn say_what_happened(
         parts.join(", "),
         seconds(results.elapsed)
     );
+}
+
+/// Metrics whose published data are older or thinner than their SLAs promise; whether there are any.
+async fn say_what_is_late(
+    common: &Common,
+    prepared: &Prepared,
+    warehouse: &Warehouse,
+) -> anyhow::Result<bool> {
+    let metrics = prepared.compiled.metrics.iter();
+    let mut promised = metrics.filter(|metric| metric.sla != Sla::default());
+    if promised.next().is_none() {
+        return Ok(false);
+    }
+    let engine = query::published(prepared, warehouse).await?;
+    let environment = warehouse.environment(&prepared.environment)?;
+    let is_published = |fact: &str| environment.relations.contains_key(fact);
+    let late = late(prepared, &engine, &is_published).await?;
+    context::report(common, &late, prepared);
+    Ok(!late.is_empty())
 }
 
 /// The end of the main job: one row per experiment, or nothing in a project without decisions.

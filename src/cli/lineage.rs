@@ -59,6 +59,25 @@ pub async fn run(common: &Common, lineage: &Lineage) -> anyhow::Result<Exit> {
     Ok(Exit::Good)
 }
 
+/// Writes every edge to `target/lineage.json`, one per line, sorted; a file that says so already is left alone.
+pub fn write(prepared: &Prepared, columns: &ColumnGraph) -> std::io::Result<()> {
+    let edges: Vec<String> = columns
+        .edges()
+        .map(|(from, to, kind)| {
+            let edge = serde_json::json!({"from": from.to_string(), "to": to.to_string(), "kind": kind.to_string()});
+            format!("    {edge}")
+        })
+        .collect();
+    let text = format!("{{\n  \"edges\": [\n{}\n  ]\n}}\n", edges.join(",\n"));
+    let folder = prepared.target_folder();
+    let path = folder.join("lineage.json");
+    if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(path, text)
+}
+
 /// Whether the relation has the column; if not, it was said what there is.
 fn is_known(prepared: &Prepared, start: &Origin) -> bool {
     let nodes = prepared

@@ -526,13 +526,22 @@ fn fields(metric: &Metric) -> Fields {
     if let Some(zone) = &window.calendar {
         add("window.calendar", zone.clone());
     }
-    match cap {
-        Some(Cap::At(cap)) => add("cap", cap.to_string()),
+    let mut add_cap = |name: &str, cap: &Option<Cap>| match cap {
+        Some(Cap::At(cap)) => add(name, cap.to_string()),
         Some(Cap::Quantile { share, is_pooled }) => {
-            add("cap.quantile", share.to_string());
-            add("cap.is_pooled", is_pooled.to_string());
+            add(&format!("{name}.quantile"), share.to_string());
+            add(&format!("{name}.is_pooled"), is_pooled.to_string());
         }
         None => {}
+    };
+    add_cap("cap", cap);
+    if let Kind::Ratio {
+        numerator,
+        denominator,
+    } = kind
+    {
+        add_cap("cap.numerator", &numerator.cap);
+        add_cap("cap.denominator", &denominator.cap);
     }
     if let Some(covariate) = covariate {
         let before = if covariate.before_period {

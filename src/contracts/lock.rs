@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::class::{Approval, Class};
 use super::meaning::{Hashes, Meaning, ModelFacts, Plan};
 use crate::sql::canonical::words::{Fact, FactKind};
 
@@ -22,6 +23,8 @@ pub struct Locked {
     pub hashes: Hashes,
     /// Why it was last locked.
     pub reason: String,
+    /// Who agreed to it, as was said then.
+    pub approved_by: BTreeSet<String>,
 }
 
 /// A line of the file that is not what a lock says.
@@ -39,12 +42,35 @@ impl fmt::Display for LockError {
 }
 
 impl Locked {
-    pub fn new(meaning: Meaning, reason: &str) -> Locked {
+    pub fn new(meaning: Meaning, reason: &str, approved_by: BTreeSet<String>) -> Locked {
         Locked {
             hashes: meaning.hashes(),
             meaning,
             reason: reason.into(),
+            approved_by,
         }
+    }
+
+    /// Those who must agree to a change of this class: the approvers that the agreed definition names, not those of the change.
+    pub fn needed_approvers(&self, class: Class) -> BTreeSet<String> {
+        match class.approvals().contains(&Approval::Approvers) {
+            true => self.names("approvers"),
+            false => BTreeSet::new(),
+        }
+    }
+
+    /// The owner and the approvers that the agreed definition names.
+    pub fn people(&self) -> BTreeSet<String> {
+        &self.names("approvers") | &self.names("owner")
+    }
+
+    fn names(&self, field: &str) -> BTreeSet<String> {
+        let listed = self.meaning.fields.get(field).map_or("", String::as_str);
+        let names = listed.trim_matches(['[', ']']).split(", ");
+        names
+            .filter(|name| !name.is_empty())
+            .map(str::to_string)
+            .collect()
     }
 }
 
@@ -59,9 +85,10 @@ impl Lock {
     }
 
     /// Takes a meaning as the one agreed to.
-    pub fn agree(&mut self, meaning: Meaning, reason: &str) {
+    pub fn agree(&mut self, meaning: Meaning, reason: &str, approved_by: BTreeSet<String>) {
         let name = meaning.name.clone();
-        self.metrics.insert(name, Locked::new(meaning, reason));
+        self.metrics
+            .insert(name, Locked::new(meaning, reason, approved_by));
     }
 }
 
@@ -76,10 +103,14 @@ impl fmt::Display for Lock {
                 meaning,
                 hashes,
                 reason,
+                approved_by,
             } = locked;
             writeln!(out, "\n[{}]", quoted(name))?;
             writeln!(out, "version = {}", quoted(&meaning.version))?;
             writeln!(out, "reason = {}", quoted(reason))?;
+            if !approved_by.is_empty() {
+                write_list(out, "approved_by", approved_by.iter().cloned())?;
+            }
             writeln!(out, "rules = {}", meaning.plan.rules)?;
             for (word, hash) in hash_lines(hashes) {
                 writeln!(out, "{word} = {}", quoted(hash))?;
@@ -220,6 +251,7 @@ impl Block {
             },
             hashes,
             reason,
+            approved_by: list("approved_by").into_iter().collect(),
         })
     }
 }

@@ -156,6 +156,8 @@ codes! {
     E0802,
     /// A step needs a relation that was never built in this environment.
     E0803,
+    /// The data of a metric are not as new or as complete as its SLA promises.
+    E0804,
 
     // E09xx storage
     /// The warehouse cannot be read or written.

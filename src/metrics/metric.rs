@@ -281,6 +281,9 @@ pub struct Measure {
     pub expression: Option<String>,
     /// SQL condition: the event's name and the filter.
     pub condition: Option<String>,
+    /// Of a ratio's side: a unit's number above this is taken as this.
+    #[serde(default)]
+    pub cap: Option<Cap>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

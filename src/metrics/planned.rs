@@ -130,7 +130,9 @@ fn fact(metric: &Metric) -> Option<(&str, &str, &str)> {
         && metric.window.calendar.is_none()
         && !matches!(metric.cap, Some(Cap::Quantile { .. }))
         && measures.iter().all(|measure| {
-            measure.aggregation != Aggregation::CountDistinct && place(measure) == place(first)
+            measure.aggregation != Aggregation::CountDistinct
+                && !matches!(measure.cap, Some(Cap::Quantile { .. }))
+                && place(measure) == place(first)
         });
     is_known.then_some((&first.fact, &first.unit_column, &first.time_column))
 }
@@ -265,9 +267,11 @@ fn planned_measure(metric: &Metric, measure: &Measure, sources: &mut Values<'_>)
             Aggregation::Any => Aggregate::Any,
         },
         value: value.map(|value| sources.position(value)),
-        cap: metric
-            .frozen_cap()
-            .filter(|_| !matches!(metric.kind, Kind::Ratio { .. })),
+        cap: match (&metric.kind, measure.cap) {
+            (Kind::Ratio { .. }, Some(Cap::At(cap))) => Some(cap),
+            (Kind::Ratio { .. }, _) => None,
+            _ => metric.frozen_cap(),
+        },
         at_least,
     }
 }

@@ -87,6 +87,15 @@ pub enum CapSpec {
     },
 }
 
+impl CapSpec {
+    pub fn span(&self) -> &Span {
+        match self {
+            CapSpec::At(number) => &number.span,
+            CapSpec::Quantile { span, .. } => span,
+        }
+    }
+}
+
 /// One sum, count or presence over the rows of a fact.
 #[derive(Debug, Clone)]
 pub struct MeasureSpec {
@@ -95,6 +104,8 @@ pub struct MeasureSpec {
     pub aggregation: Option<Spot<String>>,
     pub expression: Option<Spot<String>>,
     pub filter: Option<Spot<String>>,
+    /// Of a side of a ratio; that of other kinds stands beside the kind.
+    pub cap: Option<CapSpec>,
     pub span: Span,
 }
 
@@ -325,6 +336,7 @@ impl MeasureSpec {
             aggregation: None,
             expression: None,
             filter: None,
+            cap: None,
             span,
         }
     }
@@ -353,6 +365,7 @@ impl MeasureSpec {
             aggregation,
             expression,
             filter,
+            cap: None,
         })
     }
 }
@@ -362,9 +375,11 @@ impl FromNode for MeasureSpec {
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "a measure", diagnostics)?;
         let measure = Self::from_fields(&mut fields);
+        let cap = fields.optional("cap");
         fields.finish();
         Some(Self {
             span: node.span.clone(),
+            cap,
             ..measure.unwrap_or(Self::empty(node.span.clone()))
         })
     }

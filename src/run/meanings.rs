@@ -12,6 +12,7 @@ use crate::diagnostics::{Code, Diagnostic, Span};
 use crate::engine::{Engine, EngineOptions};
 use crate::manifest::{Node, NodeKind};
 use crate::sql::Analyzer;
+use crate::sql::lineage::ColumnGraph;
 
 /// The file that says what every metric means; beside the project file.
 pub const LOCK_FILE: &str = "metrics.lock";
@@ -77,28 +78,46 @@ pub fn read_lock(prepared: &Prepared) -> Result<Option<Lock>, Diagnostic> {
     }
 }
 
-/// All that is to be said about the meaning of a project's metrics before anything is built: what drifted from the lock,
-/// second names, and models that compute a metric by hand. A project without metrics has none.
-pub async fn review(prepared: &Prepared) -> anyhow::Result<Vec<Diagnostic>> {
+/// What is known of a project's columns and metrics before anything is built.
+#[derive(Debug, Default)]
+pub struct Review {
+    /// What drifted from the lock, second names, models that compute a metric by hand.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Which column comes from which.
+    pub columns: ColumnGraph,
+}
+
+/// Reads a project as its lock and its lints do.
+pub async fn review(prepared: &Prepared) -> anyhow::Result<Review> {
     let lock = match read_lock(prepared) {
         Ok(lock) => lock,
-        Err(diagnostic) => return Ok(vec![diagnostic]),
+        Err(diagnostic) => {
+            return Ok(Review {
+                diagnostics: vec![diagnostic],
+                ..Review::default()
+            });
+        }
     };
-    if lock.is_none() && prepared.compiled.metrics.iter().next().is_none() {
-        return Ok(vec![]);
-    }
     let analyzer = analyzer()?;
     let seed_text = |node: &Node| seed_text(prepared, node);
     let sources = sources(prepared, &analyzer, &seed_text);
     let meanings = of_sources(&sources, Detail::Lock, &Meanings::default()).await;
-    let mut found = match &lock {
-        Some(lock) => check_lock(prepared, lock, &meanings),
-        // Nobody has agreed to anything yet.
-        None => vec![],
+    let mut review = Review {
+        columns: meanings.columns(),
+        diagnostics: vec![],
     };
-    found.extend(check_pins(&sources, &meanings).await);
-    found.extend(lints(&sources, &meanings).await);
-    Ok(found)
+    if lock.is_none() && prepared.compiled.metrics.iter().next().is_none() {
+        return Ok(review);
+    }
+    // Without a lock nobody has agreed to anything yet.
+    if let Some(lock) = &lock {
+        review.diagnostics = check_lock(prepared, lock, &meanings);
+    }
+    review
+        .diagnostics
+        .extend(check_pins(&sources, &meanings).await);
+    review.diagnostics.extend(lints(&sources, &meanings).await);
+    Ok(review)
 }
 
 /// Where the metrics differ from the lock; nothing for a project without one.
@@ -186,13 +205,25 @@ fn drifted(prepared: &Prepared, lock: &Lock, cause: &Cause) -> Diagnostic {
         .at(place)
         .note(needs(prepared, lock, change.class, metrics))
         .hint(format!(
-            "undo it, or agree to it: step `version`, then `equipoise metric lock {} --reason …`",
+            "undo it, or agree to it: step `version`, then `equipoise metric lock {} --reason …{}`",
             metrics
                 .iter()
                 .map(|metric| format!("--metric {metric}"))
                 .collect::<Vec<_>>()
-                .join(" ")
+                .join(" "),
+            approvers_of(lock, change.class, metrics)
+                .iter()
+                .map(|name| format!(" --approved-by {name}"))
+                .collect::<String>()
         ))
+}
+
+/// The approvers that the locked metrics name, if the class needs them.
+fn approvers_of(lock: &Lock, class: Class, metrics: &[String]) -> BTreeSet<String> {
+    let locked = metrics.iter().filter_map(|metric| lock.metrics.get(metric));
+    locked
+        .flat_map(|locked| locked.needed_approvers(class))
+        .collect()
 }
 
 /// `breaking: needs net_revenue 2.0.0 and the agreement of the owner (team-shop) and the approvers`.

@@ -3,8 +3,8 @@
 //! cannot be written, read or believed only costs the time of a build that finds nothing to do.
 //!
 //! Files are told apart by size, times and inode, not by content; they are looked at before the build and again after it.
-//! Left out are hidden files and `target`. No receipt is given to a build that said anything about the project, that asked
-//! for the time, or that stores nothing.
+//! Left out are hidden files and `target`. No receipt is given to a build that said anything about the project or asked for
+//! the time.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,6 +16,7 @@ use walkdir::WalkDir;
 use super::plan::RunPlan;
 use super::prepare::Prepared;
 use crate::engine::sources::{FileState, Format, SourceFiles, TOO_FRESH, states};
+use crate::metrics::Sla;
 use crate::warehouse::Warehouse;
 
 /// To be raised when a receipt means something else.
@@ -179,7 +180,8 @@ impl Receipt {
             .values()
             .all(|node| node.volatile.is_empty() && node.logs.is_empty())
             && !asks("run_started_at")
-            && !asks("invocation_id");
+            && !asks("invocation_id")
+            && !runs_by_the_clock(prepared);
         if prepared.has_said_something || !is_timeless {
             return None;
         }
@@ -200,6 +202,18 @@ impl Receipt {
             summary,
         })
     }
+}
+
+/// Whether experiments end and data grow old while nothing changes: in a project that does not say until when its data go.
+fn runs_by_the_clock(prepared: &Prepared) -> bool {
+    let vars = &prepared.manifest.surroundings.vars;
+    let compiled = &prepared.compiled;
+    let has_promises = compiled
+        .metrics
+        .iter()
+        .any(|metric| metric.sla != Sla::default());
+    !vars.contains_key("data_ends_at")
+        && (has_promises || compiled.experiments.iter().next().is_some())
 }
 
 impl Place {

@@ -59,6 +59,7 @@ projects! {
     metric_alias_wrong
     metric_bad_expression
     metric_bad_words
+    metric_cap_misplaced
     metric_declarations_contradict
     metric_declarations_missing
     metric_derived_no_number
@@ -216,7 +217,7 @@ fn diagnostics(name: &str) -> String {
         let found = super::runtime().block_on(review(&checked.value));
         checked
             .diagnostics
-            .extend(found.expect("the engine starts"));
+            .extend(found.expect("the engine starts").diagnostics);
     }
     let said = render_all(
         &checked.diagnostics,

@@ -71,6 +71,8 @@ struct Fuzz {
     unsound: Vec<String>,
     planning: std::time::Duration,
     running: std::time::Duration,
+    /// What took longest, in milliseconds: a query whose form grows without bounds would eat all the time.
+    slowest: (u128, String),
 }
 
 impl Fuzz {
@@ -96,6 +98,7 @@ impl Fuzz {
             unsound: vec![],
             planning: std::time::Duration::ZERO,
             running: std::time::Duration::ZERO,
+            slowest: (0, String::new()),
         }
     }
 
@@ -119,6 +122,7 @@ impl Fuzz {
         let start = std::time::Instant::now();
         let hash = self.fingerprint(sql);
         self.planning += start.elapsed();
+        self.slowest = (self.slowest.clone()).max((start.elapsed().as_millis(), sql.to_string()));
         let Some(hash) = hash else {
             self.unbound += 1;
             return;
@@ -187,7 +191,7 @@ impl Fuzz {
 
     fn report(&self) -> String {
         format!(
-            "fuzz: {} mutations, {} did not bind, {} pairs of equal fingerprints run ({} with several rows), {} refused by the engine, {} unsound; fingerprints took {:?}, runs {:?}",
+            "fuzz: {} mutations, {} did not bind, {} pairs of equal fingerprints run ({} with several rows), {} refused by the engine, {} unsound; fingerprints took {:?}, runs {:?}, the slowest fingerprint {} ms: {}",
             self.mutations,
             self.unbound,
             self.compared,
@@ -195,7 +199,9 @@ impl Fuzz {
             self.failed,
             self.unsound.len(),
             self.planning,
-            self.running
+            self.running,
+            self.slowest.0,
+            self.slowest.1
         )
     }
 }

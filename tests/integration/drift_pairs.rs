@@ -189,6 +189,7 @@ fn drift_lock_reads_what_it_writes() {
                 ..base.meaning()
             },
             "first\nlock",
+            ["team \"a\"".to_string()].into(),
         ),
     );
     let text = lock.to_string();

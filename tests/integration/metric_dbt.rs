@@ -197,3 +197,76 @@ fn a_metric_shows_what_it_declares_and_its_sql_runs() {
     ));
     assert_eq!(days, "0.0\n250.0\n4000.0");
 }
+
+#[test]
+fn a_worked_file_of_another_tool_is_read_as_it_is() {
+    let shared =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/metrics.example.yml");
+    let Ok(text) = std::fs::read_to_string(&shared) else {
+        println!("skipped: there is no {}", shared.display());
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
+    };
+    write("project.yml", "name: example\n");
+    write("models/metrics.yml", &text);
+    write(
+        "models/time_spine.sql",
+        "select cast('2026-01-01' as date) as date_day\n",
+    );
+    let order = "1 as order_id, 1 as user_id, timestamp '2026-01-05 10:00:00' as ordered_at, 'paid' as status";
+    write(
+        "models/fct_orders.sql",
+        &format!("select {order}, 1000 as net_cents, 50 as refund_cents\n"),
+    );
+    let view =
+        "1 as view_id, 1 as user_id, timestamp '2026-01-05 10:00:00' as viewed_at, 300 as load_ms";
+    write("models/fct_page_views.sql", &format!("select {view}\n"));
+    let listed = equipoise(folder.path(), &["metric", "list"]);
+    assert!(
+        listed.status.success(),
+        "{}",
+        String::from_utf8_lossy(&listed.stderr)
+    );
+    let said = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let kinds: Vec<String> = said
+        .lines()
+        .skip(1)
+        .map(|line| {
+            line.split_whitespace()
+                .take(2)
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "average_order_value ratio",
+            "buyer_conversion proportion",
+            "d7_retention retention",
+            "net_revenue mean",
+            "orders count",
+            "page_load_p95 quantile",
+            "refund_rate ratio",
+            "refunded_value total",
+        ]
+    );
+    // Nothing is lost but what no number depends on, and each loss is said.
+    let losses = String::from_utf8_lossy(&listed.stderr).into_owned();
+    let known = [
+        "`id`",
+        "`certified`",
+        "`mde`",
+        "`guardrail.action`",
+        "does not say which units count",
+    ];
+    for line in losses.lines().filter(|line| line.starts_with("warning")) {
+        assert!(known.iter().any(|known| line.contains(known)), "{line}");
+    }
+    assert!(!losses.contains("error"), "{losses}");
+}

@@ -122,6 +122,14 @@ const METRICS: &[(&str, &str)] = &[
         "{kind: mean, event: order, agg: sum, expr: amount, cap: {quantile: 0.5, by: variant}}",
     ),
     (
+        "order_value_capped",
+        "{kind: ratio, numerator: {event: order, agg: sum, expr: amount, cap: 25}, denominator: {event: order, agg: count}}",
+    ),
+    (
+        "order_value_cap_of_both",
+        "{kind: ratio, numerator: {event: order, agg: sum, expr: amount, cap: {quantile: 0.5, by: pooled}}, denominator: {event: order, agg: count, cap: {quantile: 0.5, by: variant}}}",
+    ),
+    (
         "gifts_of_a_day",
         "{kind: mean, event: gift, agg: sum, expr: amount, window: {start: 0d, length: 1d}}",
     ),
@@ -355,6 +363,13 @@ fn caps_are_frozen_pooled_or_by_variant() {
     assert_eq!(arms("revenue_cap_pooled"), "2:20.0 3:6.6667");
     // 30 of 20 and 40; 0 of 0, 0 and 50.
     assert_eq!(arms("revenue_cap_by_variant"), "2:25.0 3:0.0");
+    // Each side of a ratio has its own: 25 and 20 over 2 and 1 orders.
+    assert_eq!(arms("order_value_capped"), "2:22.5/1.5000 3:8.3333/0.3333");
+    // 1.5 of 2 and 1 orders; 0 of 0, 0 and 1.
+    assert_eq!(
+        arms("order_value_cap_of_both"),
+        "2:20.0/1.2500 3:6.6667/0.0000"
+    );
 }
 
 #[test]

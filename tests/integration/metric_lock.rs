@@ -413,3 +413,140 @@ fn a_grain_is_shown_by_the_query_or_by_a_test() {
     let said = contract(&yaml("usr_id", ""), grouped);
     assert!(said.err.contains("did you mean `user_id`?"), "{}", said.err);
 }
+
+#[test]
+fn a_breaking_change_needs_the_approvers_that_the_lock_names() {
+    let approved = METRICS.replacen(
+        "owner: team-shop,",
+        "owner: team-shop, approvers: [team-finance, team-data],",
+        1,
+    );
+    let demo = Demo::new();
+    demo.write("metrics/shop.yml", &approved);
+    demo.good(&["metric", "lock", "--all", "--reason", "first agreement"]);
+    let before = demo.lock();
+    // The change takes an approver away, and is still theirs to agree to.
+    let changed = approved
+        .replace("[team-finance, team-data]", "[team-data]")
+        .replace("'paid'", "'open'")
+        .replacen("version: 1.0.0", "version: 2.0.0", 1);
+    demo.write("metrics/shop.yml", &changed);
+    let build = demo.run(&["build"]).err;
+    assert!(
+        build.contains(
+            "--metric net_revenue --reason … --approved-by team-data --approved-by team-finance"
+        ),
+        "{build}"
+    );
+    let lock = [
+        "metric",
+        "lock",
+        "--metric",
+        "net_revenue",
+        "--reason",
+        "open orders",
+        "--approved-by",
+        "team-data",
+    ];
+    let said = demo.run(&[&lock[..], &["--approved-by", "team-finanze"]].concat());
+    assert_eq!(said.code, FAILED, "{}", said.err);
+    insta::assert_snapshot!(said.err.trim(), @"
+    error[E0702]: `team-finanze` neither owns nor approves what is locked
+     |
+     = hint: did you mean `team-finance`?
+
+    error[E0702]: `net_revenue` changes (breaking), and team-finance did not agree
+     --> metrics/shop.yml:3:12
+      |
+    3 |   - {name: net_revenue, kind: mean, fact: fact_orders, agg: sum, expr: amount, filter: status = 'open', direction: increase, tier: no...
+      |            ^^^^^^^^^^^
+      |
+      = hint: ask the approvers that `metrics.lock` names, then add --approved-by team-finance
+
+    2 errors
+    ");
+    assert_eq!(demo.lock(), before);
+    assert_eq!(
+        demo.good(&[&lock[..], &["--approved-by", "team-finance"]].concat())
+            .out,
+        "locked net_revenue 2.0.0 (breaking)\n"
+    );
+    let agreed = "approved_by = [\n    \"team-data\",\n    \"team-finance\",\n]\n";
+    assert!(demo.lock().contains(agreed), "{}", demo.lock());
+    // What is written is read: nothing changes, nothing is written.
+    let locked = demo.lock();
+    demo.good(&["metric", "lock", "--all", "--reason", "again"]);
+    assert_eq!(demo.lock(), locked);
+}
+
+#[test]
+fn a_build_writes_every_edge_between_columns() {
+    let demo = Demo::new();
+    demo.good(&["build", "--quiet"]);
+    let path = demo.folder.path().join("target/lineage.json");
+    let text = std::fs::read_to_string(path).expect("the file was written");
+    let file: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let edges: Vec<String> = file["edges"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|edge| {
+            let word = |key: &str| edge[key].as_str().expect("a text").to_string();
+            format!("{} -> {} ({})", word("from"), word("to"), word("kind"))
+        })
+        .collect();
+    for edge in [
+        "raw_orders.amount -> fact_orders.amount (copy)",
+        "raw_users.is_internal -> stg_users.plan (filter)",
+        "stg_users.user_id -> fact_orders.amount (join)",
+        "fact_orders.status -> metric.net_revenue (filter)",
+        "fact_orders.amount -> metric.average_order_value (copy)",
+    ] {
+        assert!(
+            edges.iter().any(|known| known == edge),
+            "{edge} in {edges:#?}"
+        );
+    }
+    // A project without metrics has columns too.
+    std::fs::remove_file(demo.folder.path().join("metrics/shop.yml")).expect("it was there");
+    demo.good(&["compile", "--quiet"]);
+    let text =
+        std::fs::read_to_string(demo.folder.path().join("target/lineage.json")).expect("written");
+    assert!(
+        text.contains("fact_orders.amount") && !text.contains("metric."),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_build_warns_of_data_that_are_older_or_thinner_than_their_sla() {
+    let demo = Demo::new();
+    let promised = METRICS.replacen(
+        "owner: team-shop,",
+        "owner: team-shop, sla: {freshness: 36h, completeness: 0.9},",
+        1,
+    );
+    demo.write("metrics/shop.yml", &promised);
+    let said = |end: &str| {
+        demo.write(
+            "project.yml",
+            &format!("name: demo\nvars: {{data_ends_at: '{end}'}}\n"),
+        );
+        let err = demo.good(&["build"]).err;
+        let lines = err.lines().filter(|line| line.contains("E0804"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    // The only paid order of users that count is of January 5th, 10:00.
+    assert_eq!(said("2026-01-06 12:00:00"), "");
+    insta::assert_snapshot!(said("2026-01-09 12:00:00"), @"
+    warning[E0804]: `net_revenue` has rows in `fact_orders` on 1 of the 4 days before 2026-01-09
+    warning[E0804]: `net_revenue` is late: its newest row in `fact_orders` is of 2026-01-05 10:00, 98 h before 2026-01-09 12:00
+    ");
+    let filtered = promised.replace("'paid'", "'lost'");
+    demo.write("metrics/shop.yml", &filtered);
+    let nothing = said("2026-01-06 12:00:00");
+    assert!(
+        nothing.contains("`net_revenue` has no row in `fact_orders`"),
+        "{nothing}"
+    );
+}

@@ -34,6 +34,7 @@ fn measure(aggregation: Aggregation, expression: Option<&str>, condition: Option
         aggregation,
         expression: expression.map(str::to_owned),
         condition: condition.map(str::to_owned),
+        cap: None,
     }
 }
 
@@ -55,6 +56,14 @@ fn random_measure(random: &mut Random) -> Measure {
     }
 }
 
+/// A side of a ratio, some with a frozen cap.
+fn random_side(random: &mut Random) -> Measure {
+    Measure {
+        cap: random.chance(30).then_some(Cap::At(120.0)),
+        ..random_measure(random)
+    }
+}
+
 fn metric(random: &mut Random, index: usize) -> Metric {
     let kind = match random.below(3) {
         0 => Kind::Mean(random_measure(random)),
@@ -64,8 +73,8 @@ fn metric(random: &mut Random, index: usize) -> Metric {
             Some("event_name = 'order'"),
         )),
         _ => Kind::Ratio {
-            numerator: random_measure(random),
-            denominator: random_measure(random),
+            numerator: random_side(random),
+            denominator: random_side(random),
         },
     };
     let lookback = |random: &mut Random| Covariate {

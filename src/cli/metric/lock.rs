@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::super::{Common, Exit, OutputFormat, context, output};
 use crate::compile::Detail;
-use crate::contracts::{Drift, Lock};
+use crate::contracts::{Drift, Lock, Locked};
+use crate::diagnostics::{Code, Diagnostic, did_you_mean};
 use crate::project::KEPT_FOLDER;
 use crate::run::{Agreement, Keeping, LOCK_FILE, Prepared, keeping, lock_path, meanings};
 
@@ -22,6 +23,9 @@ pub struct Options {
     /// Why the meaning is agreed to; the next reader of the lock asks
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: String,
+    /// Who agrees, for changes that need the metric's approvers; several times for several
+    #[arg(long, value_name = "NAME")]
+    approved_by: Vec<String>,
     /// Running experiments take the new version too, instead of the one they started with
     #[arg(long)]
     move_running: bool,
@@ -40,6 +44,12 @@ pub async fn run(common: &Common, prepared: &Prepared, options: &Options) -> any
     if refuse_low_versions(&lock, &wanted, &drifts, &meanings.metrics) {
         return Ok(Exit::Failed);
     }
+    let given: BTreeSet<String> = options.approved_by.iter().cloned().collect();
+    let unapproved = unapproved(prepared, &lock, &wanted, &drifts, &given);
+    if !unapproved.is_empty() {
+        context::report(common, &unapproved, prepared);
+        return Ok(Exit::Failed);
+    }
     let (mut locked, mut removed) = (vec![], vec![]);
     for name in wanted {
         let Some(meaning) = meanings.metrics.get(&name) else {
@@ -51,7 +61,9 @@ pub async fn run(common: &Common, prepared: &Prepared, options: &Options) -> any
             known.meaning.is_same(meaning) && known.hashes == meaning.hashes()
         });
         if !is_known {
-            lock.agree(meaning.clone(), &options.reason);
+            let people = lock.metrics.get(&name).map(Locked::people);
+            let approved_by = &given & &people.unwrap_or_default();
+            lock.agree(meaning.clone(), &options.reason, approved_by);
             locked.push(name);
         }
     }
@@ -122,6 +134,47 @@ fn refuse_low_versions(
         }
     }
     is_refused
+}
+
+/// Changes that lack an approver, and names that approve nothing.
+fn unapproved(
+    prepared: &Prepared,
+    lock: &Lock,
+    wanted: &BTreeSet<String>,
+    drifts: &[Drift],
+    given: &BTreeSet<String>,
+) -> Vec<Diagnostic> {
+    let mut found = vec![];
+    for drift in drifts.iter().filter(|drift| wanted.contains(&drift.metric)) {
+        let missing = &lock.metrics[&drift.metric].needed_approvers(drift.class) - given;
+        if missing.is_empty() {
+            continue;
+        }
+        let names: Vec<&str> = missing.iter().map(String::as_str).collect();
+        let message = format!(
+            "`{}` changes ({}), and {} did not agree",
+            drift.metric,
+            drift.class,
+            names.join(", ")
+        );
+        let options: String = (names.iter().map(|name| format!(" --approved-by {name}"))).collect();
+        let place = prepared.compiled.metrics.get(&drift.metric);
+        found.push(
+            Diagnostic::error(Code::E0702, message)
+                .at(place.map(|metric| metric.span.clone()))
+                .hint(format!(
+                    "ask the approvers that `{LOCK_FILE}` names, then add{options}"
+                )),
+        );
+    }
+    let locked = wanted.iter().filter_map(|name| lock.metrics.get(name));
+    let people: BTreeSet<String> = locked.flat_map(Locked::people).collect();
+    for name in given - &people {
+        let hint = did_you_mean(&name, people.iter().map(String::as_str));
+        let message = format!("`{name}` neither owns nor approves what is locked");
+        found.push(Diagnostic::error(Code::E0702, message).hint(hint));
+    }
+    found
 }
 
 fn say(

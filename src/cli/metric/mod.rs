@@ -4,6 +4,7 @@ mod diff;
 mod lock;
 mod show;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::{Common, Exit, context};
@@ -47,7 +48,8 @@ pub async fn run(common: &Common, metric: &Metric) -> anyhow::Result<Exit> {
     }
 }
 
-/// Whether the metrics do not mean what was agreed to, or one has two names; said on standard error.
+/// Whether the metrics do not mean what was agreed to, or one has two names; said on standard error. Which column comes from
+/// which is written to `target/lineage.json`.
 pub async fn is_refused(common: &Common, prepared: &Prepared) -> anyhow::Result<bool> {
     Ok(reviewed(common, prepared).await? == Reviewed::Refused)
 }
@@ -61,8 +63,10 @@ pub enum Reviewed {
 }
 
 pub async fn reviewed(common: &Common, prepared: &Prepared) -> anyhow::Result<Reviewed> {
-    let found = review(prepared).await?;
-    context::report(common, &found, prepared);
+    let review = review(prepared).await?;
+    let found = &review.diagnostics;
+    context::report(common, found, prepared);
+    super::lineage::write(prepared, &review.columns).context("cannot write target/lineage.json")?;
     Ok(
         match found.iter().any(crate::diagnostics::Diagnostic::is_error) {
             true => Reviewed::Refused,

@@ -1,6 +1,6 @@
 //! `metric list|show|sql|tree`: what metrics are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Common, Exit, OutputFormat, output};
 use super::named;
@@ -103,7 +103,7 @@ pub async fn show(prepared: &Prepared, name: &str) -> anyhow::Result<Exit> {
     );
     if let Some(meaning) = meanings.metrics.remove(&metric.name) {
         let mut lock = Lock::default();
-        lock.agree(meaning, "shown, not agreed to");
+        lock.agree(meaning, "shown, not agreed to", BTreeSet::new());
         text += &lock.to_string();
     }
     output::print(&text)?;

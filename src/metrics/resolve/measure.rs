@@ -69,6 +69,7 @@ impl Resolver<'_> {
                 .as_ref()
                 .map(|expression| expression.value.clone()),
             condition: Some(condition).filter(|condition| !condition.is_empty()),
+            cap: spec.cap.as_ref().and_then(|cap| self.cap_at(cap)),
         })
     }
 

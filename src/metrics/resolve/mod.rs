@@ -91,6 +91,7 @@ impl Resolver<'_> {
         let maturity = self.maturity(&kind, window.as_ref());
         let covariate = self.covariate(&kind);
         let cap = self.cap(&kind);
+        self.caps_of_sides(&kind);
         Some(Metric {
             name: spec.name.value.clone(),
             span: spec.name.span.clone(),
@@ -541,10 +542,7 @@ impl Resolver<'_> {
 
     fn cap(&mut self, kind: &Kind) -> Option<Cap> {
         let spec = self.spec.cap.as_ref()?;
-        let span = match spec {
-            CapSpec::At(number) => &number.span,
-            CapSpec::Quantile { span, .. } => span,
-        };
+        let span = spec.span();
         if !matches!(
             kind,
             Kind::Mean(_) | Kind::Total(_) | Kind::MeanOfRatios { .. }
@@ -556,10 +554,35 @@ impl Resolver<'_> {
                     self.name()
                 ),
                 span,
-                "remove `cap`; it belongs to a mean of numbers per unit",
+                match kind {
+                    Kind::Ratio { .. } => {
+                        "move `cap` into `numerator` or `denominator`: a ratio has two numbers per unit"
+                    }
+                    _ => "remove `cap`; it belongs to a mean of numbers per unit",
+                },
             );
             return None;
         }
+        self.cap_at(spec)
+    }
+
+    /// Caps of sides belong to ratios of totals.
+    fn caps_of_sides(&mut self, kind: &Kind) {
+        if matches!(kind, Kind::Ratio { .. }) {
+            return;
+        }
+        let spec = self.spec;
+        let of_side = spec.measures().find_map(|measure| measure.cap.as_ref());
+        if let Some(cap) = of_side {
+            self.unsound(
+                format!("a side of a {} takes no cap", kind.word()),
+                &cap.span().clone(),
+                "remove it; a mean of ratios has its `cap` beside `kind`",
+            );
+        }
+    }
+
+    fn cap_at(&mut self, spec: &CapSpec) -> Option<Cap> {
         match spec {
             CapSpec::At(number) if number.value > 0.0 => Some(Cap::At(number.value)),
             CapSpec::At(number) => {

@@ -278,41 +278,78 @@ fn write_values(sql: &mut String, per_fact: &[(String, Vec<&UnitColumn>)]) {
     sql.push_str("\n    ),\n\n");
 }
 
-/// Caps that are quantiles of the units themselves.
-fn write_caps(sql: &mut String, metric: &Metric) {
-    let Some(Cap::Quantile { share, is_pooled }) = metric.cap else {
-        return;
-    };
-    let cap = |value: &str| {
-        format!(
-            "quantile_estimate(array_agg({value}) filter (where {value} is not null), {share:?})['quantile']"
-        )
-    };
-    let mut caps = vec![format!("{} as cap", cap(&uncapped(metric, "")))];
-    if metric.covariate.is_some() {
-        caps.push(format!(
-            "{} as cap_before",
-            cap(&uncapped(metric, "_before"))
-        ));
-    }
-    // Renamed, so that the join leaves no name in doubt.
-    let keys = match is_pooled {
-        true => "experiment_key as capped_experiment_key",
-        false => "experiment_key as capped_experiment_key, variant as capped_variant",
-    };
-    let groups = if is_pooled { "1" } else { "1, 2" };
-    let condition =
-        has_matured(metric).map_or(String::new(), |mature| format!("\n        where {mature}"));
-    let _ = write!(
-        sql,
-        "    {} as (\n        select {keys}, {}\n        from unit_values{condition}\n        group by {groups}\n    ),\n\n",
-        identifier(&caps_name(metric)),
-        caps.join(", "),
-    );
+/// A number of a unit and its cap: the value, or both sides of a ratio.
+struct Part {
+    /// Follows the names of its caps; empty for a metric with one number.
+    suffix: &'static str,
+    value: String,
+    cap: Option<Cap>,
 }
 
-fn caps_name(metric: &Metric) -> String {
-    format!("{}__caps", metric.name)
+/// The numbers of a unit that make up its state, before any cap; `before` is `_before` for the time before.
+fn parts(metric: &Metric, before: &str) -> Vec<Part> {
+    let Kind::Ratio {
+        numerator,
+        denominator,
+    } = &metric.kind
+    else {
+        return vec![Part {
+            suffix: "",
+            value: uncapped(metric, before),
+            cap: metric.cap,
+        }];
+    };
+    let side = |suffix: &'static str, part: &str, measure: &Measure| Part {
+        suffix,
+        value: identifier(&format!("{}__{part}{before}", metric.name)),
+        cap: measure.cap,
+    };
+    vec![
+        side("_numerator", "numerator", numerator),
+        side("_denominator", "denominator", denominator),
+    ]
+}
+
+/// Caps that are quantiles of the units themselves, a query for each number that has one.
+fn write_caps(sql: &mut String, metric: &Metric) {
+    let befores = parts(metric, "_before");
+    for (part, before) in parts(metric, "").into_iter().zip(befores) {
+        let Some(Cap::Quantile { share, is_pooled }) = part.cap else {
+            continue;
+        };
+        let cap = |value: &str| {
+            format!(
+                "quantile_estimate(array_agg({value}) filter (where {value} is not null), {share:?})['quantile']"
+            )
+        };
+        let mut caps = vec![format!("{} as cap", cap(&part.value))];
+        if metric.covariate.is_some() {
+            caps.push(format!("{} as cap_before", cap(&before.value)));
+        }
+        // Renamed, so that the join leaves no name in doubt.
+        let [experiment, variant] = capped_keys(part.suffix);
+        let keys = match is_pooled {
+            true => format!("experiment_key as {experiment}"),
+            false => format!("experiment_key as {experiment}, variant as {variant}"),
+        };
+        let groups = if is_pooled { "1" } else { "1, 2" };
+        let condition =
+            has_matured(metric).map_or(String::new(), |mature| format!("\n        where {mature}"));
+        let _ = write!(
+            sql,
+            "    {} as (\n        select {keys}, {}\n        from unit_values{condition}\n        group by {groups}\n    ),\n\n",
+            caps_name(metric, part.suffix),
+            caps.join(", "),
+        );
+    }
+}
+
+fn capped_keys(suffix: &str) -> [String; 2] {
+    ["experiment_key", "variant"].map(|key| format!("capped_{key}{suffix}"))
+}
+
+fn caps_name(metric: &Metric, suffix: &str) -> String {
+    identifier(&format!("{}__caps{suffix}", metric.name))
 }
 
 /// A unit's one number before any cap; `suffix` is `_before` for the time before.
@@ -332,26 +369,23 @@ fn uncapped(metric: &Metric, suffix: &str) -> String {
 }
 
 /// The numbers of a unit that make up its state.
-fn state_values(metric: &Metric, suffix: &str) -> Vec<String> {
-    if let Kind::Ratio { .. } = metric.kind {
-        let column = |part: &str| identifier(&format!("{}__{part}{suffix}", metric.name));
-        return vec![column("numerator"), column("denominator")];
-    }
-    let value = uncapped(metric, suffix);
-    let cap = match metric.cap {
-        None => return vec![value],
-        Some(Cap::At(cap)) => format!("{cap:?}"),
-        Some(Cap::Quantile { .. }) => {
-            format!("{}.cap{suffix}", identifier(&caps_name(metric)))
+fn state_values(metric: &Metric, before: &str) -> Vec<String> {
+    let capped = |part: Part| {
+        let value = part.value;
+        let cap = match part.cap {
+            None => return value,
+            Some(Cap::At(cap)) => format!("{cap:?}"),
+            Some(Cap::Quantile { .. }) => format!("{}.cap{before}", caps_name(metric, part.suffix)),
+        };
+        // `least` would make a number of a unit that is left out.
+        match metric.fill {
+            Fill::Zero => format!("least({value}, {cap})"),
+            Fill::Exclude | Fill::Fail => {
+                format!("case when {value} > {cap} then {cap} else {value} end")
+            }
         }
     };
-    // `least` would make a number of a unit that is left out.
-    vec![match metric.fill {
-        Fill::Zero => format!("least({value}, {cap})"),
-        Fill::Exclude | Fill::Fail => {
-            format!("case when {value} > {cap} then {cap} else {value} end")
-        }
-    }]
+    parts(metric, before).into_iter().map(capped).collect()
 }
 
 fn selects(uses: &[Use<'_>], segments: &BTreeMap<String, Vec<String>>) -> Vec<String> {
@@ -408,19 +442,23 @@ fn select(metric: &Metric, experiments: &[String], segment: Option<&str>) -> Str
         ),
         None => ("'all'".to_string(), "'all'".to_string(), "1, 2"),
     };
-    let caps = match metric.cap {
-        Some(Cap::Quantile { is_pooled, .. }) => {
-            let by_variant = match is_pooled {
-                true => "",
-                false => " and capped_variant = variant",
+    let caps: String = parts(metric, "")
+        .iter()
+        .filter_map(|part| {
+            let Some(Cap::Quantile { is_pooled, .. }) = part.cap else {
+                return None;
             };
-            format!(
-                "\n    inner join {} on capped_experiment_key = experiment_key{by_variant}",
-                identifier(&caps_name(metric))
-            )
-        }
-        _ => String::new(),
-    };
+            let [capped_experiment, capped_variant] = capped_keys(part.suffix);
+            let by_variant = match is_pooled {
+                true => String::new(),
+                false => format!(" and {capped_variant} = variant"),
+            };
+            Some(format!(
+                "\n    inner join {} on {capped_experiment} = experiment_key{by_variant}",
+                caps_name(metric, part.suffix)
+            ))
+        })
+        .collect();
     let mature = has_matured(metric).map_or(String::new(), |mature| format!(" and {mature}"));
     format!(
         "    select\n        experiment_key,\n        variant,\n        '{}' as metric_name,\n        '{}' as metric_version,\n        {dimension} as segment_dimension,\n        \

@@ -55,6 +55,13 @@ impl ColumnGraph {
         walk(&self.down, column)
     }
 
+    /// Every direct edge: from which column to which, and how it acts.
+    pub fn edges(&self) -> impl Iterator<Item = (&Origin, &Origin, Kind)> {
+        self.down
+            .iter()
+            .flat_map(|(from, to)| to.iter().map(move |(to, kind)| (from, to, *kind)))
+    }
+
     /// The direct edges of one column.
     pub fn parents(&self, column: &Origin) -> impl Iterator<Item = &(Origin, Kind)> {
         self.up.get(column).into_iter().flatten()
