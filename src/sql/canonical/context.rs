@@ -2,7 +2,7 @@
 //! In: facts per column. Out: answers; every constraint an answer leaned on is noted in `used`.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::form::{ColumnRef, Expr, Node};
 use super::literal::Literal;
@@ -15,11 +15,49 @@ pub(super) type Facts<'a> = &'a dyn Fn(ColumnRef) -> Option<Assumptions>;
 pub(super) struct Context<'a> {
     facts: Facts<'a>,
     used: &'a RefCell<Assumptions>,
+    known: RefCell<HashMap<Expr, Forms>>,
 }
+
+/// What is made of an expression, for whom.
+#[derive(Clone, Copy)]
+pub(super) enum Form {
+    /// All but AND, OR and NOT at the top.
+    Atom = 0,
+    /// A boolean whose NULL matters.
+    Value = 1,
+    /// A condition that only TRUE passes.
+    Filter = 2,
+}
+
+type Forms = [Option<Expr>; 3];
 
 impl<'a> Context<'a> {
     pub fn new(facts: Facts<'a>, used: &'a RefCell<Assumptions>) -> Context<'a> {
-        Context { facts, used }
+        Context {
+            facts,
+            used,
+            known: RefCell::default(),
+        }
+    }
+
+    /// `work(expr)`, done once: what a CASE asks is looked at again by each rule that opens the CASE, and conditions inside
+    /// conditions would take three or four times as long with every step down.
+    pub fn once(&self, form: Form, expr: Expr, work: impl FnOnce(Expr) -> Expr) -> Expr {
+        if expr.children().is_empty() {
+            return work(expr);
+        }
+        let known = self.known.borrow();
+        if let Some(found) = known
+            .get(&expr)
+            .and_then(|forms| forms[form as usize].clone())
+        {
+            return found;
+        }
+        drop(known);
+        let found = work(expr.clone());
+        let mut known = self.known.borrow_mut();
+        known.entry(expr).or_default()[form as usize] = Some(found.clone());
+        found
     }
 
     /// True when the expression is never NULL here; the constraints that say so are noted as used.

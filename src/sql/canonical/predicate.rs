@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::context::{Context, rejects_null};
+use super::context::{Context, Form, rejects_null};
 use super::domain;
 use super::form::{Comparison, Expr, Node, Relation};
 use super::literal::Literal;
@@ -47,11 +47,17 @@ pub(super) fn filter(predicates: Vec<Expr>, context: &Context) -> Vec<Expr> {
 
 /// A filter as one expression: TRUE when nothing is left to ask.
 pub(super) fn filter_expr(predicate: Expr, context: &Context) -> Expr {
-    conjunction(filter(vec![predicate], context))
+    context.once(Form::Filter, predicate, |predicate| {
+        conjunction(filter(vec![predicate], context))
+    })
 }
 
 /// A boolean whose NULL matters.
 pub(super) fn value(expr: Expr, context: &Context) -> Expr {
+    context.once(Form::Value, expr, |expr| valued(expr, context))
+}
+
+fn valued(expr: Expr, context: &Context) -> Expr {
     let clauses = clauses(
         negation_normal(expr, false, Mode::Value, context),
         Mode::Value,

@@ -1,7 +1,7 @@
 //! Scalar expressions in one form.
 //! In: expressions as bound. Out: folded, flattened, one spelling; see each rule for its proof.
 
-use super::context::{Context, is_strict_function};
+use super::context::{Context, Form, is_strict_function};
 use super::form::{Comparison, Expr, Node};
 use super::literal::Literal;
 use super::predicate::{self, Mode};
@@ -23,7 +23,11 @@ pub(super) fn simplify(expr: Expr, context: &Context) -> Expr {
 }
 
 /// Simplifies everything but AND, OR and NOT at the top; the result may have such a top.
-pub(super) fn simplify_atom(mut expr: Expr, context: &Context) -> Expr {
+pub(super) fn simplify_atom(expr: Expr, context: &Context) -> Expr {
+    context.once(Form::Atom, expr, |expr| atom(expr, context))
+}
+
+fn atom(mut expr: Expr, context: &Context) -> Expr {
     if let Node::Case(arms, otherwise) = expr.node {
         return cases::simplify(arms, otherwise.map(|expr| *expr), expr.ty, context);
     }
