@@ -42,7 +42,11 @@ static SET: LazyLock<FlagSet> = LazyLock::new(|| {
         spec,
     };
     let resolved = flags::resolve(&[source]);
-    assert!(resolved.diagnostics.is_empty(), "{:?}", resolved.diagnostics);
+    assert!(
+        resolved.diagnostics.is_empty(),
+        "{:?}",
+        resolved.diagnostics
+    );
     resolved.value
 });
 
@@ -75,7 +79,9 @@ fn slow_context_of(body: &[u8]) -> Option<Result<Context, ()>> {
     let Value::Object(fields) = serde_json::from_slice(body).ok()? else {
         return None;
     };
-    if request::context_of(body, &SET.schema, usize::MAX).is_err_and(|bad| bad.code == "PARSE_ERROR") {
+    if request::context_of(body, &SET.schema, usize::MAX)
+        .is_err_and(|bad| bad.code == "PARSE_ERROR")
+    {
         return None;
     }
     Some(match fields.get("context") {

@@ -2,6 +2,7 @@
 //! In: evaluations. Out: at most one assignment event a day for each unit, flag and outcome; nobody waits for its commit.
 //! What the columns mean is said in `events::schema`.
 
+use std::cell::Cell;
 use std::fmt::Write;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,14 @@ pub struct Recorder<'a> {
     remembered: Vec<u64>,
 }
 
+thread_local! {
+    /// The memory of the last batch, for the next.
+    static BATCH: Cell<Batch> = const { Cell::new(Batch::new()) };
+}
+
+/// How much of it is kept.
+const KEPT_BYTES: usize = 512 << 10;
+
 impl<'a> Recorder<'a> {
     /// Nothing recorded yet.
     pub fn new(state: &'a State, caller: &Caller<'a>, now: DateTime<Utc>) -> Recorder<'a> {
@@ -34,7 +43,7 @@ impl<'a> Recorder<'a> {
             state,
             environment: caller.environment.unwrap_or(&state.config.environment),
             now,
-            batch: Batch::default(),
+            batch: Batch::new(),
             remembered: Vec::new(),
         }
     }
@@ -57,6 +66,9 @@ impl<'a> Recorder<'a> {
     /// Adds the assignment of an evaluation to what [`append`](Self::append) hands over, unless it was logged today.
     pub fn record(&mut self, evaluation: &Evaluation<'_>, answer: &Rendered) {
         if let Some(event) = self.event(evaluation, answer) {
+            if self.batch.is_empty() {
+                self.batch = BATCH.take();
+            }
             self.remembered.push(event.short);
             self.batch
                 .push(event.fingerprint(), |out| event.encode(out));
@@ -65,8 +77,11 @@ impl<'a> Recorder<'a> {
 
     /// Hands the assignments to the log. A log that takes nothing is counted and makes the server unready, but flags are
     /// answered: the assignment can be derived again, an outage of every page cannot be undone. Whether the log took them.
-    pub fn append(self) -> bool {
-        let taken = self.batch.is_empty() || self.state.log.append(&self.batch).is_ok();
+    pub fn append(mut self) -> bool {
+        if self.batch.is_empty() {
+            return true;
+        }
+        let taken = self.state.log.append(&self.batch).is_ok();
         match taken {
             true => self
                 .remembered
@@ -77,6 +92,9 @@ impl<'a> Recorder<'a> {
                 .metrics
                 .assignments_not_logged(self.remembered.len()),
         }
+        self.batch.clear();
+        self.batch.shrink_to(KEPT_BYTES);
+        BATCH.set(self.batch);
         taken
     }
 

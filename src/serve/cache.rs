@@ -40,7 +40,7 @@ struct Generations {
 }
 
 /// Bytes of one generation.
-const GENERATION_BYTES: usize = 4 << 20;
+const GENERATION_BYTES: usize = 2 << 20;
 /// Bytes an entry takes beside what it decided.
 const ENTRY_BYTES: usize = 128;
 
@@ -112,7 +112,7 @@ mod tests {
             });
             !is_made
         });
-        assert!((4..=12).contains(&kept.count()));
+        assert!((2..=6).contains(&kept.count()));
         decisions.get_or_make(asked(99), || unreachable!("it is the newest"));
     }
 }

@@ -198,7 +198,7 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// ... or at this age.
     pub segment_age: Duration,
-    /// Bytes that may wait for a commit; more is refused.
+    /// Bytes that may wait for a commit; more is refused. What nobody waits for may take half of it.
     pub pending_bytes: usize,
     /// Bytes that may wait in closed segments for rotation; more is refused.
     pub backlog_bytes: u64,
@@ -217,7 +217,7 @@ impl LogConfig {
             group: 1024,
             segment_bytes: 32 << 20,
             segment_age: Duration::from_secs(60),
-            pending_bytes: 16 << 20,
+            pending_bytes: 8 << 20,
             backlog_bytes: 8 << 30,
             remember_ids: Duration::from_secs(48 * 3600),
         }
@@ -232,6 +232,14 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Without records.
+    pub const fn new() -> Batch {
+        Batch {
+            bytes: Vec::new(),
+            entries: Vec::new(),
+        }
+    }
+
     /// Adds a record whose body `write` appends. False, and nothing added, when it is too long.
     pub fn push(&mut self, fingerprint: u128, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         self.bytes.reserve(USUAL_LENGTH);
@@ -280,7 +288,7 @@ impl Batch {
     }
 
     /// Gives memory back beyond `bytes`.
-    fn shrink_to(&mut self, bytes: usize) {
+    pub fn shrink_to(&mut self, bytes: usize) {
         self.bytes.shrink_to(bytes);
         self.entries.shrink_to(bytes / size_of::<Entry>());
     }
@@ -492,7 +500,11 @@ impl Shared {
                 "the server is shutting down".to_string(),
             ));
         }
-        if !queue.has_room(bytes, self.config.pending_bytes) {
+        let limit = match sender {
+            Some(_) => self.config.pending_bytes,
+            None => self.config.pending_bytes / 2,
+        };
+        if !queue.has_room(bytes, limit) {
             drop(queue);
             return self.refuse();
         }

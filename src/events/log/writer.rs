@@ -35,6 +35,7 @@ pub fn start(shared: &Arc<Shared>, next_segment: u64) -> Result<Vec<JoinHandle<(
         segment: None,
         outcomes: Vec::new(),
         spare: Group::default(),
+        zeros: vec![0; WRITTEN_AHEAD.min(shared.config.segment_bytes) as usize],
         next_probe: None,
         to_keeper,
     };
@@ -61,6 +62,8 @@ struct Writer {
     segment: Option<OpenSegment>,
     outcomes: Vec<bool>,
     spare: Group,
+    /// What is written ahead. Never written to itself, so that it takes no memory.
+    zeros: Vec<u8>,
     /// When to try a full disk again.
     next_probe: Option<Instant>,
     to_keeper: mpsc::Sender<ClosedSegment>,
@@ -229,11 +232,10 @@ impl Writer {
             return Ok(());
         }
         self.ensure_segment()?;
-        let ahead = WRITTEN_AHEAD.min(self.shared.config.segment_bytes);
-        self.segment
-            .as_mut()
+        let segment = self.segment.as_mut();
+        segment
             .expect("ensure_segment() opened it")
-            .append(bytes, ahead)
+            .append(bytes, &self.zeros)
     }
 
     fn ensure_segment(&mut self) -> Result<(), Fault> {
@@ -256,10 +258,9 @@ impl Writer {
         if is_early || was_ready && self.segment.is_some() {
             return;
         }
-        let ahead = WRITTEN_AHEAD.min(self.shared.config.segment_bytes);
         let probed = self.ensure_segment().and_then(|()| {
             let segment = self.segment.as_mut().expect("ensure_segment() opened it");
-            segment.fill(segment.offset, ahead)
+            segment.fill(&self.zeros)
         });
         let health = match probed {
             Ok(()) => Health::Ready,
@@ -357,13 +358,13 @@ impl OpenSegment {
     }
 
     /// Writes and syncs records behind the last ones.
-    fn append(&mut self, bytes: &[u8], ahead: u64) -> Result<(), Fault> {
+    fn append(&mut self, bytes: &[u8], zeros: &[u8]) -> Result<(), Fault> {
         let end = self.offset + bytes.len() as u64;
         if let Err(error) = self.file.write_at(bytes, self.offset) {
             return Err(self.cut_back(&error));
         }
         if end > self.filled {
-            self.write_zeros(end, ahead)?;
+            self.write_zeros(end, zeros)?;
         }
         self.sync()?;
         self.offset = end;
@@ -371,17 +372,17 @@ impl OpenSegment {
         Ok(())
     }
 
-    /// Makes zeros behind `from` durable.
-    fn fill(&mut self, from: u64, ahead: u64) -> Result<(), Fault> {
-        self.write_zeros(from, ahead)?;
+    /// Makes zeros behind the last records durable.
+    fn fill(&mut self, zeros: &[u8]) -> Result<(), Fault> {
+        self.write_zeros(self.offset, zeros)?;
         self.sync()
     }
 
-    fn write_zeros(&mut self, from: u64, ahead: u64) -> Result<(), Fault> {
-        if let Err(error) = self.file.write_at(&vec![0; ahead as usize], from) {
+    fn write_zeros(&mut self, from: u64, zeros: &[u8]) -> Result<(), Fault> {
+        if let Err(error) = self.file.write_at(zeros, from) {
             return Err(self.cut_back(&error));
         }
-        self.filled = from + ahead;
+        self.filled = from + zeros.len() as u64;
         Ok(())
     }
 
