@@ -18,6 +18,7 @@ mod output;
 mod progress;
 mod query;
 mod serve;
+mod versions;
 
 use clap::{Parser, Subcommand};
 
@@ -76,6 +77,12 @@ enum Command {
     Flag(flag::Flag),
     /// Answer feature flags and take events over HTTP, until SIGTERM
     Serve(serve::Serve),
+    /// List the published versions of the environment
+    History,
+    /// Publish an earlier version again
+    Rollback(versions::Rollback),
+    /// Forget old versions and remove the tables that only they had
+    Vacuum(versions::Vacuum),
     /// Start a new project in a folder
     Init(init::Init),
     /// Say which project, target, warehouse and versions are in use
@@ -131,6 +138,9 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Generate(generate) => generate::run(&common, &generate),
         Command::Flag(flag) => flag::run(&common, &flag),
         Command::Serve(serve) => serve::run(&common, &serve).await,
+        Command::History => versions::history(&common).await,
+        Command::Rollback(rollback) => versions::rollback(&common, &rollback).await,
+        Command::Vacuum(vacuum) => versions::vacuum(&common, &vacuum).await,
         Command::Init(init) => init::run(&init),
         Command::Debug => debug::run(&common).await,
         Command::Clean(clean) => clean::run(&common, &clean),

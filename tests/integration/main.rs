@@ -47,6 +47,7 @@ mod stats_sql_vectors;
 mod templates;
 mod vectors;
 mod vectors_run;
+mod versions;
 mod warehouse;
 
 /// A runtime for tests that plan or run queries.
