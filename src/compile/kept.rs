@@ -292,6 +292,14 @@ impl<'a> Keeper<'a> {
 
     fn with_models(&self, fact: &str) -> Result<KeptFact, Diagnostic> {
         let node = self.manifest.model(fact).expect("a metric's fact exists");
+        if !is_kept(node) {
+            let query = format!("select * from {}\n", node.relation());
+            return Ok(KeptFact::new(
+                fact,
+                vec![Read::Ref(fact.to_string())],
+                &query,
+            ));
+        }
         let mut models: Vec<(String, String)> = vec![];
         let mut reads = BTreeSet::new();
         self.add(node, &mut models, &mut reads)?;
@@ -321,7 +329,7 @@ impl<'a> Keeper<'a> {
                 NodeKind::Source(table) => {
                     reads.insert(Read::Source(table.source.clone(), table.table.clone()));
                 }
-                NodeKind::Model(_) if is_kept(parent) => self.add(parent, models, reads)?,
+                _ if is_kept(parent) => self.add(parent, models, reads)?,
                 _ => {
                     reads.insert(Read::Ref(parent.name.clone()));
                 }
@@ -366,9 +374,10 @@ fn without_nulls(definition: serde_json::Value) -> serde_json::Value {
     }
 }
 
-/// A snapshot is what has been seen over time, so it cannot be made again: it is read as it is.
+/// Models are kept. A seed is data, and a snapshot is what has been seen over time, which cannot be made again: both are read
+/// as they are.
 fn is_kept(node: &Node) -> bool {
-    !node.settings.keeps_versions
+    matches!(node.kind, NodeKind::Model(_)) && !node.settings.keeps_versions
 }
 
 /// Names models as they are called where they are kept.
@@ -379,9 +388,7 @@ impl Relations for KeptNames {
     fn reference(&self, name: &str) -> Result<String, Diagnostic> {
         let node = self.0.manifest().model(name);
         match node {
-            Some(node) if matches!(node.kind, NodeKind::Model(_)) && is_kept(node) => {
-                Ok(identifier(&format!("{PREFIX}{name}")))
-            }
+            Some(node) if is_kept(node) => Ok(identifier(&format!("{PREFIX}{name}"))),
             _ => self.0.reference(name),
         }
     }

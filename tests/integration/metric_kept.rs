@@ -317,3 +317,29 @@ fn what_a_kept_version_reads_must_stay() {
     1 error
     ");
 }
+
+#[test]
+fn a_fact_that_is_a_seed_is_read_as_it_is() {
+    let demo = running();
+    demo.write(
+        "seeds/seeds.yml",
+        "seeds:\n  - name: raw_orders\n    fact: {unit: user_id, time: ordered_at}\n",
+    );
+    let direct = METRICS.replace("fact: fact_orders", "fact: raw_orders");
+    demo.write("metrics/shop.yml", &direct.replace("1.0.0", "2.0.0"));
+    demo.good(&[&LOCK[..], &["--move-running"]].concat());
+    demo.write(
+        "metrics/shop.yml",
+        &direct.replace("'paid'", "'open'").replace("1.0.0", "3.0.0"),
+    );
+    demo.good(&LOCK);
+    demo.good(&["build", "--quiet"]);
+    let versions: Vec<Value> = results(&demo);
+    let decisive: Vec<&Value> = versions
+        .iter()
+        .filter(|row| row["is_decisive"] == true)
+        .map(|row| &row["metric"])
+        .collect();
+    // The count of orders only has another number, which moves nothing.
+    assert_eq!(decisive, ["orders 3.0.0", "revenue 2.0.0"]);
+}

@@ -1,13 +1,14 @@
 //! Groups: keys, grouping sets, aggregate calls and DISTINCT.
 
-use super::{Binder, Selected, unaliased};
-use crate::sql::canonical::form::{Aggregate, Expr, Group, Relation};
-use crate::sql::canonical::types::Type;
-use crate::sql::canonical::windows;
 use datafusion::common::DFSchemaRef;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr as df;
 use datafusion::logical_expr::LogicalPlan;
+
+use super::{Binder, Selected, unaliased};
+use crate::sql::canonical::form::{Aggregate, Expr, Group, Relation};
+use crate::sql::canonical::types::Type;
+use crate::sql::canonical::windows;
 
 impl Binder<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &df::Aggregate) -> Result<Selected> {
@@ -40,6 +41,7 @@ impl Binder<'_> {
         })))
     }
 
+    #[allow(clippy::type_complexity)]
     pub(super) fn group_keys(
         &mut self,
         group: &[df::Expr],

@@ -1,12 +1,13 @@
 //! Leaves of a plan, and nodes that no rule knows: tables, literal rows, recursive queries.
 
+use datafusion::error::Result;
+use datafusion::logical_expr as df;
+use datafusion::logical_expr::LogicalPlan;
+
 use super::{Binder, Selected, fields, table_name};
 use crate::sql::canonical::bind_expr;
 use crate::sql::canonical::form::{Block, Expr, Relation, Scan, Source};
 use crate::sql::canonical::types::Type;
-use datafusion::error::Result;
-use datafusion::logical_expr as df;
-use datafusion::logical_expr::LogicalPlan;
 
 impl Binder<'_> {
     pub(super) fn scan(&mut self, scan: &df::TableScan) -> Result<Selected> {

@@ -1,12 +1,14 @@
 //! Joins: inner ones become one block, the optional side of an outer one keeps its own.
 
-use super::{Binder, Selected};
-use crate::sql::canonical::form::{Expr, Node, Optional, Relation, Source};
+use std::sync::Arc;
+
 use datafusion::common::{JoinType, NullEquality};
 use datafusion::error::Result;
 use datafusion::logical_expr as df;
 use datafusion::logical_expr::LogicalPlan;
-use std::sync::Arc;
+
+use super::{Binder, Selected};
+use crate::sql::canonical::form::{Expr, Node, Optional, Relation, Source};
 
 impl Binder<'_> {
     pub(super) fn join(&mut self, join: &df::Join) -> Result<Selected> {

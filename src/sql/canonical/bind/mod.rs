@@ -117,8 +117,6 @@ impl Binder<'_> {
         }
     }
 
-    #[allow(clippy::type_complexity)]
-
     pub fn exprs(
         &mut self,
         exprs: &[df::Expr],

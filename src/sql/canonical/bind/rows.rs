@@ -1,14 +1,15 @@
 //! What keeps or orders whole rows: windows, unions, sorts and limits.
 
+use datafusion::common::DFSchemaRef;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr as df;
+use datafusion::logical_expr::{FetchType, LogicalPlan, SkipType};
+
 use super::{Binder, Selected, unaliased};
 use crate::sql::canonical::bind_expr;
 use crate::sql::canonical::form::{ColumnRef, Expr, Limit, Relation, WindowCall};
 use crate::sql::canonical::types::Type;
 use crate::sql::canonical::windows;
-use datafusion::common::DFSchemaRef;
-use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr as df;
-use datafusion::logical_expr::{FetchType, LogicalPlan, SkipType};
 
 impl Binder<'_> {
     pub(super) fn window(&mut self, window: &df::Window) -> Result<Selected> {

@@ -1,9 +1,10 @@
 //! What can be asked of an expression and done to it: its parts, the columns and instances it reads.
 
+use std::collections::BTreeSet;
+
 use super::{ColumnRef, Comparison, Expr, Instance, Node, Relation};
 use crate::sql::canonical::literal::Literal;
 use crate::sql::canonical::types::Type;
-use std::collections::BTreeSet;
 
 impl Expr {
     pub fn new(node: Node, ty: Type) -> Expr {

@@ -1,9 +1,10 @@
 //! The text of a block: its sources in the order that gives the smallest text, its predicates as a set.
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::{Named, Namer, ORDERS, Scope, lone_scope, prefixed};
 use crate::sql::canonical::block::equal_columns;
 use crate::sql::canonical::form::{Block, ColumnRef, Expr};
-use std::collections::{BTreeSet, HashMap};
 
 impl Namer<'_> {
     /// Names the sources of a block in the order that gives the smallest text.

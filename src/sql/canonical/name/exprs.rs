@@ -1,11 +1,12 @@
 //! The text of expressions and calls, under the names of the scope around them.
 
+use std::collections::BTreeSet;
+
 use super::{Namer, Scope, pair, sorted};
 use crate::sql::canonical::form::{
     Aggregate, Comparison, Expr, Node, Relation, SortKey, WindowCall,
 };
 use crate::sql::canonical::types::Type;
-use std::collections::BTreeSet;
 
 impl Namer<'_> {
     pub(super) fn sorted_columns(

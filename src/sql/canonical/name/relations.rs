@@ -1,9 +1,10 @@
 //! The text of each kind of relation but blocks.
 
+use std::collections::BTreeSet;
+
 use super::blocks::orders;
 use super::{Named, Namer, Scope, lone_scope, numbered, prefixed, sorted};
 use crate::sql::canonical::form::{Block, Expr, Group, Limit, Relation, Scan, Source, WindowCall};
-use std::collections::BTreeSet;
 
 impl Namer<'_> {
     /// An input read by position: the names of its sorted columns tell where each went.
