@@ -619,7 +619,9 @@ async fn duckdb_counts(context: &SessionContext, sql: &str) -> Option<(i64, i64)
         return None;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut script = String::from("import duckdb\n");
+    // A long query would print how far it is.
+    let mut script =
+        String::from("import duckdb\nduckdb.sql(\"set enable_progress_bar = false\")\n");
     for table in ["pairs", "dim_allocations", "dim_allocation_ranges"] {
         let path = folder.path().join(format!("{table}.parquet"));
         let path = path.display();

@@ -1,9 +1,10 @@
 //! Requests no friend sends: bounded memory, the right status, and the next client is served.
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use equipoise::serve::ServeConfig;
 
@@ -176,6 +177,108 @@ fn slow_clients_are_cut_off_and_nobody_waits_for_them() {
         "{}",
         String::from_utf8_lossy(&rest)
     );
+}
+
+#[test]
+fn who_does_not_ask_nor_read_gives_its_place_to_others() {
+    let ways: [(&str, fn(&mut TcpStream)); 3] = [
+        ("asks once and stays", |stream| {
+            stream
+                .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+                .unwrap();
+            assert_eq!(read_reply(stream).status, 200);
+        }),
+        ("begins a head", |stream| {
+            stream.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
+        }),
+        ("asks on and reads nothing", |stream| {
+            stream.set_nonblocking(true).unwrap();
+            let question = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1_000);
+            while stream.write(&question).is_ok() {}
+        }),
+    ];
+    for (name, behave) in ways {
+        let server = TestServer::with(FLAGS, "", |config| ServeConfig {
+            head_timeout: Duration::from_millis(200),
+            connections: 1,
+            ..config
+        });
+        let mut stream = connect(server.address);
+        behave(&mut stream);
+        until(name, || is_served(&server));
+    }
+}
+
+#[test]
+fn a_head_in_drops_takes_no_longer_than_one_that_stops() {
+    let server = TestServer::with(FLAGS, "", |config| ServeConfig {
+        head_timeout: Duration::from_millis(200),
+        connections: 1,
+        ..config
+    });
+    let mut stream = connect(server.address);
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nx: ").unwrap();
+    let last = Cell::new(Instant::now());
+    until("the place is free", || {
+        // Not so often that the head becomes too large.
+        if last.get().elapsed() > Duration::from_millis(5) {
+            last.set(Instant::now());
+            let _ = (&stream).write_all(b"a");
+        }
+        is_served(&server)
+    });
+}
+
+#[test]
+fn an_event_stream_outlives_the_time_for_a_head() {
+    let server = TestServer::with(FLAGS, "", |config| ServeConfig {
+        head_timeout: Duration::from_millis(100),
+        ..config
+    });
+    let mut listener = connect(server.address);
+    listener
+        .write_all(b"GET /ofrep/v1/stream HTTP/1.1\r\nhost: x\r\n\r\n")
+        .unwrap();
+    let mut idle = connect(server.address);
+    assert_eq!(idle.read(&mut [0; 1]).unwrap(), 0, "it is ended");
+    server.write("flags/all.yml", &FLAGS.replace("\"hi\"", "\"hello\""));
+    let mut text = String::new();
+    while !text.contains("refetchEvaluation") {
+        let mut chunk = [0; 4096];
+        let read = listener.read(&mut chunk).unwrap();
+        assert!(read > 0, "the stream ended: {text}");
+        text.push_str(&String::from_utf8_lossy(&chunk[..read]));
+    }
+}
+
+#[test]
+fn requests_under_way_are_limited_and_health_is_not() {
+    let server = TestServer::with(FLAGS, "", |config| ServeConfig {
+        in_flight: 2,
+        ..config
+    });
+    let evaluate = || server.post("/ofrep/v1/evaluate/flags/bool-flag", "{}");
+    assert_eq!(evaluate().status, 200);
+    let unfinished = ["/v1/events", "/ofrep/v1/evaluate/flags"].map(|path| {
+        let mut stream = connect(server.address);
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n[");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    });
+    until("the third is refused", || {
+        let refused = evaluate();
+        refused.status == 429 && refused.header("retry-after") == Some("1")
+    });
+    assert_eq!(server.get("/readyz").status, 200);
+    drop(unfinished);
+    until("there is room again", || evaluate().status == 200);
+}
+
+fn is_served(server: &TestServer) -> bool {
+    let mut probe = connect(server.address);
+    let sent = probe.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let mut text = Vec::new();
+    sent.is_ok() && probe.read_to_end(&mut text).is_ok() && text.starts_with(b"HTTP/1.1 200")
 }
 
 /// 10,000 when the limit of open files allows it, else as many as it does.
