@@ -30,7 +30,7 @@ use crate::events_rotate::ids;
 
 const CHILD: &str = "EQUIPOISE_KILL_CHILD";
 const SENDERS: u64 = 8;
-const BATCH: u64 = 100;
+const BATCH: u64 = 200;
 /// Events a second that the long run asks of an optimised build.
 const BAR: f64 = 20_000.0;
 
@@ -143,6 +143,7 @@ struct Found {
     before_commit: u64,
     after_commit: u64,
     orphans: usize,
+    unfinished: Option<u64>,
 }
 
 impl Found {
@@ -150,7 +151,10 @@ impl Found {
         let orphans = orphans(folder);
         self.before_commit += u64::from(orphans > self.orphans);
         self.orphans = orphans;
-        self.after_commit += u64::from(has_unfinished_rotation(folder));
+        // A server that is killed before it finished what the one before left counts once.
+        let unfinished = unfinished_rotation(folder);
+        self.after_commit += u64::from(unfinished.is_some() && unfinished != self.unfinished);
+        self.unfinished = unfinished;
     }
 }
 
@@ -418,8 +422,8 @@ fn orphans(folder: &Path) -> usize {
         .count()
 }
 
-/// Whether a table holds rows of a segment that is still in the log: the process died between a commit and the removal.
-fn has_unfinished_rotation(folder: &Path) -> bool {
+/// The last segment that a table holds and the log too: the process died between a commit and the removal.
+fn unfinished_rotation(folder: &Path) -> Option<u64> {
     let commits = fs::read_dir(folder.join("tables/metric_event/_delta_log"))
         .into_iter()
         .flatten();
@@ -434,7 +438,7 @@ fn has_unfinished_rotation(folder: &Path) -> bool {
         let action: serde_json::Value = serde_json::from_str(line).ok()?;
         action.pointer("/txn/version")?.as_u64()
     });
-    held.is_some_and(|number| folder.join(format!("log/{number:020}.wal")).exists())
+    held.filter(|number| folder.join(format!("log/{number:020}.wal")).exists())
 }
 
 fn pause(duration: Duration) {
