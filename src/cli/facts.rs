@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{Common, Exit, context, output, query};
-use crate::engine::{Clustering, Engine, clustered_facts};
+use crate::engine::{Clustering, Engine, EngineOptions, clustered_facts};
 use crate::run::Prepared;
 
 #[derive(Debug, Clone, Subcommand)]
@@ -75,7 +75,7 @@ async fn append(common: &Common, prepared: &Prepared, append: &Append) -> anyhow
         return Ok(Exit::Wrong);
     }
     let warehouse = context::warehouse(prepared)?;
-    let engine = query::published(prepared, &warehouse).await?;
+    let engine = query::published_in(prepared, &warehouse, one_sort(prepared)).await?;
     let clustering = Clustering {
         unit: append.unit.clone(),
         time: append.time.clone(),
@@ -100,6 +100,17 @@ async fn append(common: &Common, prepared: &Prepared, append: &Append) -> anyhow
             Exit::Failed
         }
     })
+}
+
+/// All rows are sorted. Two sorts that share a small memory limit can take the memory that the other needs to spill.
+fn one_sort(prepared: &Prepared) -> EngineOptions {
+    match prepared.engine.memory_limit {
+        Some(_) => EngineOptions {
+            threads: Some(1),
+            ..prepared.engine
+        },
+        None => prepared.engine,
+    }
 }
 
 async fn optimize(

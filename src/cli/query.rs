@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Common, Exit, context, output};
-use crate::engine::{Engine, clustered_facts};
+use crate::engine::{Engine, EngineOptions, clustered_facts};
 use crate::manifest::{NodeKind, identifier};
 use crate::run::Prepared;
 use crate::warehouse::{Relation, Warehouse};
@@ -106,7 +106,16 @@ pub fn text(query: &str) -> std::io::Result<String> {
 
 /// An engine that knows everything that is published, the sources, and ephemeral models.
 pub async fn published(prepared: &Prepared, warehouse: &Warehouse) -> anyhow::Result<Engine> {
-    let engine = Engine::new(prepared.engine)?;
+    published_in(prepared, warehouse, prepared.engine).await
+}
+
+/// The same with other limits.
+pub async fn published_in(
+    prepared: &Prepared,
+    warehouse: &Warehouse,
+    options: EngineOptions,
+) -> anyhow::Result<Engine> {
+    let engine = Engine::new(options)?;
     let environment = warehouse.environment(&prepared.environment)?;
     for id in prepared.graph.order() {
         let node = prepared.manifest.node(*id);
