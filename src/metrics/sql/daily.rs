@@ -135,19 +135,7 @@ impl<'a> Daily<'a> {
             .iter()
             .map(|side| side.parts(&mut columns, &mut days))
             .collect();
-        let (join, split) = self.exposure(unit);
-        let groups = if self.units.is_some() {
-            "1, 2, 3"
-        } else {
-            "1, 2"
-        };
-        self.ctes.push(format!(
-            "{by_unit} as (\n        select\n            cast({} as date) as metric_date,\n            {} as unit_id{split}{}\n        from {}{join}\n        group by {groups}\n    )",
-            identifier(time),
-            identifier(unit),
-            lines(columns.list.iter().map(|(sql, name)| format!("{sql} as {name}"))),
-            identifier(fact),
-        ));
+        self.add_unit_days(&by_unit, &columns, (fact, time, unit));
         let (split, groups) = (
             self.split(", "),
             if self.units.is_some() { "1, 2" } else { "1" },
@@ -186,6 +174,27 @@ impl<'a> Daily<'a> {
         self.sources.push(format!(
             "        select metric_date{split}, metric['metric_name'] as metric_name, metric['numerator'] as numerator, metric['denominator'] as denominator\n        from (\n            select metric_date{split}, unnest(make_array(\n                {}\n            )) as metric\n            from {from}\n        ) as days",
             rows.join(",\n                ")
+        ));
+    }
+
+    /// Day, unit, and whether the unit is in an experiment where that is asked.
+    fn unit_groups(&self) -> &'static str {
+        match self.units {
+            Some(_) => "1, 2, 3",
+            None => "1, 2",
+        }
+    }
+
+    /// The rows of a fact, one per unit and day, with these aggregates.
+    fn add_unit_days(&mut self, name: &str, columns: &Columns, (fact, time, unit): Place<'a>) {
+        let (join, split) = self.exposure(unit);
+        let groups = self.unit_groups();
+        self.ctes.push(format!(
+            "{name} as (\n        select\n            cast({} as date) as metric_date,\n            {} as unit_id{split}{}\n        from {}{join}\n        group by {groups}\n    )",
+            identifier(time),
+            identifier(unit),
+            lines(columns.list.iter().map(|(sql, name)| format!("{sql} as {name}"))),
+            identifier(fact),
         ));
     }
 
@@ -228,19 +237,8 @@ impl<'a> Daily<'a> {
                 columns.name(&metric.name, "events", unit::aggregate(measure, None))
             })
             .collect();
-        let (join, split) = self.exposure(unit);
-        let groups = if self.units.is_some() {
-            "1, 2, 3"
-        } else {
-            "1, 2"
-        };
-        self.ctes.push(format!(
-            "{active} as (\n        select\n            cast({} as date) as metric_date,\n            {} as unit_id{split}{}\n        from {}{join}\n        group by {groups}\n    )",
-            identifier(time),
-            identifier(unit),
-            lines(columns.list.iter().map(|(sql, name)| format!("{sql} as {name}"))),
-            identifier(fact),
-        ));
+        self.add_unit_days(&active, &columns, (fact, time, unit));
+        let groups = self.unit_groups();
         let windows: Vec<(i64, i64)> = metrics.iter().map(|metric| window_days(metric)).collect();
         let first = windows.iter().map(|(start, _)| *start).min().unwrap_or(0);
         let last = windows.iter().map(|(_, end)| *end).max().unwrap_or(0);
