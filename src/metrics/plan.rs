@@ -46,6 +46,10 @@ pub struct AssignmentSource {
     /// of [`ExperimentPlan::from`] and [`ExperimentPlan::measured_until`].
     #[serde(default)]
     pub period: Option<PeriodColumns>,
+    /// SQL for instants up to which the data are complete, where rows take them from queries instead of
+    /// [`MetricPlan::complete_through`]: a unit's are complete up to the least of them and of when it is measured until.
+    #[serde(default)]
+    pub complete_through: Vec<String>,
 }
 
 /// SQL expressions over the assignments; NULL measures nothing.

@@ -1,7 +1,7 @@
 //! From metrics to the plan of the operator that fills their states in one pass.
 //! In: used metrics, the relation of units, the experiments' variants. Out: SQL with the columns of [`super::sql::aggregates`], which
 //! stays the oracle and takes over the metrics that the operator does not know: counts of distinct values, ratios of two
-//! facts, quantiles, funnels, units that are left out, calendars, full windows and caps that are quantiles. A comment in the
+//! facts, quantiles, funnels, units that are left out, calendars and caps that are quantiles. A comment in the
 //! SQL names them.
 
 use std::collections::BTreeMap;
@@ -11,12 +11,12 @@ use super::plan::{
     self, Aggregate, AssignmentSource, EventSource, ExperimentPlan, Maturity, MetricPlan,
     MetricStates, PeriodColumns,
 };
-use super::sql::{Use, aggregates};
+use super::sql::{Use, aggregates_until, complete_ends};
 use crate::manifest::identifier;
 
 /// States of every used metric by way of the table function `metric_states`; `experiments` says what each one's variants are, its
 /// metrics and segments are taken from the other arguments, and its period from the relation of units. `complete_through` as
-/// for [`aggregates`].
+/// for [`super::sql::aggregates`].
 pub fn planned_aggregates(
     uses: &[Use<'_>],
     units: &str,
@@ -24,25 +24,27 @@ pub fn planned_aggregates(
     experiments: &[ExperimentPlan],
     complete_through: Option<&str>,
 ) -> String {
-    let (plans, rest) = plans(uses, units, segments, experiments);
+    let ends = complete_ends(uses, complete_through);
+    let (plans, rest) = plans(uses, units, segments, experiments, &ends);
     let mut parts: Vec<String> = plans.iter().map(select).collect();
     if !rest.is_empty() || parts.is_empty() {
         let names: Vec<&str> = rest.iter().map(|used| used.metric.name.as_str()).collect();
         parts.push(format!(
             "    -- in plain SQL: {}\n    select * from {} as computed",
             names.join(", "),
-            aggregates(&rest, units, segments, complete_through)
+            aggregates_until(&rest, units, segments, &ends)
         ));
     }
     format!("(\n{}\n)", parts.join("\n    union all\n"))
 }
 
-/// One plan per fact, and the metrics that need plain SQL.
+/// One plan per fact, and the metrics that need plain SQL; `ends` are those of [`complete_ends`].
 pub fn plans<'a>(
     uses: &[Use<'a>],
     units: &str,
     segments: &BTreeMap<String, Vec<String>>,
     experiments: &[ExperimentPlan],
+    ends: &[String],
 ) -> (Vec<MetricPlan>, Vec<Use<'a>>) {
     let mut by_fact: BTreeMap<(&str, &str, &str), Vec<&Use<'a>>> = BTreeMap::new();
     let mut rest = Vec::new();
@@ -67,7 +69,13 @@ pub fn plans<'a>(
                 .iter()
                 .map(|experiment| planned(experiment, &uses, segments))
                 .collect(),
-            assignments: assignment_source(units, segments),
+            assignments: AssignmentSource {
+                complete_through: match uses.iter().any(|used| asks_full_windows(used.metric)) {
+                    true => ends.to_vec(),
+                    false => Vec::new(),
+                },
+                ..assignment_source(units, segments)
+            },
             events: EventSource {
                 table: identifier(fact),
                 unit: identifier(unit),
@@ -126,7 +134,6 @@ fn fact(metric: &Metric) -> Option<(&str, &str, &str)> {
     );
     let is_known = is_known_kind
         && metric.fill == Fill::Zero
-        && metric.maturity == Wanted::Partial
         && metric.window.calendar.is_none()
         && !matches!(metric.cap, Some(Cap::Quantile { .. }))
         && measures.iter().all(|measure| {
@@ -180,6 +187,7 @@ fn assignment_source(units: &str, segments: &BTreeMap<String, Vec<String>>) -> A
             starts_at: "period_starts_at".to_owned(),
             measured_until: "measured_until".to_owned(),
         }),
+        complete_through: Vec::new(),
     }
 }
 
@@ -225,8 +233,15 @@ fn metric_states(metric: &Metric, sources: &mut Values<'_>) -> MetricStates {
         lookback_before_period: metric
             .covariate
             .is_some_and(|covariate| covariate.before_period),
-        maturity: Maturity::Partial,
+        maturity: match metric.maturity {
+            Wanted::FullWindow => Maturity::FullWindow,
+            Wanted::Partial => Maturity::Partial,
+        },
     }
+}
+
+fn asks_full_windows(metric: &Metric) -> bool {
+    metric.maturity == Wanted::FullWindow
 }
 
 fn planned_measure(metric: &Metric, measure: &Measure, sources: &mut Values<'_>) -> plan::Measure {

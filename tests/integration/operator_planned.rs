@@ -15,7 +15,7 @@ use equipoise::metrics::{
     Tier, Window,
 };
 
-use super::operator_states::{Random, data, session};
+use super::operator_states::{Data, Random, data, session};
 
 const DAY: i64 = 86_400;
 const START: i64 = 1_772_000_000_000_000;
@@ -109,7 +109,10 @@ fn metric(random: &mut Random, index: usize) -> Metric {
             length: random.chance(70).then(|| days(1 + random.below(20) as i64)),
             calendar: None,
         },
-        maturity: Maturity::Partial,
+        maturity: match random.chance(50) {
+            true => Maturity::FullWindow,
+            false => Maturity::Partial,
+        },
         direction: Direction::Increase,
         cap: random
             .chance(30)
@@ -239,49 +242,72 @@ fn assert_close(found: &[f64], expected: &[f64], relative: f64, place: &[String]
     }
 }
 
-#[test]
-fn the_operator_and_plain_sql_give_the_same_metric_aggregates() {
-    let mut compared = 0;
-    for seed in 0..4 {
-        let mut random = Random(1_000 + seed);
-        let data = data(&mut random, KEYS.len());
-        let metrics: Vec<Metric> = (0..6).map(|index| metric(&mut random, index)).collect();
-        let keys = |count: usize| {
-            KEYS[..count]
+/// What both ways are asked on random data.
+struct Case {
+    metrics: Vec<Metric>,
+    data: Data,
+    /// SQL for the instant up to which the data are complete.
+    complete_through: Option<&'static str>,
+    has_events: bool,
+}
+
+impl Case {
+    fn random(seed: u64, metric: impl Fn(&mut Random, usize) -> Metric) -> Case {
+        let mut random = Random(seed);
+        let mut data = data(&mut random, KEYS.len());
+        put_on_edges(&mut random, &mut data);
+        Case {
+            metrics: (0..6).map(|index| metric(&mut random, index)).collect(),
+            data,
+            complete_through: None,
+            has_events: true,
+        }
+    }
+
+    fn uses(&self) -> Vec<Use<'_>> {
+        let of = |(index, metric)| Use {
+            metric,
+            experiments: KEYS[..1 + index % 3]
                 .iter()
                 .map(|&key| key.to_owned())
-                .collect::<Vec<_>>()
+                .collect(),
         };
-        let uses: Vec<Use> = metrics
-            .iter()
-            .enumerate()
-            .map(|(index, metric)| Use {
-                metric,
-                experiments: keys(1 + index % 3),
-            })
-            .collect();
+        self.metrics.iter().enumerate().map(of).collect()
+    }
+
+    async fn session(&self) -> SessionContext {
+        let context = session(&self.data, 2);
+        equipoise::sql::functions::register(&context);
+        let run = async |sql: &str| {
+            context.sql(sql).await.unwrap().collect().await.unwrap();
+        };
+        run(&units()).await;
+        if !self.has_events {
+            let all = context.deregister_table("events").unwrap().unwrap();
+            context.register_table("all_events", all).unwrap();
+            run("create view events as select * from all_events where false").await;
+        }
+        context
+    }
+
+    /// Builds both ways, demands that the states are equal, and says how many there were.
+    fn compare(&self) -> usize {
         let segments = BTreeMap::from([
             (KEYS[0].to_owned(), vec!["country".to_owned()]),
             (KEYS[1].to_owned(), vec!["platform".to_owned()]),
         ]);
-        let context = session(&data, 2);
-        equipoise::sql::functions::register(&context);
+        let (uses, through) = (self.uses(), self.complete_through);
+        let operator = planned_aggregates(&uses, "units", &segments, &experiments(), through);
+        assert!(
+            operator.contains("metric_states") && !operator.contains("unit_values"),
+            "{operator}"
+        );
+        let oracle = aggregates(&uses, "units", &segments, through);
         let (found, expected) = super::runtime().block_on(async {
-            context
-                .sql(&units())
-                .await
-                .unwrap()
-                .collect()
-                .await
-                .unwrap();
-            let operator = planned_aggregates(&uses, "units", &segments, &experiments(), None);
-            assert!(
-                operator.contains("metric_states") && !operator.contains("unit_values"),
-                "{operator}"
-            );
+            let context = self.session().await;
             (
                 rows(&context, &operator).await,
-                rows(&context, &aggregates(&uses, "units", &segments, None)).await,
+                rows(&context, &oracle).await,
             )
         });
         let (found, expected) = (states(&found), states(&expected));
@@ -294,10 +320,49 @@ fn the_operator_and_plain_sql_give_the_same_metric_aggregates() {
             assert_eq!(*n, oracle.0, "{place:?}");
             assert_close(means, &oracle.1, 1e-15, place);
             assert_close(products, &oracle.2, 1e-12, place);
-            compared += 1;
+        }
+        found.len()
+    }
+}
+
+/// Moves some events to whole days after an assignment of their unit, where windows start and end.
+fn put_on_edges(random: &mut Random, data: &mut Data) {
+    for event in &mut data.events {
+        let own = data
+            .assignments
+            .iter()
+            .find(|assignment| assignment.unit == event.unit);
+        if let Some(assignment) = own.filter(|_| random.chance(20)) {
+            event.at = assignment.at + (random.below(24) as i64 - 3) * DAY * 1_000_000;
         }
     }
+}
+
+#[test]
+fn the_operator_and_plain_sql_give_the_same_metric_aggregates() {
+    let compared: usize = (0..4)
+        .map(|seed| Case::random(1_000 + seed, metric).compare())
+        .sum();
     assert!(compared > 200, "only {compared} states were compared");
+}
+
+#[test]
+fn windows_are_full_when_plain_sql_says_so() {
+    let full = |random: &mut Random, index| Metric {
+        maturity: Maturity::FullWindow,
+        ..metric(random, index)
+    };
+    for (seed, through) in ["timestamp '2026-03-20 00:00:00'", "cast(null as timestamp)"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut case = Case::random(2_000 + seed as u64, full);
+        case.complete_through = Some(through);
+        assert!(case.compare() > 20);
+    }
+    let mut without_events = Case::random(2_002, full);
+    without_events.has_events = false;
+    assert!(without_events.compare() > 20);
 }
 
 #[test]
@@ -322,7 +387,7 @@ fn what_the_operator_does_not_know_stays_plain_sql() {
         metric,
         experiments: vec![KEYS[0].to_owned()],
     });
-    let (plans, rest) = plans(&uses, "units", &BTreeMap::new(), &experiments());
+    let (plans, rest) = plans(&uses, "units", &BTreeMap::new(), &experiments(), &[]);
     assert!(plans.is_empty());
     assert_eq!(rest.len(), 2);
 }

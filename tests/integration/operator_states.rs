@@ -49,7 +49,7 @@ pub struct Data {
 #[derive(Clone)]
 pub struct EventRow {
     id: String,
-    unit: String,
+    pub unit: String,
     pub at: i64,
     name: &'static str,
     amount: Option<f64>,
@@ -59,7 +59,7 @@ pub struct EventRow {
 #[derive(Clone)]
 pub struct AssignmentRow {
     id: String,
-    unit: String,
+    pub unit: String,
     pub at: i64,
     experiment: String,
     variant: String,
@@ -222,6 +222,7 @@ pub fn plan(random: &mut Random, experiments: usize) -> MetricPlan {
             segments: names(&["country", "platform"]),
             condition: None,
             period: None,
+            complete_through: Vec::new(),
         },
         experiments: (0..experiments)
             .map(|index| experiment(random, index))

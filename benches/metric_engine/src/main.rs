@@ -199,6 +199,7 @@ fn plan(folder: &Path, segments: bool, (metrics_asked, experiments): (usize, usi
             },
             condition: None,
             period: None,
+            complete_through: Vec::new(),
         },
         experiments: keys
             .take(experiments)

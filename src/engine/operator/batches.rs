@@ -138,7 +138,8 @@ impl<'a> AssignmentReader<'a> {
         }
     }
 
-    /// Columns: unit key, time, experiment, variant, segment columns, start and end of what is measured if rows say so.
+    /// Columns: unit key, time, experiment, variant, segment columns, start and end of what is measured if rows say so, and up to
+    /// where it is complete if they say that.
     pub fn batch(
         &mut self,
         batch: &RecordBatch,
@@ -159,6 +160,12 @@ impl<'a> AssignmentReader<'a> {
                 let columns = &batch.columns()[3 + self.texts.len()..];
                 Some([instants(&columns[0])?, instants(&columns[1])?])
             }
+        };
+        let complete = match self.plan.assignments.complete_through.is_empty() {
+            true => None,
+            false => Some(instants(
+                batch.columns().last().expect("it is the last column"),
+            )?),
         };
         let (mut kept, mut rows) = (
             Vec::with_capacity(batch.num_rows()),
@@ -191,6 +198,9 @@ impl<'a> AssignmentReader<'a> {
                 measured_until: period
                     .as_ref()
                     .map_or(planned.measured_until, |period| period[1][row]),
+                complete_until: complete
+                    .as_ref()
+                    .map_or(self.plan.complete_through, |complete| complete[row]),
                 experiment,
                 variant,
                 segment: last.1,

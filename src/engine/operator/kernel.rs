@@ -36,6 +36,8 @@ pub struct Assignment {
     pub period_start: i64,
     /// Events at or after this instant are not measured.
     pub measured_until: i64,
+    /// Up to where the unit's data are complete: decides which windows are full.
+    pub complete_until: i64,
     pub experiment: u16,
     pub variant: u8,
     /// Which combination of segment values the unit had, by position in the kernel's list.
@@ -107,6 +109,7 @@ struct Still {
     time: i64,
     period_start: i64,
     measured_until: i64,
+    complete_until: i64,
 }
 
 /// A unit's first assignment in one experiment.
@@ -221,6 +224,7 @@ impl<'a> Kernel<'a> {
         assignment.time <= still.through
             && assignment.period_start == still.period_start
             && is_limited_alike
+            && (assignment.complete_until == still.complete_until || !self.lanes.has_full_windows)
     }
 
     /// First assignments by experiment, in time order, and whether another variant was seen later.
@@ -272,7 +276,7 @@ impl<'a> Kernel<'a> {
         let (mut classes, mut through) = (0, i64::MAX);
         for (class, end) in self.lanes.classes.iter().enumerate() {
             let last = end.map_or(i64::MAX, |end| {
-                self.plan.complete_through.saturating_sub(end)
+                assignment.complete_until.saturating_sub(end)
             });
             if assignment.time <= last {
                 classes |= 1 << class;
@@ -296,6 +300,7 @@ impl<'a> Kernel<'a> {
             time: assignment.time,
             period_start: assignment.period_start,
             measured_until: assignment.measured_until,
+            complete_until: assignment.complete_until,
         };
         has_moved
     }

@@ -28,6 +28,7 @@ pub struct Lanes {
     pub metrics: Vec<MetricLanes>,
     /// Distinct window ends that a unit must reach to count; `None` counts always.
     pub classes: Vec<Option<i64>>,
+    pub has_full_windows: bool,
     pub totals: RunningTotals,
     pub layout: RowLayout,
     /// Measure and window of each lane.
@@ -117,6 +118,7 @@ impl Lanes {
             lanes: Vec::new(),
             metrics: Vec::new(),
             classes: Vec::new(),
+            has_full_windows: false,
             totals: RunningTotals::default(),
             layout: RowLayout::default(),
             known: Vec::new(),
@@ -124,6 +126,7 @@ impl Lanes {
         for metric in &plan.metrics {
             compiled.add(metric);
         }
+        compiled.has_full_windows = compiled.classes.iter().any(Option::is_some);
         compiled.feeds = compiled.feeds(|_| true);
         compiled.extremes =
             compiled.feeds(|measure| matches!(measure.aggregate, Aggregate::Max | Aggregate::Min));

@@ -14,15 +14,16 @@ use datafusion::error::Result;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, Volatility,
-    cast, create_udf,
+    cast, create_udf, scalar_subquery,
 };
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::prelude::least;
 
 use super::batches::unit_keys;
 use super::exec::{Layout, MetricStatesExec};
 use super::facts::{ClusteredTable, RunFile, UNIT_KEY};
 use super::lanes::SECOND;
-use crate::metrics::plan::{MetricPlan, MetricStates};
+use crate::metrics::plan::{AssignmentSource, MetricPlan, MetricStates};
 
 pub async fn operator(state: &SessionState, plan: &Arc<MetricPlan>) -> Result<MetricStatesExec> {
     let events = Source::find(state, &plan.events.table, event_columns(plan)).await?;
@@ -46,6 +47,8 @@ struct SourceColumns<'a> {
     time: &'a str,
     others: Vec<&'a str>,
     condition: Option<&'a str>,
+    /// Another instant of each row: the least of the first and the others, which are no expressions of the row.
+    least: Option<(&'a str, &'a [String])>,
 }
 
 fn event_columns(plan: &MetricPlan) -> SourceColumns<'_> {
@@ -57,6 +60,7 @@ fn event_columns(plan: &MetricPlan) -> SourceColumns<'_> {
         time: &source.time,
         others: others.collect(),
         condition: None,
+        least: None,
     }
 }
 
@@ -73,7 +77,18 @@ fn assignment_columns(plan: &MetricPlan) -> SourceColumns<'_> {
         time: &source.time,
         others: others.collect(),
         condition: source.condition.as_deref(),
+        least: complete_until(source),
     }
+}
+
+/// When a row is measured until, and the instants beside it up to which its data are complete.
+fn complete_until(source: &AssignmentSource) -> Option<(&str, &[String])> {
+    let measured_until = source
+        .period
+        .as_ref()
+        .map_or("null", |period| &period.measured_until);
+    let others = source.complete_through.as_slice();
+    (!others.is_empty()).then_some((measured_until, others))
 }
 
 /// A table of the session and what is taken from it.
@@ -129,6 +144,7 @@ impl<'a> Source<'a> {
             time: self.columns.time,
             others: self.columns.others.clone(),
             condition: self.columns.condition,
+            least: self.columns.least,
         };
         let plan = self.plan_over(state, Arc::new(table), &columns).await?;
         Ok(
@@ -146,7 +162,7 @@ impl<'a> Source<'a> {
         let scan =
             LogicalPlanBuilder::scan(self.reference.clone(), provider_as_source(provider), None)?
                 .build()?;
-        let plan = projection(state, scan, columns)?;
+        let plan = projection(state, scan, columns).await?;
         state.create_physical_plan(&plan).await
     }
 }
@@ -263,24 +279,31 @@ impl Days {
 }
 
 /// Unit key, time in microseconds, and the other expressions under neutral names; rows without a unit or time are nobody's.
-fn projection(
+async fn projection(
     state: &SessionState,
     scan: LogicalPlan,
-    columns: &SourceColumns,
+    columns: &SourceColumns<'_>,
 ) -> Result<LogicalPlan> {
     let schema: Arc<DFSchema> = Arc::clone(scan.schema());
     let parse = |text: &str| state.create_logical_expr(text, &schema);
     let (unit, time) = (parse(columns.unit)?, parse(columns.time)?);
-    let micros = cast(
-        time.clone(),
-        DataType::Timestamp(TimeUnit::Microsecond, None),
-    );
+    let micros = cast(time.clone(), micros_type());
     let mut selected = vec![
         unit_key_expression(&unit, &schema)?.alias("unit_key"),
         micros.alias("time"),
     ];
     for (index, text) in columns.others.iter().enumerate() {
         selected.push(parse(text)?.alias(format!("c{index}")));
+    }
+    if let Some((first, others)) = columns.least {
+        let mut instants = vec![parse(first)?];
+        for other in others {
+            let query = state
+                .create_logical_plan(&format!("select {other}"))
+                .await?;
+            instants.push(scalar_subquery(Arc::new(query)));
+        }
+        selected.push(cast(least(instants), micros_type()).alias("complete_until"));
     }
     let mut condition = unit.is_not_null().and(time.is_not_null());
     if let Some(text) = columns.condition {
@@ -290,6 +313,10 @@ fn projection(
         .filter(condition)?
         .project(selected)?
         .build()
+}
+
+fn micros_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, None)
 }
 
 fn unit_key_expression(unit: &Expr, schema: &DFSchema) -> Result<Expr> {

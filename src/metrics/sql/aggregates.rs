@@ -51,6 +51,21 @@ pub fn aggregates(
     segments: &BTreeMap<String, Vec<String>>,
     complete_through: Option<&str>,
 ) -> String {
+    aggregates_until(
+        uses,
+        units,
+        segments,
+        &complete_ends(uses, complete_through),
+    )
+}
+
+/// The same of some of a project's metrics, where all of them say how far the data reach.
+pub fn aggregates_until(
+    uses: &[Use<'_>],
+    units: &str,
+    segments: &BTreeMap<String, Vec<String>>,
+    ends: &[String],
+) -> String {
     if uses.is_empty() {
         return empty_aggregates();
     }
@@ -59,7 +74,7 @@ pub fn aggregates(
         .flat_map(|used| unit_columns(used.metric))
         .collect();
     let mut sql = String::from("(\n    with units as (\n");
-    let complete = complete_until(uses, complete_through);
+    let complete = complete_until(uses, ends);
     let _ = writeln!(
         sql,
         "        select *{complete} from {units} where is_analysed\n    ),\n"
@@ -83,12 +98,14 @@ fn empty_aggregates() -> String {
         .to_string()
 }
 
-/// A column that says how far the data of each unit reach, if a metric asks for full windows.
-fn complete_until(uses: &[Use<'_>], complete_through: Option<&str>) -> String {
-    let asking = uses
-        .iter()
-        .filter(|used| used.metric.maturity == Maturity::FullWindow);
-    let ends: BTreeSet<String> = asking
+fn full_windows<'a>(uses: &'a [Use<'a>]) -> impl Iterator<Item = &'a Use<'a>> {
+    uses.iter()
+        .filter(|used| used.metric.maturity == Maturity::FullWindow)
+}
+
+/// SQL for the instants up to which the data are complete, if a metric asks for full windows.
+pub fn complete_ends(uses: &[Use<'_>], complete_through: Option<&str>) -> Vec<String> {
+    let ends: BTreeSet<String> = full_windows(uses)
         .flat_map(|used| used.metric.kind.measures())
         .map(|measure| match complete_through {
             Some(instant) => instant.to_string(),
@@ -99,10 +116,14 @@ fn complete_until(uses: &[Use<'_>], complete_through: Option<&str>) -> String {
             ),
         })
         .collect();
-    if ends.is_empty() {
+    ends.into_iter().collect()
+}
+
+/// A column that says how far the data of each unit reach, if a metric asks for full windows.
+fn complete_until(uses: &[Use<'_>], ends: &[String]) -> String {
+    if full_windows(uses).next().is_none() {
         return String::new();
     }
-    let ends: Vec<String> = ends.into_iter().collect();
     format!(
         ", least(measured_until, {}) as complete_until",
         ends.join(", ")

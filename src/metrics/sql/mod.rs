@@ -5,7 +5,7 @@ mod aggregates;
 mod daily;
 mod unit;
 
-pub use aggregates::{Use, aggregates};
+pub use aggregates::{Use, aggregates, aggregates_until, complete_ends};
 pub use daily::{daily, daily_parts};
 
 /// DataFusion's planning time grows with the square of the aggregates in one select.
