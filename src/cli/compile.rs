@@ -1,6 +1,7 @@
 //! `compile`: everything is checked, and the SQL that would run is written where a person can read it.
 
 use std::fs;
+use std::path::Path;
 
 use super::{Common, Exit, context, output};
 use crate::manifest::{Node, NodeKind};
@@ -51,15 +52,19 @@ pub fn write(prepared: &Prepared) -> std::io::Result<()> {
             NodeKind::Test { .. } => prepared.compiled_path(&format!("tests/{}.sql", node.name)),
             _ => continue,
         };
-        let text = format!(
-            "{}\n",
-            compiled.rows_sql.as_ref().unwrap_or(&compiled.sql).trim()
-        );
-        if fs::read_to_string(&path).is_ok_and(|old| old == text) {
-            continue;
+        write_changed(&path, compiled.rows_sql.as_ref().unwrap_or(&compiled.sql))?;
+        if let Some(increment) = &compiled.increment {
+            write_changed(&prepared.increment_path(&node.path), increment)?;
         }
-        fs::create_dir_all(path.parent().expect("a compiled file lies in a folder"))?;
-        fs::write(&path, text)?;
     }
     Ok(())
+}
+
+fn write_changed(path: &Path, sql: &str) -> std::io::Result<()> {
+    let text = format!("{}\n", sql.trim());
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    fs::create_dir_all(path.parent().expect("a compiled file lies in a folder"))?;
+    fs::write(path, text)
 }

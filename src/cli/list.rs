@@ -1,7 +1,7 @@
 //! `ls`: what a selection means.
 
 use super::{Common, Exit, OutputFormat, context, output};
-use crate::manifest::{Materialization, Node, NodeKind};
+use crate::manifest::{Node, NodeKind};
 
 pub async fn run(common: &Common) -> anyhow::Result<Exit> {
     let Some(prepared) = context::open(common).await? else {
@@ -53,10 +53,8 @@ pub async fn run(common: &Common) -> anyhow::Result<Exit> {
 }
 
 fn materialized(node: &Node) -> &'static str {
-    match (&node.kind, node.settings.materialized) {
-        (NodeKind::Model(_), Materialization::Table) => "table",
-        (NodeKind::Model(_), Materialization::View) => "view",
-        (NodeKind::Model(_), Materialization::Ephemeral) => "ephemeral",
-        (kind, _) => kind.word(),
+    match &node.kind {
+        NodeKind::Model(_) => node.settings.materialized.word(),
+        kind => kind.word(),
     }
 }

@@ -1,6 +1,6 @@
 //! Names for contents: equal fingerprints are equal relations, so that what exists need not be built again.
 
-use super::{Compiled, Input};
+use super::{Compiled, CompiledNode, Input};
 use crate::manifest::{Materialization, Node, TestSettings, TestSeverity};
 
 /// Part of every fingerprint: results may differ between versions of the engine and its functions.
@@ -17,6 +17,15 @@ pub(super) fn of_input(input: &Input) -> String {
     digest(&[VERSION, &columns.join(","), &input.content_hash])
 }
 
+/// The columns of a source or seed, whatever is in its files.
+pub(super) fn logic_of_input(input: &Input) -> String {
+    let empty = Input {
+        schema: input.schema.clone(),
+        content_hash: String::new(),
+    };
+    of_input(&empty)
+}
+
 /// Of a query: its text, its settings and everything it reads. `now` enters where the query asks the clock or chance.
 pub(super) fn of_query(
     node: &Node,
@@ -25,31 +34,54 @@ pub(super) fn of_query(
     volatile: &[String],
     now: &str,
 ) -> String {
-    let kind = match node.settings.materialized {
-        _ if node.settings.keeps_versions => "snapshot",
-        Materialization::View => "view",
-        Materialization::Table => "table",
-        Materialization::Ephemeral => "ephemeral",
+    let parent = |parent: &CompiledNode| parent.fingerprint.clone();
+    let mut parts = parts_of(node, sql, compiled, parent);
+    if !volatile.is_empty() {
+        parts.push(now.to_string());
+    }
+    digest(&parts.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Of a query, without the data it reads.
+pub(super) fn logic_of_query(node: &Node, sql: &str, compiled: &Compiled) -> String {
+    let parts = parts_of(node, sql, compiled, |parent| parent.logic.clone());
+    digest(&parts.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn parts_of(
+    node: &Node,
+    sql: &str,
+    compiled: &Compiled,
+    of_parent: impl Fn(&CompiledNode) -> String,
+) -> Vec<String> {
+    let settings = &node.settings;
+    let kind = match settings.materialized {
+        _ if settings.keeps_versions => "snapshot",
+        kind => kind.word(),
     };
     let mut parts = vec![
         VERSION.to_string(),
         kind.to_string(),
         sql.trim().to_string(),
-        node.settings.partition_by.join(","),
+        settings.partition_by.join(","),
     ];
+    if settings.materialized == Materialization::Incremental {
+        let growth = &settings.growth;
+        parts.push(format!("{:?} {:?}", growth.unique_key, growth.strategy()));
+    }
+    if let Some(cluster_by) = &settings.cluster_by {
+        parts.push(format!("{cluster_by:?}"));
+    }
     for parent in &node.depends_on {
         parts.push(
             compiled
                 .nodes
                 .get(parent)
-                .map(|parent| parent.fingerprint.clone())
+                .map(&of_parent)
                 .unwrap_or_default(),
         );
     }
-    if !volatile.is_empty() {
-        parts.push(now.to_string());
-    }
-    digest(&parts.iter().map(String::as_str).collect::<Vec<_>>())
+    parts
 }
 
 /// Of a data test: its query, and all that decides whether what the query counts is a failure.

@@ -7,6 +7,7 @@ mod declared;
 mod domain;
 mod fingerprint;
 mod flags;
+mod increment;
 mod kept;
 mod lints;
 mod meanings;
@@ -28,6 +29,7 @@ use crate::project::Computation;
 use crate::sql::{Analyzed, Analyzer, Schema};
 use crate::template::{Log, SourceMap};
 
+pub use increment::published;
 pub use kept::{Keeper, check_pins, experiment_clock, superfluous};
 pub use lints::lints;
 pub use meanings::{Detail, Meanings, Sources, meanings, measure_sql};
@@ -127,6 +129,10 @@ pub struct CompiledNode {
     pub schema: Schema,
     /// Names this exact content: SQL, settings, and the fingerprints of all that it reads.
     pub fingerprint: String,
+    /// The same of queries, settings and columns alone, whatever the data.
+    pub logic: String,
+    /// Of an incremental model: the query for the rows that are new.
+    pub increment: Option<String>,
     /// Functions whose answer changes from call to call; with one, the node is built anew each time.
     pub volatile: Vec<String>,
     pub map: SourceMap,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::domain::{Domain, Resolved};
-use super::{Compiled, CompiledNode, Inputs, contract, fingerprint};
+use super::{Compiled, CompiledNode, Inputs, contract, fingerprint, increment};
 use crate::diagnostics::{Checked, Code, Diagnostic, Span};
 use crate::manifest::{Manifest, Materialization, Node, NodeKind, TestSettings};
 use crate::project::SqlFile;
@@ -27,6 +27,8 @@ pub(super) async fn compile_input(node: &Node, analyzer: &Analyzer, inputs: &Inp
         rows_sql: None,
         schema: input.schema.clone(),
         fingerprint: fingerprint::of_input(input),
+        logic: fingerprint::logic_of_input(input),
+        increment: None,
         volatile: Vec::new(),
         map: SourceMap::default(),
         logs: Vec::new(),
@@ -68,7 +70,7 @@ pub(super) async fn compile_model(
             }
         }
     }
-    if node.settings.materialized == Materialization::Table {
+    if node.settings.materialized.is_stored() {
         match crate::warehouse::stored_schema(&query.schema) {
             Ok(schema) => query.schema = schema,
             Err(error) => {
@@ -82,13 +84,22 @@ pub(super) async fn compile_model(
             }
         }
     }
-    let broken = contract::check(node, &query.schema, analyzer).await;
+    let mut broken = contract::check(node, &query.schema, analyzer).await;
+    broken.extend(increment::check_settings(node, &query.schema));
     if let Err(error) = analyzer.add_relation(&node.relation(), query.schema.clone()) {
         checked
             .diagnostics
             .push(Diagnostic::error(Code::E0801, error.to_string()).at(node.span.clone()));
     }
     checked.diagnostics.extend(broken);
+    if node.settings.materialized == Materialization::Incremental {
+        let increment = increment::compile(manifest, node, file, analyzer, domain, query).await;
+        let increment = checked.absorb(increment);
+        match (&mut checked.value, increment) {
+            (Some(query), Some(increment)) => query.increment = Some(increment),
+            (value, _) => *value = None,
+        }
+    }
     checked
 }
 
@@ -228,10 +239,12 @@ async fn compile_query(
         .extend(undeclared_relations(manifest, node, &map, analyzer, &sql));
     let fingerprint = fingerprint::of_query(node, &sql, compiled, &analyzed.volatile, now);
     checked.value = Some(CompiledNode {
+        logic: fingerprint::logic_of_query(node, &sql, compiled),
         sql,
         rows_sql: None,
         schema: analyzed.schema.clone(),
         fingerprint,
+        increment: None,
         volatile: analyzed.volatile.clone(),
         analyzed: Some(Arc::new(analyzed)),
         map,
@@ -255,7 +268,7 @@ pub(super) fn sql_error(error: &SqlError) -> Diagnostic {
 }
 
 /// An error in rendered SQL, at its place in the file the user wrote.
-fn sql_diagnostic(
+pub(super) fn sql_diagnostic(
     manifest: &Manifest,
     node: &Node,
     map: &SourceMap,

@@ -102,6 +102,8 @@ codes! {
     E0414,
     /// A model reads a relation without `ref` or `source`.
     E0415,
+    /// How a table grows, or how its rows lie, does not fit its columns.
+    E0416,
 
     // E05xx contracts
     /// A declared column does not exist in the model.

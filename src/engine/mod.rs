@@ -3,11 +3,13 @@
 mod clustered;
 pub mod columns;
 mod decision;
+mod growing;
 pub mod operator;
 mod session;
 pub mod sources;
 pub mod witness;
 
 pub use clustered::{Optimized, clustered_facts};
+pub use growing::Place;
 pub use operator::facts::Clustering;
 pub use session::{Engine, EngineOptions, Rows};

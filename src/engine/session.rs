@@ -6,6 +6,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
 use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result};
@@ -15,6 +16,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::decision;
 use super::operator;
+use super::operator::facts::ClusteredFacts;
 use super::sources::{self, SourceFiles, SourceTable};
 use crate::sql::{self, Analyzer};
 use crate::warehouse::{TableSummary, Warehouse, WarehouseError};
@@ -87,7 +89,10 @@ impl Engine {
         fingerprint: &str,
         name: &str,
     ) -> Result<(), WarehouseError> {
-        let table = warehouse.open_table(name, fingerprint).await?;
+        let table = match clustered_relation(warehouse, name, fingerprint).await? {
+            Some(table) => table,
+            None => warehouse.open_table(name, fingerprint).await?,
+        };
         sql::register(&self.context, relation, table).map_err(WarehouseError::Query)
     }
 
@@ -167,6 +172,24 @@ impl Engine {
             batches: frame.collect().await?,
         })
     }
+}
+
+/// The table of a model that is stored by unit.
+async fn clustered_relation(
+    warehouse: &Warehouse,
+    name: &str,
+    fingerprint: &str,
+) -> Result<Option<Arc<dyn TableProvider>>, WarehouseError> {
+    let folder = warehouse.table_path(name, fingerprint)?;
+    if !ClusteredFacts::is_at(&folder) || !warehouse.has_table(name, fingerprint).await? {
+        return Ok(None);
+    }
+    let table = async {
+        let facts = ClusteredFacts::reopen(&folder).await?;
+        facts.provider()?.as_relation()
+    };
+    let table = table.await.map_err(WarehouseError::Query)?;
+    Ok(Some(Arc::new(table)))
 }
 
 /// The answer of a query, small enough to hold.

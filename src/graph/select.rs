@@ -7,7 +7,7 @@ use petgraph::Direction;
 
 use super::Graph;
 use crate::diagnostics::{Checked, Code, Diagnostic, did_you_mean};
-use crate::manifest::{Manifest, Materialization, Node, NodeId, NodeKind};
+use crate::manifest::{Manifest, Node, NodeId, NodeKind};
 
 /// The nodes a command works on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -237,7 +237,7 @@ impl Term {
             },
             "resource_type" => is(node.kind.word()),
             "config.materialized" => {
-                matches!(node.kind, NodeKind::Model(_)) && is(materialization(node))
+                matches!(node.kind, NodeKind::Model(_)) && is(node.settings.materialized.word())
             }
             "test_type" => match &node.kind {
                 NodeKind::Test { attached_to, .. } => is(if attached_to.is_some() {
@@ -268,14 +268,6 @@ impl Term {
         [fqn.as_str(), short]
             .iter()
             .any(|name| *name == self.value || name.starts_with(&format!("{}.", self.value)))
-    }
-}
-
-fn materialization(node: &Node) -> &'static str {
-    match node.settings.materialized {
-        Materialization::View => "view",
-        Materialization::Table => "table",
-        Materialization::Ephemeral => "ephemeral",
     }
 }
 

@@ -3,12 +3,14 @@
 //! which names they use; their SQL is not read here.
 
 mod discover;
+mod growth;
 mod kept;
 mod node;
 mod resolve;
 mod tests;
 
 pub use discover::{Discovery, Names};
+pub use growth::{ClusterBy, Growth, Strategy};
 pub use kept::{Kept, KeptFact, KeptMetric, Read};
 pub use node::{
     Column, Contract, Materialization, Node, NodeId, NodeKind, Settings, SourceTable, TestSettings,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::growth::{ClusterBy, Growth, cluster_by, strategy, unique_key};
 use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
 use crate::project::{FactSpec, SqlFile};
 
@@ -46,7 +47,26 @@ pub enum NodeKind {
 pub enum Materialization {
     View,
     Table,
+    /// A table that grows from build to build.
+    Incremental,
     Ephemeral,
+}
+
+impl Materialization {
+    /// dbt's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::View => "view",
+            Self::Table => "table",
+            Self::Incremental => "incremental",
+            Self::Ephemeral => "ephemeral",
+        }
+    }
+
+    /// Whether rows are written.
+    pub fn is_stored(self) -> bool {
+        matches!(self, Self::Table | Self::Incremental)
+    }
 }
 
 /// Settings of a node, from the project file, its YAML and its template, the later winning.
@@ -61,6 +81,9 @@ pub struct Settings {
     pub partition_by: Vec<String>,
     /// A table that keeps the versions of its rows: a slowly changing dimension.
     pub keeps_versions: bool,
+    pub growth: Growth,
+    /// How the rows of a fact lie, where the model says so.
+    pub cluster_by: Option<ClusterBy>,
     /// All of them, for `config.get`.
     pub raw: serde_json::Map<String, serde_json::Value>,
 }
@@ -75,6 +98,8 @@ impl Default for Settings {
             delimiter: None,
             partition_by: Vec::new(),
             keeps_versions: false,
+            growth: Growth::default(),
+            cluster_by: None,
             raw: serde_json::Map::new(),
         }
     }
@@ -153,6 +178,10 @@ const KNOWN: &[&str] = &[
     "grants",
     "persist_docs",
     "full_refresh",
+    "unique_key",
+    "incremental_strategy",
+    "on_schema_change",
+    "cluster_by",
     "pre_hook",
     "post_hook",
     "group",
@@ -176,6 +205,10 @@ impl Settings {
             "tags" => self.tags.extend(
                 texts(value).ok_or_else(|| wrong(key, "a text or a list of texts", value))?,
             ),
+            "unique_key" => self.growth.unique_key = unique_key(value)?,
+            "incremental_strategy" => self.growth.strategy = Some(strategy(value)?),
+            "full_refresh" => self.growth.full_refresh = value.as_bool(),
+            "cluster_by" => self.cluster_by = Some(cluster_by(value)?),
             "partition_by" => {
                 self.partition_by =
                     texts(value).ok_or_else(|| wrong(key, "a list of columns", value))?
@@ -214,22 +247,23 @@ fn materialization(value: &serde_json::Value) -> Result<Materialization, Diagnos
     match value.as_str() {
         Some("view") => Ok(Materialization::View),
         Some("table" | "snapshot") => Ok(Materialization::Table),
+        Some("incremental") => Ok(Materialization::Incremental),
         Some("ephemeral") => Ok(Materialization::Ephemeral),
         _ => Err(
             Diagnostic::error(Code::E0106, format!("{value} is not a materialization"))
-                .hint("use `view`, `table`, `snapshot` or `ephemeral`"),
+                .hint("use `view`, `table`, `incremental`, `snapshot` or `ephemeral`"),
         ),
     }
 }
 
-fn wrong(key: &str, expected: &str, value: &serde_json::Value) -> Diagnostic {
+pub(super) fn wrong(key: &str, expected: &str, value: &serde_json::Value) -> Diagnostic {
     Diagnostic::error(
         Code::E0104,
         format!("the setting `{key}` is {value}, expected {expected}"),
     )
 }
 
-fn texts(value: &serde_json::Value) -> Option<Vec<String>> {
+pub(super) fn texts(value: &serde_json::Value) -> Option<Vec<String>> {
     match value {
         serde_json::Value::Array(items) => items
             .iter()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::discover::{Discovery, Names};
 use super::kept::Kept;
-use super::node::{Column, Node, NodeId, NodeKind, Settings, SourceTable};
+use super::node::{Column, Materialization, Node, NodeId, NodeKind, Settings, SourceTable};
 use super::tests;
 use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
 use crate::project::yaml::{Node as Yaml, Spot};
@@ -495,7 +495,27 @@ impl<'a> Resolver<'a> {
                 }
             }
             self.nodes[at].settings = settings;
+            if self.nodes[at].settings.materialized == Materialization::Incremental {
+                self.discover_increment(at, &file, &discovery);
+            }
             self.nodes[at].depends_on = discovery.used();
+        }
+    }
+
+    /// What a model reads only when it grows. Its settings are those of the whole query.
+    fn discover_increment(&mut self, at: usize, file: &SqlFile, discovery: &Arc<Discovery>) {
+        let node = &self.nodes[at];
+        let mut scope = Scope::new(
+            self.surroundings.clone(),
+            discovery.clone(),
+            node.relation(),
+        );
+        scope.config = node.settings.raw.clone();
+        scope.model = serde_json::json!({"name": node.name, "path": &*node.path});
+        scope.is_incremental = true;
+        let rendered = self.templates.render(file, &Arc::new(scope));
+        if rendered.has_errors() && self.broken.insert(NodeId(at)) {
+            self.diagnostics.extend(rendered.diagnostics);
         }
     }
 

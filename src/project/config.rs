@@ -77,6 +77,10 @@ const SETTINGS: &[&str] = &[
     "docs",
     "quote_columns",
     "alias",
+    "unique_key",
+    "incremental_strategy",
+    "on_schema_change",
+    "full_refresh",
 ];
 
 impl ProjectSpec {

@@ -8,15 +8,16 @@ use petgraph::Direction;
 use tokio::task::JoinSet;
 
 use super::events::{Event, Observer};
+use super::increment::MadeOf;
 use super::plan::{Action, RunPlan, Step};
 use super::prepare::Prepared;
 use super::results::{Outcome, RunResults, StepResult};
 use super::testing::verdict;
-use crate::compile::snapshot;
+use crate::compile::{published, snapshot};
 use crate::diagnostics::{Code, Diagnostic};
-use crate::engine::Engine;
-use crate::manifest::{Materialization, Node, NodeId, NodeKind};
-use crate::warehouse::{Relation, Warehouse, WarehouseError};
+use crate::engine::{Clustering, Engine, Place};
+use crate::manifest::{Materialization, Node, NodeId, NodeKind, Strategy};
+use crate::warehouse::{Relation, TableSummary, Warehouse, WarehouseError};
 
 pub async fn execute(
     prepared: &Arc<Prepared>,
@@ -298,9 +299,10 @@ impl Job {
     }
 
     async fn model(&self, node: &Node) -> Result<(Outcome, Option<u64>), Box<Diagnostic>> {
-        let sql = self.prepared.compiled.nodes[&node.id].sql.clone();
+        let compiled = &self.prepared.compiled.nodes[&node.id];
+        let sql = compiled.sql.clone();
         let relation = node.relation();
-        if node.settings.materialized != Materialization::Table {
+        if !node.settings.materialized.is_stored() {
             self.engine
                 .add_view(&relation, &sql)
                 .await
@@ -317,6 +319,17 @@ impl Job {
             let versions = versions.map_err(|error| self.failure(node, &error))?;
             return self.table(node, &versions).await;
         }
+        if let (Some(from), Action::Build) = (&self.step.from, self.step.action) {
+            let relation = published(node);
+            let added = self
+                .engine
+                .add_table(&relation, &self.warehouse, from, &node.name);
+            added
+                .await
+                .map_err(|error| self.storage_failure(node, &error))?;
+            let sql = compiled.increment.as_ref().unwrap_or(&sql);
+            return self.table(node, sql).await;
+        }
         self.table(node, &sql).await
     }
 
@@ -324,7 +337,7 @@ impl Job {
     async fn versions(&self, node: &Node, sql: &str) -> Result<String, String> {
         let previous = match &self.published {
             Some(Relation::Table { fingerprint, .. }) => {
-                let relation = format!("equipoise_published.{}", node.relation());
+                let relation = published(node);
                 let added =
                     self.engine
                         .add_table(&relation, &self.warehouse, fingerprint, &node.name);
@@ -366,19 +379,7 @@ impl Job {
         let storage = |error: WarehouseError| self.storage_failure(node, &error);
         let mut rows = None;
         if self.step.action == Action::Build {
-            let partition_by = &node.settings.partition_by;
-            let summary = self
-                .engine
-                .materialize(
-                    sql,
-                    &self.warehouse,
-                    &node.name,
-                    &self.step.fingerprint,
-                    partition_by,
-                )
-                .await
-                .map_err(storage)?;
-            rows = Some(summary.rows);
+            rows = Some(self.write(node, sql).await.map_err(storage)?.rows);
         }
         self.engine
             .add_table(
@@ -397,6 +398,49 @@ impl Job {
             },
             rows,
         ))
+    }
+
+    /// Writes the rows of a query as the step's table: whole, or beside those that stay.
+    async fn write(&self, node: &Node, sql: &str) -> Result<TableSummary, WarehouseError> {
+        let (settings, fingerprint) = (&node.settings, &self.step.fingerprint);
+        let grows = settings.materialized == Materialization::Incremental;
+        let note = match grows {
+            true => MadeOf::of(&self.prepared, node).note(),
+            false => String::new(),
+        };
+        let place = Place {
+            warehouse: &self.warehouse,
+            name: &node.name,
+            fingerprint,
+            from: self.step.from.as_deref(),
+            note: &note,
+        };
+        if let Some(by) = &settings.cluster_by {
+            let clustering = Clustering {
+                unit: by.unit.clone(),
+                time: by.time.clone(),
+                id: by.id.clone(),
+                buckets: by.buckets,
+            };
+            return self.engine.cluster(sql, &place, clustering).await;
+        }
+        if grows {
+            let keys = match settings.growth.strategy() {
+                Strategy::Replace => settings.growth.unique_key.as_slice(),
+                Strategy::Append => &[],
+            };
+            let partition_by = &settings.partition_by;
+            return self.engine.grow(sql, &place, keys, partition_by).await;
+        }
+        self.engine
+            .materialize(
+                sql,
+                &self.warehouse,
+                &node.name,
+                fingerprint,
+                &settings.partition_by,
+            )
+            .await
     }
 
     async fn test(&self, node: &Node, settings: &crate::manifest::TestSettings) -> StepResult {
@@ -476,7 +520,10 @@ impl Job {
         let diagnostic =
             Diagnostic::error(Code::E0801, format!("`{}` failed: {message}", node.name))
                 .at(node.span.clone());
-        let compiled = self.prepared.compiled_path(&node.path);
+        let compiled = match self.step.from {
+            Some(_) => self.prepared.increment_path(&node.path),
+            None => self.prepared.compiled_path(&node.path),
+        };
         Box::new(match node.kind {
             NodeKind::Model(_) => diagnostic.hint(format!(
                 "the SQL that ran is `{}`",

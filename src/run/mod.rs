@@ -6,6 +6,7 @@ mod counter;
 mod events;
 mod execute;
 mod impact;
+mod increment;
 mod inputs;
 mod keeping;
 mod meanings;

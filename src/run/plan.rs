@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::increment::{self, Version};
 use super::prepare::Prepared;
 use super::testing::PassedTests;
 use crate::compile::snapshot;
@@ -41,6 +42,8 @@ pub struct Step {
     pub action: Action,
     pub why: String,
     pub fingerprint: String,
+    /// The version of a growing table that stays and gets new rows.
+    pub from: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +67,9 @@ pub async fn plan(
         prepared,
         before: &before,
         full_refresh,
+        warehouse,
         fingerprints: BTreeMap::new(),
+        versions: BTreeMap::new(),
     };
     let mut steps = Vec::new();
     for id in prepared.graph.order() {
@@ -82,6 +87,7 @@ pub async fn plan(
             action,
             why,
             fingerprint,
+            from: planner.versions.remove(id).and_then(|version| version.from),
         });
     }
     Ok(RunPlan {
@@ -107,9 +113,7 @@ fn kind(node: &Node) -> &'static str {
     match (&node.kind, node.settings.materialized) {
         (NodeKind::Test { .. }, _) => "test",
         (NodeKind::Seed, _) => "seed",
-        (_, Materialization::Table) => "table",
-        (_, Materialization::View) => "view",
-        (_, Materialization::Ephemeral) => "ephemeral",
+        (_, materialized) => materialized.word(),
     }
 }
 
@@ -117,6 +121,9 @@ struct Planner<'a> {
     prepared: &'a Prepared,
     before: &'a Environment,
     full_refresh: bool,
+    warehouse: &'a Warehouse,
+    /// What incremental models will be.
+    versions: BTreeMap<NodeId, Version>,
     /// What each relation will be when the run ends: the compiled one, or what is published of those that are not built.
     fingerprints: BTreeMap<NodeId, String>,
 }
@@ -136,6 +143,9 @@ impl Planner<'_> {
             }
             published => {
                 let fingerprint = self.of_inputs(node, &compiled);
+                if node.settings.materialized == Materialization::Incremental {
+                    return self.grown(node, published, &fingerprint, is_selected);
+                }
                 let published = published.map(Relation::fingerprint);
                 match node.settings.keeps_versions {
                     true => snapshot::chained(&fingerprint, published),
@@ -148,6 +158,29 @@ impl Planner<'_> {
                 }
             }
         };
+        self.fingerprints.insert(node.id, fingerprint.clone());
+        fingerprint
+    }
+
+    /// The version of a table that grows.
+    fn grown(
+        &mut self,
+        node: &Node,
+        published: Option<&Relation>,
+        inputs: &str,
+        is_selected: bool,
+    ) -> String {
+        let is_refresh_asked = self.full_refresh && is_selected;
+        let version = increment::next(
+            self.prepared,
+            node,
+            published,
+            inputs,
+            is_refresh_asked,
+            self.warehouse,
+        );
+        let fingerprint = version.fingerprint.clone();
+        self.versions.insert(node.id, version);
         self.fingerprints.insert(node.id, fingerprint.clone());
         fingerprint
     }
@@ -222,6 +255,17 @@ async fn decide(
         "ephemeral" => (Action::Reuse, "is a part of what reads it".to_string()),
         "view" if is_same => (Action::Reuse, "unchanged".to_string()),
         "view" => (Action::Build, changed(published).to_string()),
+        "incremental" => match (
+            planner.versions.get(&node.id),
+            warehouse.has_table(&node.name, fingerprint).await?,
+        ) {
+            (Some(version), false) => (Action::Build, version.why.clone()),
+            _ if is_same => (Action::Reuse, "unchanged".to_string()),
+            _ => (
+                Action::Reuse,
+                "built before under the same fingerprint".to_string(),
+            ),
+        },
         _ if planner.full_refresh => (Action::Build, "full refresh".to_string()),
         _ if !volatile.is_empty() => (
             Action::Build,

@@ -239,4 +239,9 @@ impl Prepared {
     pub fn compiled_path(&self, path: &str) -> PathBuf {
         self.target_folder().join("compiled").join(Path::new(path))
     }
+
+    /// Where the query for the new rows of an incremental model stands.
+    pub fn increment_path(&self, path: &str) -> PathBuf {
+        self.compiled_path(path).with_extension("increment.sql")
+    }
 }

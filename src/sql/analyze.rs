@@ -190,6 +190,11 @@ pub fn same_type(left: &DataType, right: &DataType) -> bool {
     family(left) == family(right)
 }
 
+/// Whether values are instants: of any precision, in any zone.
+pub fn is_timestamp(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(..))
+}
+
 /// Whether a value of this type can be summed as a number; booleans count as 0 and 1.
 pub fn is_number(kind: &DataType) -> bool {
     kind.is_numeric() || matches!(kind, DataType::Boolean | DataType::Null)

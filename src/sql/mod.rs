@@ -11,7 +11,9 @@ mod queries;
 mod rename;
 mod words;
 
-pub use analyze::{Analyzed, Analyzer, SqlError, SqlErrorKind, is_number, register, same_type};
+pub use analyze::{
+    Analyzed, Analyzer, SqlError, SqlErrorKind, is_number, is_timestamp, register, same_type,
+};
 /// Columns and their types.
 pub use datafusion::arrow::datatypes::SchemaRef as Schema;
 pub use expression::{expression_columns, is_time_zone};

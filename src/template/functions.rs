@@ -15,6 +15,9 @@ pub(super) fn register(environment: &mut Environment<'static>) {
     environment.add_global("config", Value::from_object(Config));
     environment.add_function("var", var);
     environment.add_function("env_var", env_var);
+    environment.add_function("is_incremental", |state: &State<'_, '_>| {
+        scope::of(state).map(|scope| scope.is_incremental)
+    });
     environment.add_function("log", log);
     environment.add_function("print", |state: &State<'_, '_>, message: Value| {
         log_message(state, &message, true)

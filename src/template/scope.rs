@@ -56,6 +56,8 @@ pub struct Scope {
     pub config: serde_json::Map<String, serde_json::Value>,
     /// False while names are collected, true for the final rendering.
     pub execute: bool,
+    /// Whether the rows that are there already stay: what `is_incremental()` says.
+    pub is_incremental: bool,
     heard: Mutex<Heard>,
 }
 
@@ -80,6 +82,7 @@ impl Scope {
             model: serde_json::Value::Null,
             config: serde_json::Map::new(),
             execute: false,
+            is_incremental: false,
             heard: Mutex::default(),
         }
     }
@@ -93,6 +96,7 @@ impl Scope {
             model: self.model.clone(),
             config: self.config.clone(),
             execute: self.execute,
+            is_incremental: self.is_incremental,
             heard: Mutex::default(),
         }
     }

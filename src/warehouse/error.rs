@@ -134,7 +134,7 @@ pub(super) fn delta_error(error: &(dyn Error + 'static), path: &Path) -> Warehou
 }
 
 /// An error of the stream that feeds a table. A spill file that fills the disk is a full disk, too.
-pub(super) fn query_error(error: DataFusionError, path: &Path) -> WarehouseError {
+pub fn query_error(error: DataFusionError, path: &Path) -> WarehouseError {
     match is_disk_full(&error) {
         true => WarehouseError::DiskFull {
             path: path.to_path_buf(),

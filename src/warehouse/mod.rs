@@ -13,10 +13,12 @@
 //!
 //! A table is written in `staging`, synced to disk and renamed to its place in one step. So a folder under `relations` is
 //! always a complete table, whatever killed its writer, and two builds that write the same fingerprint agree on the first.
+//! A table that grows is a new one under a new fingerprint; it shares files with the one before by hard links.
 
 mod disk;
 mod environment;
 mod error;
+mod grow;
 mod lock;
 mod staging;
 mod table;
@@ -24,7 +26,8 @@ mod types;
 mod vacuum;
 
 pub use environment::{Environment, Relation};
-pub use error::{ColumnProblem, WarehouseError};
+pub use error::{ColumnProblem, WarehouseError, query_error};
+pub use grow::{Replaced, StagedRows, Unfinished};
 pub use lock::{EnvironmentLock, LockError};
 pub use table::TableSummary;
 pub use types::stored_schema;

@@ -23,7 +23,7 @@ use deltalake::{DeltaTable, DeltaTableBuilder};
 use futures::StreamExt;
 use std::fs::File;
 use std::num::NonZeroU64;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 use url::Url;
@@ -43,6 +43,11 @@ impl Warehouse {
         }
         mark_as_used(&folder)?;
         Ok(true)
+    }
+
+    /// The folder of a table, which may not exist.
+    pub fn table_path(&self, relation: &str, fingerprint: &str) -> Result<PathBuf> {
+        self.table_folder(relation, fingerprint)
     }
 
     /// Writes all rows of `stream` as one Delta table with one commit, or, on any error, nothing.
@@ -113,7 +118,7 @@ impl Warehouse {
         Ok(summary)
     }
 
-    async fn load_table(&self, relation: &str, fingerprint: &str) -> Result<DeltaTable> {
+    pub(super) async fn load_table(&self, relation: &str, fingerprint: &str) -> Result<DeltaTable> {
         let folder = self.table_folder(relation, fingerprint)?;
         if !self.has_table(relation, fingerprint).await? {
             let (relation, fingerprint) = (relation.to_string(), fingerprint.to_string());
@@ -150,15 +155,26 @@ fn mark_as_used(folder: &Path) -> Result<()> {
         .context("set the time of", folder)
 }
 
-fn folder_url(folder: &Path) -> Url {
+pub(super) fn folder_url(folder: &Path) -> Url {
     Url::from_directory_path(folder).expect("Warehouse::open made the root absolute")
 }
 
-async fn write_staged(
+pub(super) async fn write_staged(
     folder: &Path,
     schema: &SchemaRef,
     stream: SendableRecordBatchStream,
     partition_by: &[String],
+) -> Result<TableSummary> {
+    write_with(folder, schema, stream, partition_by, Vec::new()).await
+}
+
+/// As [`write_staged`], with files in the commit that lie in the folder already.
+pub(super) async fn write_with(
+    folder: &Path,
+    schema: &SchemaRef,
+    stream: SendableRecordBatchStream,
+    partition_by: &[String],
+    known: Vec<Add>,
 ) -> Result<TableSummary> {
     let as_delta_error = |error| delta_error(&error, folder);
     let table = DeltaTableBuilder::from_url(folder_url(folder))
@@ -177,17 +193,26 @@ async fn write_staged(
         partition_by,
     )
     .await?;
-    let files = writer.close().await.map_err(as_delta_error)?;
+    let mut files = writer.close().await.map_err(as_delta_error)?;
     first_failure.take()?;
+    files.extend(known);
     let summary = TableSummary {
         rows,
-        bytes: files.iter().map(|file| file.size.unsigned_abs()).sum(),
-        files: files.len() as u64,
+        ..of_files(&files)
     };
     commit(table, schema, partition_by, files)
         .await
         .map_err(as_delta_error)?;
     Ok(summary)
+}
+
+/// How large files are, without their rows.
+pub(super) fn of_files(files: &[Add]) -> TableSummary {
+    TableSummary {
+        rows: 0,
+        bytes: files.iter().map(|file| file.size.unsigned_abs()).sum(),
+        files: files.len() as u64,
+    }
 }
 
 /// The number of rows written.
@@ -265,7 +290,7 @@ async fn commit(
         .await
 }
 
-fn check_partitions(schema: &Schema, partition_by: &[String]) -> Result<()> {
+pub(super) fn check_partitions(schema: &Schema, partition_by: &[String]) -> Result<()> {
     let mut problems = Vec::new();
     let mut problem = |column: &str, message: String, hint: &str| {
         problems.push(ColumnProblem {

@@ -19,6 +19,7 @@ mod flags_import;
 mod flags_sql;
 mod flags_warehouse;
 mod generate_shop;
+mod incremental;
 mod layers;
 mod lineage_execution;
 mod metric_dbt;

@@ -120,11 +120,11 @@ impl<'a> Source<'a> {
     }
 
     /// The table's runs, when it is clustered by the unit and time that are asked for.
-    fn clustered(&self) -> Option<&ClusteredTable> {
+    fn clustered(&self) -> Option<ClusteredTable> {
         let table = (self.provider.as_ref() as &dyn Any).downcast_ref::<ClusteredTable>()?;
         let clustering = table.clustering();
         (clustering.unit == self.columns.unit && clustering.time == self.columns.time)
-            .then_some(table)
+            .then(|| table.as_runs())
     }
 
     async fn plan(&self, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {

@@ -257,6 +257,7 @@ fn describe(root: &Path, path: &Path) -> Result<SourceFile, SourceProblem> {
             path: path.to_path_buf(),
             rows: 0,
             bytes: state.bytes,
+            hash: String::new(),
             state,
         }),
         Err(error) => Err(unreadable(&name, &error)),

@@ -116,6 +116,7 @@ fn all_facts(
         });
         if let Some(facts) = found {
             file.rows = facts.rows;
+            file.hash.clone_from(&facts.hash);
             all.push(facts);
         }
     }

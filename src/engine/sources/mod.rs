@@ -123,5 +123,7 @@ pub struct SourceFile {
     pub rows: u64,
     /// Of the file as it is, possibly compressed.
     pub bytes: u64,
+    /// BLAKE3 of its content, hexadecimal.
+    pub hash: String,
     pub(crate) state: FileState,
 }

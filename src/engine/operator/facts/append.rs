@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Date32Array, Int32Array};
-use datafusion::arrow::compute::{cast, concat_batches, filter_record_batch, partition};
+use datafusion::arrow::compute::{cast, concat_batches, filter_record_batch, max, min, partition};
 use datafusion::arrow::datatypes::{DataType, Date32Type, Int32Type, Int64Type};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::JoinType;
@@ -11,9 +11,10 @@ use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{
-    ColumnarValue, ExprSchemable, Volatility, cast as cast_expression, col, create_udf, lit,
+    ColumnarValue, ExprSchemable, Volatility, cast as cast_expression, create_udf, ident, lit,
 };
 use datafusion::prelude::SessionContext;
+use deltalake::ObjectStore;
 use deltalake::datafile::writer::DeltaWriter;
 use deltalake::kernel::{Action, Add};
 use futures::StreamExt;
@@ -37,23 +38,73 @@ impl ClusteredFacts {
         let offered = rows.clone().cache().await?;
         let total = offered.clone().count().await?;
         let fresh = self.without_stored(context, offered).await?;
-        let order = [
-            "day",
-            "bucket",
-            UNIT_KEY,
-            &self.clustering.time,
-            &self.clustering.id,
-        ];
-        let sorted = fresh.sort(
+        let written = self
+            .write(self.sorted(fresh)?.execute_stream().await?)
+            .await?;
+        let repeated = total as u64 - written.rows;
+        self.commit_added(written.files, written.rows, repeated)
+            .await
+    }
+
+    /// The first rows of an empty table: one run per bucket over all their days, in one commit. The rows are held nowhere but in
+    /// the sort, which spills.
+    pub async fn load(&mut self, rows: DataFrame) -> Result<Appended> {
+        let any_day = lit(datafusion::scalar::ScalarValue::Date32(Some(0)));
+        let rows = self
+            .clustered(rows)?
+            .with_column("day", any_day.clone())?
+            .with_column("through", any_day)?;
+        let written = self
+            .write(self.sorted(rows)?.execute_stream().await?)
+            .await?;
+        // Which days they are is known only now; the files themselves do not say.
+        let span = written.span.unwrap_or_default();
+        let mut files = Vec::with_capacity(written.files.len());
+        for file in written.files {
+            files.push(self.spanned(file, span).await?);
+        }
+        self.commit_added(files, written.rows, written.repeated)
+            .await
+    }
+
+    /// A written file under the days that it turned out to hold.
+    async fn spanned(&self, file: Add, span: (i32, i32)) -> Result<Add> {
+        let (mut path, mut partition_values) = (file.path.clone(), file.partition_values.clone());
+        for (name, day) in [("day", span.0), ("through", span.1)] {
+            let (before, after) = (date_text(0), date_text(day));
+            path = path.replace(&format!("{name}={before}/"), &format!("{name}={after}/"));
+            partition_values.insert(name.to_owned(), Some(after));
+        }
+        let store = self.table.log_store().object_store(None);
+        let (from, to) = (file.path.as_str().into(), path.as_str().into());
+        store.rename_opts(&from, &to, Default::default()).await?;
+        Ok(Add {
+            path,
+            partition_values,
+            ..file
+        })
+    }
+
+    fn sorted(&self, rows: DataFrame) -> Result<DataFrame> {
+        let (time, id) = (&self.clustering.time, &self.clustering.id);
+        let order = ["day", "bucket", UNIT_KEY, time, id];
+        rows.sort(
             order
                 .iter()
-                .map(|name| col(*name).sort(true, false))
+                .map(|name| ident(*name).sort(true, false))
                 .collect(),
-        )?;
-        let (files, written) = self.write(sorted.execute_stream().await?).await?;
+        )
+    }
+
+    async fn commit_added(
+        &mut self,
+        files: Vec<Add>,
+        rows: u64,
+        repeated: u64,
+    ) -> Result<Appended> {
         let appended = Appended {
-            rows: written,
-            repeated: total as u64 - written,
+            rows,
+            repeated,
             files: files.len(),
         };
         if !files.is_empty() {
@@ -66,7 +117,7 @@ impl ClusteredFacts {
 
     /// The rows with unit key, day and bucket, in the stored types.
     fn clustered(&self, rows: DataFrame) -> Result<DataFrame> {
-        let unit = col(self.clustering.unit.as_str());
+        let unit = ident(self.clustering.unit.as_str());
         let data_type = unit.get_type(rows.schema())?;
         let mut columns = vec![
             unit_key_function(&data_type)
@@ -75,16 +126,16 @@ impl ClusteredFacts {
         ];
         for field in &self.schema.fields()[1..] {
             columns.push(
-                cast_expression(col(field.name().as_str()), field.data_type().clone())
+                cast_expression(ident(field.name().as_str()), field.data_type().clone())
                     .alias(field.name()),
             );
         }
-        let time = col(self.clustering.time.as_str());
+        let time = ident(self.clustering.time.as_str());
         let rows = rows
             .filter(unit.is_not_null().and(time.clone().is_not_null()))?
             .select(columns)?;
         let day = cast_expression(time, DataType::Date32);
-        let bucket = bucket_function(self.clustering.buckets).call(vec![col(UNIT_KEY)]);
+        let bucket = bucket_function(self.clustering.buckets).call(vec![ident(UNIT_KEY)]);
         rows.with_column("day", day.clone())?
             .with_column("through", day)?
             .with_column("bucket", bucket)
@@ -113,36 +164,30 @@ impl ClusteredFacts {
             .collect();
         let fresh = rows
             .clone()
-            .filter(col("day").in_list(looked_up.clone(), true))?;
-        let late = rows.filter(col("day").in_list(looked_up, false))?;
+            .filter(ident("day").in_list(looked_up.clone(), true))?;
+        let late = rows.filter(ident("day").in_list(looked_up, false))?;
         let id = self.clustering.id.as_str();
         let stored = context.read_table(Arc::new(touched))?;
         let stored = stored.select(vec![
-            col(UNIT_KEY).alias("stored_key"),
-            col(id).alias("stored_id"),
+            ident(UNIT_KEY).alias("stored_key"),
+            ident(id).alias("stored_id"),
         ])?;
-        let late = late.join(
-            stored,
-            JoinType::LeftAnti,
-            &[UNIT_KEY, id],
-            &["stored_key", "stored_id"],
-            None,
-        )?;
+        let same = [
+            ident(UNIT_KEY).eq(ident("stored_key")),
+            ident(id).eq(ident("stored_id")),
+        ];
+        let late = late.join_on(stored, JoinType::LeftAnti, same)?;
         fresh.union(late)
     }
 
     /// Writes a stream sorted by day, bucket and sort key; a writer holds one day at a time.
-    pub(super) async fn write(
-        &self,
-        mut stream: SendableRecordBatchStream,
-    ) -> Result<(Vec<Add>, u64)> {
+    pub(super) async fn write(&self, mut stream: SendableRecordBatchStream) -> Result<Written> {
         let mut output = Output {
             facts: self,
             writer: None,
             day: None,
             last: None,
-            files: Vec::new(),
-            rows: 0,
+            written: Written::default(),
         };
         while let Some(batch) = stream.next().await {
             let batch = batch?;
@@ -151,8 +196,9 @@ impl ClusteredFacts {
             }
         }
         output.close().await?;
-        output.files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok((output.files, output.rows))
+        let mut written = output.written;
+        written.files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(written)
     }
 }
 
@@ -163,13 +209,26 @@ struct Output<'a> {
     day: Option<i32>,
     /// The last row so far, to see repeated ones across batches.
     last: Option<RecordBatch>,
-    files: Vec<Add>,
-    rows: u64,
+    written: Written,
+}
+
+/// Files that no commit names yet.
+#[derive(Default)]
+pub(super) struct Written {
+    pub files: Vec<Add>,
+    pub rows: u64,
+    /// Rows that came twice and were written once.
+    pub repeated: u64,
+    /// The first and last day of the rows' times.
+    pub span: Option<(i32, i32)>,
 }
 
 impl Output<'_> {
     async fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        let offered = batch.num_rows();
         let batch = self.without_repeated(batch)?;
+        self.written.repeated += (offered - batch.num_rows()) as u64;
+        self.see_times(&batch)?;
         let days = batch
             .column_by_name("day")
             .expect("a clustered batch has a day")
@@ -181,7 +240,7 @@ impl Output<'_> {
                 self.close().await?;
                 self.day = Some(day);
             }
-            self.rows += range.len() as u64;
+            self.written.rows += range.len() as u64;
             let rows = batch.slice(range.start, range.len());
             let writer = self.writer.get_or_insert_with(|| self.facts.writer());
             writer.write(&rows).await.map_err(external)?;
@@ -191,7 +250,22 @@ impl Output<'_> {
 
     async fn close(&mut self) -> Result<()> {
         if let Some(writer) = self.writer.take() {
-            self.files.extend(writer.close().await.map_err(external)?);
+            self.written
+                .files
+                .extend(writer.close().await.map_err(external)?);
+        }
+        Ok(())
+    }
+
+    fn see_times(&mut self, batch: &RecordBatch) -> Result<()> {
+        let times = batch
+            .column_by_name(&self.facts.clustering.time)
+            .expect("a clustering column");
+        let days = cast(times, &DataType::Date32)?;
+        let days = days.as_primitive::<Date32Type>();
+        if let (Some(low), Some(high)) = (min(days), max(days)) {
+            let (first, last) = self.written.span.unwrap_or((low, high));
+            self.written.span = Some((first.min(low), last.max(high)));
         }
         Ok(())
     }
@@ -259,8 +333,18 @@ impl ClusteredFacts {
     }
 }
 
+/// A day as partition values are written.
+fn date_text(day: i32) -> String {
+    let date = chrono::NaiveDate::default() + chrono::Duration::days(i64::from(day));
+    date.format("%Y-%m-%d").to_string()
+}
+
 async fn distinct_days(rows: DataFrame) -> Result<Vec<i32>> {
-    let batches = rows.select(vec![col("day")])?.distinct()?.collect().await?;
+    let batches = rows
+        .select(vec![ident("day")])?
+        .distinct()?
+        .collect()
+        .await?;
     let mut days: Vec<i32> = Vec::new();
     for batch in &batches {
         days.extend(

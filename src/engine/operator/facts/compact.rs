@@ -13,6 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
+use super::append::Written;
 use super::{ClusteredFacts, RunFile, UNIT_KEY, external, with_partitions};
 
 /// What a compaction has done.
@@ -45,7 +46,7 @@ impl ClusteredFacts {
             if merged.len() < 2 {
                 continue;
             }
-            let (files, rows) = self.merge(context, &merged).await?;
+            let Written { files, rows, .. } = self.merge(context, &merged).await?;
             compacted.rows_rewritten += rows;
             compacted.files_after = compacted.files_after + files.len() - merged.len();
             actions.extend(files.into_iter().map(|file| {
@@ -70,11 +71,7 @@ impl ClusteredFacts {
     }
 
     /// One sorted file of several; the runs' declared order makes this a merge, not a sort.
-    async fn merge(
-        &self,
-        context: &SessionContext,
-        merged: &[&RunFile],
-    ) -> Result<(Vec<deltalake::kernel::Add>, u64)> {
+    async fn merge(&self, context: &SessionContext, merged: &[&RunFile]) -> Result<Written> {
         let paths: Vec<&str> = merged.iter().map(|run| run.path.as_str()).collect();
         let table = self
             .provider()?

@@ -11,7 +11,7 @@ use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
@@ -24,6 +24,9 @@ use super::{Clustering, RunFile, UNIT_KEY};
 #[derive(Debug, Clone)]
 pub struct ClusteredTable {
     folder: PathBuf,
+    /// Columns of the files.
+    stored: SchemaRef,
+    /// Columns that are read.
     schema: SchemaRef,
     clustering: Clustering,
     runs: Vec<RunFile>,
@@ -39,8 +42,29 @@ impl ClusteredTable {
         ClusteredTable {
             folder: folder.to_path_buf(),
             schema: read_schema(&stored, &clustering),
+            stored,
             clustering,
             runs,
+        }
+    }
+
+    /// The same rows as a relation of a project: the columns of its query as any table stores them, without the unit key.
+    pub fn as_relation(&self) -> Result<ClusteredTable> {
+        let own = self.stored.fields().iter().skip(1).cloned();
+        let own = Schema::new(own.collect::<Vec<_>>());
+        let schema = crate::warehouse::stored_schema(&own)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(ClusteredTable {
+            schema,
+            ..self.clone()
+        })
+    }
+
+    /// The same rows as the operator merges them: with the unit key, texts as dictionaries.
+    pub fn as_runs(&self) -> ClusteredTable {
+        ClusteredTable {
+            schema: read_schema(&self.stored, &self.clustering),
+            ..self.clone()
         }
     }
 
@@ -69,20 +93,35 @@ impl ClusteredTable {
             .trim_start_matches('/')
             .to_owned();
         FileGroup::new(vec![
-            PartitionedFile::new(path, run.size).with_arrow_schema(Arc::clone(&self.schema)),
+            PartitionedFile::new(path, run.size).with_arrow_schema(self.file_schema()),
         ])
+    }
+
+    /// The columns of a file in the types that are read.
+    fn file_schema(&self) -> SchemaRef {
+        let typed = |field: &Arc<Field>| {
+            let read = self.schema.field_with_name(field.name());
+            let data_type = read.map_or(field.data_type(), Field::data_type);
+            field.as_ref().clone().with_data_type(data_type.clone())
+        };
+        let fields: Vec<Field> = self.stored.fields().iter().map(typed).collect();
+        Arc::new(Schema::new(fields))
     }
 
     fn ordering(&self) -> Option<LexOrdering> {
         let names = [UNIT_KEY, &self.clustering.time, &self.clustering.id];
         let ascending = |name: &str| {
-            let index = self
-                .schema
-                .index_of(name)
-                .expect("the schema holds the clustering columns");
-            PhysicalSortExpr::new_default(Arc::new(Column::new(name, index)))
+            let index = self.schema.index_of(name).ok()?;
+            Some(PhysicalSortExpr::new_default(Arc::new(Column::new(
+                name, index,
+            ))))
         };
-        LexOrdering::new(names.map(ascending))
+        LexOrdering::new(
+            names
+                .map(ascending)
+                .into_iter()
+                .collect::<Option<Vec<_>>>()?,
+        )
     }
 }
 

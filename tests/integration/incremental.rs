@@ -1,0 +1,386 @@
+//! Tables that grow: new files join what is there, changed ones build it anew, and either way the rows are those of a full build.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use super::operator_states::Random;
+
+struct Shop {
+    folder: TempDir,
+}
+
+/// `config` and the model's query.
+fn shop(config: &str, query: &str) -> Shop {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let shop = Shop { folder };
+    shop.write("project.yml", "name: growing\n");
+    shop.write(
+        "models/sources.yml",
+        "sources:\n  - name: raw\n    tables:\n      - name: events\n        location: data/*.csv\n",
+    );
+    shop.write(
+        "models/facts.sql",
+        &format!("{{{{ config({config}) }}}}\n{query}\n"),
+    );
+    shop.day(1, &["a,1,5", "b,2,7"]);
+    shop.day(2, &["c,1,1"]);
+    shop
+}
+
+const ALL: &str = "select event_id, unit, cast(happened_at as timestamp) as happened_at, amount from {{ source('raw', 'events') }}";
+
+fn since_the_last() -> String {
+    format!(
+        "{ALL}\n{{% if is_incremental() %}}\nwhere happened_at > (select max(happened_at) from {{{{ this }}}})\n{{% endif %}}"
+    )
+}
+
+impl Shop {
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Rows are `id,unit,amount`, all of them at noon.
+    fn day(&self, day: u32, rows: &[&str]) {
+        let rows: Vec<String> = rows
+            .iter()
+            .map(|row| {
+                let [id, unit, amount] = row.split(',').collect::<Vec<_>>()[..] else {
+                    panic!("three cells: {row}")
+                };
+                format!("{id},{unit},2026-01-{day:02} 12:00:00,{amount}")
+            })
+            .collect();
+        let text = format!("event_id,unit,happened_at,amount\n{}\n", rows.join("\n"));
+        self.write(&format!("data/2026-01-{day:02}.csv"), &text);
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_equipoise"))
+            .args(arguments)
+            .arg("--project-dir")
+            .arg(self.path())
+            .output()
+            .expect("the program runs")
+    }
+
+    fn good(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let said = said(&output);
+        assert!(output.status.success(), "{arguments:?}\n{said}");
+        said
+    }
+
+    fn bad(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "{}", said(&output));
+        said(&output)
+    }
+
+    /// `id:amount` of all rows, in order.
+    fn rows(&self) -> String {
+        let query = "select event_id || ':' || amount as row from facts order by event_id, amount";
+        let said = self.good(&["sql", query, "-o", "csv"]);
+        said.lines().skip(1).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Data files of the published table, by inode.
+    fn files(&self) -> Vec<u64> {
+        use std::os::unix::fs::MetadataExt;
+        let text = fs::read_to_string(
+            self.path()
+                .join("target/warehouse/environments")
+                .join("dev.json"),
+        )
+        .unwrap();
+        let environment: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let fingerprint = environment["environment"]["relations"]["facts"]["fingerprint"]
+            .as_str()
+            .unwrap();
+        let table = self
+            .path()
+            .join("target/warehouse/relations/facts")
+            .join(fingerprint);
+        let mut inodes: Vec<u64> = parquet_files(&table)
+            .iter()
+            .map(|path| fs::metadata(path).unwrap().ino())
+            .collect();
+        inodes.sort_unstable();
+        inodes
+    }
+}
+
+fn parquet_files(folder: &Path) -> Vec<PathBuf> {
+    walkdir::WalkDir::new(folder)
+        .into_iter()
+        .map(|entry| entry.unwrap().into_path())
+        .filter(|path| path.extension().is_some_and(|end| end == "parquet"))
+        .collect()
+}
+
+fn said(output: &Output) -> String {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[test]
+fn new_files_join_the_rows_that_are_there() {
+    let shop = shop("materialized='incremental'", &since_the_last());
+    shop.good(&["build"]);
+    assert_eq!(shop.rows(), "a:5 b:7 c:1");
+    let first = shop.files();
+    shop.day(3, &["d,2,4"]);
+    let said = shop.good(&["build"]);
+    assert!(said.contains("incremental facts"), "{said}");
+    assert_eq!(shop.rows(), "a:5 b:7 c:1 d:4");
+    let second = shop.files();
+    assert!(
+        first.iter().all(|file| second.contains(file)),
+        "files are shared, not written again"
+    );
+    assert_eq!(second.len(), first.len() + 1);
+    let said = shop.good(&["build"]);
+    assert!(said.contains("nothing to do"), "{said}");
+    assert_eq!(shop.files(), second);
+}
+
+#[test]
+fn what_was_read_before_and_is_not_there_any_more_builds_the_table_anew() {
+    let shop = shop("materialized='incremental'", &since_the_last());
+    shop.good(&["build"]);
+    shop.day(1, &["a,1,50"]);
+    shop.good(&["build"]);
+    assert_eq!(shop.rows(), "a:50 c:1", "a changed file");
+    fs::remove_file(shop.path().join("data/2026-01-01.csv")).unwrap();
+    shop.good(&["build"]);
+    assert_eq!(shop.rows(), "c:1", "a file that is gone");
+    shop.day(1, &["late,1,3"]);
+    shop.good(&["build"]);
+    assert_eq!(
+        shop.rows(),
+        "c:1",
+        "a late file is not after the last row: the model does not ask for it"
+    );
+    shop.good(&["build", "--full-refresh"]);
+    assert_eq!(shop.rows(), "c:1 late:3");
+    let edited = since_the_last().replace("amount from", "amount + 1 as amount from");
+    shop.write(
+        "models/facts.sql",
+        &format!("{{{{ config(materialized='incremental') }}}}\n{edited}\n"),
+    );
+    shop.good(&["build"]);
+    assert_eq!(shop.rows(), "c:2 late:4", "another query");
+}
+
+#[test]
+fn a_key_that_comes_again_takes_the_place_of_its_row() {
+    let recent = since_the_last().replace(">", ">=");
+    let shop = shop("materialized='incremental', unique_key='event_id'", &recent);
+    shop.good(&["build"]);
+    shop.day(3, &["a,1,9", "d,1,4"]);
+    shop.good(&["build"]);
+    assert_eq!(shop.rows(), "a:9 b:7 c:1 d:4");
+    shop.day(4, &["e,1,2", "e,1,3"]);
+    let said = shop.bad(&["build"]);
+    assert!(said.contains("(e) comes more than once"), "{said}");
+    assert!(
+        said.contains("target/compiled/models/facts.increment.sql"),
+        "{said}"
+    );
+    assert_eq!(shop.rows(), "a:9 b:7 c:1 d:4");
+}
+
+#[test]
+fn a_key_of_two_columns_with_unusual_names() {
+    let query = "select event_id, unit as \"TheUnit\", cast(happened_at as timestamp) as happened_at, amount from {{ source('raw', 'events') }}";
+    let shop = shop(
+        "materialized='incremental', unique_key=['event_id', 'TheUnit'], incremental_strategy='delete+insert'",
+        query,
+    );
+    shop.good(&["build"]);
+    shop.day(3, &["a,2,9", "c,1,8"]);
+    let said = shop.bad(&["build"]);
+    assert!(
+        said.contains("not unique"),
+        "all rows come again, and c twice: {said}"
+    );
+    shop.day(3, &["a,2,9", "d,1,8"]);
+    shop.good(&["build"]);
+    assert_eq!(shop.rows(), "a:5 a:9 b:7 c:1 d:8");
+}
+
+#[test]
+fn many_small_files_become_one() {
+    let shop = shop("materialized='incremental'", &since_the_last());
+    shop.good(&["build"]);
+    let days = 3..=28;
+    for day in days.clone() {
+        shop.day(day, &[&format!("day{day:02},1,1")]);
+        shop.good(&["run", "--quiet"]);
+    }
+    for hour in 0..12 {
+        let text = format!(
+            "event_id,unit,happened_at,amount\nhour{hour:02},1,2026-02-01 {hour:02}:00:00,1\n"
+        );
+        shop.write(&format!("data/2026-02-01-{hour:02}.csv"), &text);
+        shop.good(&["run", "--quiet"]);
+    }
+    assert_eq!(shop.rows().split(' ').count(), 3 + 26 + 12);
+    assert!(shop.files().len() <= 33, "{} files", shop.files().len());
+}
+
+const BY_UNIT: &str =
+    "cluster_by={'unit': 'unit', 'time': 'happened_at', 'id': 'event_id', 'buckets': 3}";
+
+#[test]
+fn a_fact_by_unit_reads_like_any_table() {
+    for kind in ["table", "incremental"] {
+        let shop = shop(&format!("materialized='{kind}', {BY_UNIT}"), ALL);
+        shop.good(&["build"]);
+        assert_eq!(shop.rows(), "a:5 b:7 c:1");
+        let columns = shop.good(&["sql", "select * from facts where unit = 2", "-o", "csv"]);
+        assert_eq!(
+            columns.trim(),
+            "event_id,unit,happened_at,amount\nb,2,2026-01-01T12:00:00,7"
+        );
+        shop.day(1, &["a,1,5", "b,2,7", "late,3,6"]);
+        shop.day(3, &["a,1,5", "d,2,4"]);
+        shop.good(&["build"]);
+        // The first row of an id stays within its day; the same id on another day is another row.
+        assert_eq!(shop.rows(), "a:5 a:5 b:7 c:1 d:4 late:6", "{kind}");
+    }
+}
+
+#[test]
+fn a_fact_by_unit_needs_a_unit_in_every_row() {
+    let shop = shop(&format!("materialized='incremental', {BY_UNIT}"), ALL);
+    shop.good(&["build"]);
+    shop.day(3, &["d,,4"]);
+    let said = shop.bad(&["build"]);
+    assert!(said.contains("`unit` is null in some row"), "{said}");
+    assert_eq!(shop.rows(), "a:5 b:7 c:1");
+}
+
+#[test]
+fn a_version_before_growth_can_come_back() {
+    let shop = shop("materialized='incremental'", &since_the_last());
+    shop.good(&["build"]);
+    shop.day(3, &["d,2,4"]);
+    shop.good(&["build"]);
+    shop.good(&["rollback", "--to", "1"]);
+    assert_eq!(shop.rows(), "a:5 b:7 c:1");
+    shop.good(&["vacuum", "--keep-versions", "1"]);
+    assert_eq!(shop.rows(), "a:5 b:7 c:1");
+    shop.good(&["build"]);
+    assert_eq!(shop.rows(), "a:5 b:7 c:1 d:4");
+    shop.good(&["vacuum", "--keep-versions", "1"]);
+    assert_eq!(
+        shop.rows(),
+        "a:5 b:7 c:1 d:4",
+        "shared files outlive the version they came with"
+    );
+}
+
+#[test]
+fn any_history_of_files_ends_in_the_rows_of_a_full_build() {
+    let seeds = std::env::var("EQUIPOISE_HISTORIES").map_or(6, |text| text.parse().unwrap());
+    for seed in 0..seeds {
+        let kinds = [
+            format!("materialized='incremental', {BY_UNIT}"),
+            "materialized='incremental', unique_key='event_id'".to_owned(),
+        ];
+        let config = &kinds[seed as usize % 2];
+        let shop = shop(config, ALL);
+        let mut random = Random(seed);
+        for step in 0..6 {
+            // Each event is on one day for ever; files bring days in any order, repeat them, or bring more of them.
+            let day = 1 + random.below(9) as u32;
+            let first = random.below(4);
+            let rows: Vec<String> = (first..first + 1 + random.below(3))
+                .map(|number| format!("{day}-{number},{},{}", number % 3, day * 10 + number as u32))
+                .collect();
+            let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+            match random.below(3) {
+                0 => shop.day(day, &rows),
+                _ if config.contains("unique_key") => shop.day(day, &rows),
+                _ => {
+                    shop.day(day, &rows);
+                    let path = shop.path().join("data");
+                    fs::rename(
+                        path.join(format!("2026-01-{day:02}.csv")),
+                        path.join(format!("delivery-{step}.csv")),
+                    )
+                    .unwrap();
+                }
+            }
+            shop.good(&["build", "--quiet"]);
+        }
+        let grown = shop.rows();
+        shop.good(&["build", "--quiet", "--full-refresh"]);
+        assert_eq!(grown, shop.rows(), "seed {seed}");
+    }
+}
+
+#[test]
+fn settings_that_do_not_fit_are_said_before_anything_runs() {
+    let cases = [
+        (
+            "materialized='incremental'",
+            ALL,
+            "would append all of its rows again",
+        ),
+        (
+            "materialized='incremental', unique_key='evnt_id'",
+            ALL,
+            "has no column `evnt_id` for its `unique_key`",
+        ),
+        (
+            "materialized='incremental', incremental_strategy='merge'",
+            ALL,
+            "nothing says which",
+        ),
+        (
+            "materialized='incremental', incremental_strategy='microbatch'",
+            ALL,
+            "is not an incremental strategy",
+        ),
+        (
+            "materialized='table', cluster_by={'unit': 'unit'}",
+            ALL,
+            "a mapping with `unit`, `time` and `id`",
+        ),
+        (
+            "materialized='table', cluster_by={'unit': 'unit', 'time': 'amount', 'id': 'event_id'}",
+            ALL,
+            "which is no timestamp",
+        ),
+        (
+            "materialized='table', cluster_by={'unit': 'unit', 'time': 'happened_at', 'id': 'event_id', 'buckets': 0}",
+            ALL,
+            "a whole number from 1 to 1024",
+        ),
+        (
+            "materialized='incremental', unique_key='event_id'",
+            "select event_id, amount from {{ source('raw', 'events') }} {% if is_incremental() %} where amuont > 3 {% endif %}",
+            "when it grows: ",
+        ),
+        (
+            "materialized='incremental', unique_key='event_id'",
+            "select event_id, {% if is_incremental() %} 'x' {% else %} 1 {% endif %} as amount from {{ source('raw', 'events') }}",
+            "new rows have `amount` (varchar) when it grows where the table has `amount` (bigint)",
+        ),
+    ];
+    for (config, query, expected) in cases {
+        let said = shop(config, query).bad(&["build"]);
+        assert!(said.contains(expected), "{config}\n{said}");
+    }
+}
