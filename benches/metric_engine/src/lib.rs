@@ -4,14 +4,8 @@
 pub mod batches;
 #[path = "../../../src/engine/operator/blocks.rs"]
 pub mod blocks;
-#[path = "../../../src/flags/bucketing/mod.rs"]
-pub mod bucketing;
 #[path = "../../../src/engine/operator/cells.rs"]
 pub mod cells;
-#[path = "../../../src/engine/columns.rs"]
-pub mod columns;
-#[path = "../../../src/generate/mod.rs"]
-pub mod generate;
 #[path = "../../../src/engine/operator/kernel.rs"]
 pub mod kernel;
 #[path = "../../../src/engine/operator/lanes.rs"]
@@ -31,17 +25,11 @@ pub mod states;
 #[path = "../../../src/stats/mod.rs"]
 pub mod stats;
 
-pub mod flags {
-    pub use crate::bucketing;
-}
-
 pub mod metrics {
     pub use crate::plan;
 }
 
 pub mod engine {
-    pub use crate::columns;
-
     pub mod operator {
         pub use crate::{
             batches, blocks, cells, kernel, lanes, layout, merge, queue, running, states,

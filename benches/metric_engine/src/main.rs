@@ -1,7 +1,6 @@
-//! Generates a shop at scale, clusters its facts by unit, and measures the one pass over them beside decoding alone.
+//! Clusters the facts of a generated shop by unit, and measures the one pass over them beside decoding alone.
 //!
 //! ```text
-//! cargo run --release -- generate FOLDER [USERS DAYS EXPERIMENTS PAGE_VIEWS uuid]
 //! cargo run --release -- cluster FOLDER
 //! cargo run --release -- run FOLDER [REPEATS segments|all METRICS EXPERIMENTS]
 //! cargo run --release -- plan FOLDER > plan.json      for peer.py
@@ -31,7 +30,6 @@ use metric_engine_bench::engine::operator::kernel::*;
 use metric_engine_bench::engine::operator::lanes::Lanes;
 use metric_engine_bench::engine::operator::merge::Runs;
 use metric_engine_bench::engine::operator::states::{Filled, state_rows};
-use metric_engine_bench::generate::*;
 use metric_engine_bench::metrics::plan::*;
 
 const BUCKETS: usize = 16;
@@ -40,36 +38,6 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let folder = PathBuf::from(&arguments[2]);
     match arguments[1].as_str() {
-        "generate" => {
-            let number = |index: usize, default: f64| {
-                arguments
-                    .get(index)
-                    .map_or(default, |text| text.parse().unwrap())
-            };
-            let options = GenerateOptions {
-                seed: 8,
-                users: number(3, 1e6) as u32,
-                days: number(4, 30.0) as u16,
-                experiments: number(5, 200.0) as u16,
-                page_views_per_session: number(6, 5.6),
-                format: FileFormat::Parquet,
-                split: FileSplit::Daily,
-                unit_ids: if arguments.get(7).is_some_and(|ids| ids == "uuid") {
-                    UnitIds::Uuid
-                } else {
-                    UnitIds::Integer
-                },
-                threads: 2,
-                out: folder.clone(),
-                ..GenerateOptions::default()
-            };
-            let started = Instant::now();
-            println!(
-                "{:?} in {:?}",
-                generate(&options).unwrap(),
-                started.elapsed()
-            );
-        }
         "cluster" => cluster(&folder),
         "decode" => {
             for _ in 0..arguments.get(3).map_or(3, |n| n.parse().unwrap()) {
@@ -554,7 +522,25 @@ fn run(folder: &Path, segments: bool, size: (usize, usize)) {
                 .sum::<i64>()
         })
         .sum();
-    println!("sum of n {n}");
+    println!("sum of n {n}, digest {}", digest(&rows));
+}
+
+/// Tells whether two builds give the same bytes.
+fn digest(rows: &[RecordBatch]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for column in rows.iter().flat_map(RecordBatch::columns) {
+        update(&mut hasher, &column.to_data());
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+fn update(hasher: &mut blake3::Hasher, data: &ArrayData) {
+    for buffer in data.buffers() {
+        hasher.update(buffer.as_slice());
+    }
+    for child in data.child_data() {
+        update(hasher, child);
+    }
 }
 
 fn work<'a>(

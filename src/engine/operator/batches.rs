@@ -21,6 +21,10 @@ use crate::metrics::plan::MetricPlan;
 
 const UNKNOWN: u16 = u16::MAX;
 
+/// A text that no row of an experiment had before, and one that is none of its variants.
+const UNSEEN: u16 = u16::MAX;
+const NONE: u16 = u16::MAX - 1;
+
 /// Rows of one source, sorted by unit.
 pub trait Batch: Sized + Send {
     fn keys(&self) -> &[i64];
@@ -96,8 +100,12 @@ pub struct AssignmentReader<'a> {
     experiments: HashMap<&'a str, u16>,
     /// Distinct texts of the variant column and of each segment column.
     texts: Vec<Texts>,
-    /// Variant by experiment and text.
-    variants: Vec<Vec<Option<Option<u8>>>>,
+    /// Start and end of what is measured, by experiment.
+    periods: Vec<(i64, i64)>,
+    /// Variant by experiment and text, [`UNSEEN`] or [`NONE`].
+    variants: Vec<u16>,
+    /// Texts that the variants have room for.
+    room: usize,
     segments: HashMap<Vec<u16>, u32>,
 }
 
@@ -133,7 +141,13 @@ impl<'a> AssignmentReader<'a> {
             plan,
             experiments: experiments.collect(),
             texts,
-            variants: vec![Vec::new(); plan.experiments.len()],
+            periods: plan
+                .experiments
+                .iter()
+                .map(|planned| (planned.from, planned.measured_until))
+                .collect(),
+            variants: Vec::new(),
+            room: 0,
             segments: HashMap::new(),
         }
     }
@@ -154,6 +168,7 @@ impl<'a> AssignmentReader<'a> {
             texts.push(optional_codes(column, |text| known.position(text))?);
         }
         check_values(&self.texts)?;
+        self.make_room();
         let period = match &self.plan.assignments.period {
             None => None,
             Some(_) => {
@@ -188,16 +203,15 @@ impl<'a> AssignmentReader<'a> {
                     .collect();
                 last = (codes.clone(), self.segment(codes, segments));
             }
-            let planned = &self.plan.experiments[usize::from(experiment)];
+            let (period_start, measured_until) = match &period {
+                None => self.periods[usize::from(experiment)],
+                Some([start, end]) => (start[row], end[row]),
+            };
             kept.push(all_keys[row]);
             rows.push(Assignment {
                 time: times[row],
-                period_start: period
-                    .as_ref()
-                    .map_or(planned.from, |period| period[0][row]),
-                measured_until: period
-                    .as_ref()
-                    .map_or(planned.measured_until, |period| period[1][row]),
+                period_start,
+                measured_until,
                 complete_until: complete
                     .as_ref()
                     .map_or(self.plan.complete_through, |complete| complete[row]),
@@ -214,9 +228,11 @@ impl<'a> AssignmentReader<'a> {
         if experiment == UNKNOWN {
             return None;
         }
-        match self.variants[usize::from(experiment)].get(usize::from(text)) {
-            Some(Some(known)) => *known,
-            _ => self.look_up_variant(experiment, text),
+        let at = usize::from(experiment) * self.room + usize::from(text);
+        match self.variants[at] {
+            NONE => None,
+            UNSEEN => self.look_up_variant(experiment, text),
+            known => Some(known as u8),
         }
     }
 
@@ -228,10 +244,17 @@ impl<'a> AssignmentReader<'a> {
             .iter()
             .position(|variant| Some(variant.as_str()) == name);
         let position = position.map(|position| position as u8);
-        let known = &mut self.variants[usize::from(experiment)];
-        known.resize(known.len().max(usize::from(text) + 1), None);
-        known[usize::from(text)] = Some(position);
+        let at = usize::from(experiment) * self.room + usize::from(text);
+        self.variants[at] = position.map_or(NONE, u16::from);
         position
+    }
+
+    /// Room for the variants of all texts; what was known is looked up again.
+    fn make_room(&mut self) {
+        if self.room < self.texts[0].known.len() {
+            self.room = self.texts[0].known.len().next_power_of_two();
+            self.variants = vec![UNSEEN; self.room * self.plan.experiments.len()];
+        }
     }
 
     fn segment(&mut self, codes: Vec<u16>, segments: &mut Segments) -> u32 {

@@ -6,9 +6,6 @@
 
 use super::layout::{Group, SMALL_STEP, WIDE_STEP};
 
-/// Wide rows that are added before their sums are moved on: 32 products below 2^48 stay below 2^53.
-const WIDE_ROWS: usize = 32;
-
 /// Rows of numbers, [`super::layout::RowLayout`] says where which.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
@@ -16,121 +13,224 @@ pub struct Matrix<'a> {
     pub stride: usize,
     /// Rows whose small products binary32 adds exactly.
     pub small_rows: usize,
+    /// Rows whose wide products stay below 2^51 together.
+    pub wide_rows: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// With the largest small and the largest wide number that the rows may hold.
+    pub fn new(numbers: &'a [f32], stride: usize, small: f32, wide: f32) -> Matrix<'a> {
+        let rows = |bits: u64, largest: f32| {
+            ((1u64 << bits) as f64 / f64::from(largest.max(1.0)).powi(2)) as usize
+        };
+        Matrix {
+            numbers,
+            stride,
+            small_rows: rows(24, small),
+            wide_rows: rows(51, wide),
+        }
+    }
 }
 
 /// Where a cell keeps what it knows of a group.
 pub struct Totals<'a> {
     pub small: &'a mut [f64],
-    pub wide: &'a mut [i128],
+    pub wide: WideTotals<'a>,
     /// Of the whole row.
     pub min: &'a mut [f32],
     pub max: &'a mut [f32],
 }
 
+/// Whole numbers of 128 bits as halves, so that many are added at once.
+pub struct WideTotals<'a> {
+    pub low: &'a mut [u64],
+    pub high: &'a mut [i64],
+}
+
 /// Adds rows to the totals of a group of metrics.
 pub fn add(matrix: Matrix, group: &Group, rows: &[u32], totals: &mut Totals) {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has just said that it knows these instructions.
-        return unsafe { add_with_avx2(matrix, group, rows, totals) };
+    {
+        use std::arch::is_x86_feature_detected as has;
+        if has!("avx512f") && has!("avx512vl") && has!("avx512dq") && has!("fma") {
+            // SAFETY: the processor has just said that it knows these instructions.
+            return unsafe { add_with_avx512(matrix, group, rows, totals) };
+        }
+        if has!("avx2") && has!("fma") {
+            // SAFETY: as above.
+            return unsafe { add_with_avx2(matrix, group, rows, totals) };
+        }
     }
-    add_anywhere(matrix, group, rows, totals);
+    add_portably(matrix, group, rows, totals);
+}
+
+/// The same code compiled for vectors of four times the length, and twice as many.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,fma")]
+fn add_with_avx512(matrix: Matrix, group: &Group, rows: &[u32], totals: &mut Totals) {
+    add_in_steps::<16, 8, true>(matrix, group, rows, totals);
 }
 
 /// The same code compiled for vectors of twice the length.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn add_with_avx2(matrix: Matrix, group: &Group, rows: &[u32], totals: &mut Totals) {
-    add_anywhere(matrix, group, rows, totals);
+    add_in_steps::<SMALL_STEP, WIDE_STEP, true>(matrix, group, rows, totals);
 }
 
-#[inline(always)]
-fn add_anywhere(matrix: Matrix, group: &Group, rows: &[u32], totals: &mut Totals) {
-    match (group.is_small, group.width) {
-        (true, 1) => add_small::<1, 2>(matrix, group, rows, totals),
-        (true, 2) => add_small::<2, 5>(matrix, group, rows, totals),
-        (true, _) => add_small::<4, 14>(matrix, group, rows, totals),
-        (false, 1) => add_wide::<1, 2>(matrix, group, rows, totals),
-        (false, 2) => add_wide::<2, 5>(matrix, group, rows, totals),
-        (false, _) => add_wide::<4, 14>(matrix, group, rows, totals),
-    }
+fn add_portably(matrix: Matrix, group: &Group, rows: &[u32], totals: &mut Totals) {
+    add_in_steps::<SMALL_STEP, WIDE_STEP, false>(matrix, group, rows, totals);
 }
 
-/// `E` sums and products of `W` small numbers per metric.
+/// `S` small or `D` wide metrics at once, the rest in the steps of the layout; `FUSED` where the processor multiplies and adds in one go.
 #[inline(always)]
-fn add_small<const W: usize, const E: usize>(
+fn add_in_steps<const S: usize, const D: usize, const FUSED: bool>(
     matrix: Matrix,
     group: &Group,
     rows: &[u32],
     totals: &mut Totals,
 ) {
-    for step in (0..group.padded).step_by(SMALL_STEP) {
-        let first = group.offset + step;
-        for rows in rows.chunks(matrix.small_rows) {
-            let mut sums = [[0.0_f32; SMALL_STEP]; E];
-            for row in rows {
-                let start = *row as usize * matrix.stride + first;
-                let numbers = block_of::<W, SMALL_STEP>(matrix.numbers, start, group.padded);
-                sum_up(&mut sums, &numbers);
-            }
-            for (entry, sums) in sums.iter().enumerate() {
-                let at = group.entries + entry * group.padded + step;
-                let totals = &mut totals.small[at..at + SMALL_STEP];
-                for (total, sum) in totals.iter_mut().zip(sums) {
-                    *total += f64::from(*sum);
-                }
-            }
-        }
-        widen::<W, SMALL_STEP>(matrix, first, group.padded, rows, totals);
+    let large = if group.is_small { S } else { D };
+    let whole = group.padded - group.padded % large;
+    for step in (0..whole).step_by(large) {
+        add_step::<S, D, FUSED>(matrix, (group, step), rows, totals);
+    }
+    let small = if group.is_small {
+        SMALL_STEP
+    } else {
+        WIDE_STEP
+    };
+    for step in (whole..group.padded).step_by(small) {
+        add_step::<SMALL_STEP, WIDE_STEP, FUSED>(matrix, (group, step), rows, totals);
     }
 }
 
-/// `E` sums and products of `W` wide numbers per metric; a NaN is elsewhere and adds nothing.
 #[inline(always)]
-fn add_wide<const W: usize, const E: usize>(
+fn add_step<const S: usize, const D: usize, const FUSED: bool>(
     matrix: Matrix,
-    group: &Group,
+    place: (&Group, usize),
     rows: &[u32],
     totals: &mut Totals,
 ) {
-    for step in (0..group.padded).step_by(WIDE_STEP) {
-        let first = group.offset + step;
-        for rows in rows.chunks(WIDE_ROWS) {
-            let mut sums = [[0.0_f64; WIDE_STEP]; E];
-            for row in rows {
-                let start = *row as usize * matrix.stride + first;
-                let numbers = block_of::<W, WIDE_STEP>(matrix.numbers, start, group.padded);
-                let mut present = [[0.0_f64; WIDE_STEP]; W];
-                for position in 0..W {
-                    for at in 0..WIDE_STEP {
-                        let number = numbers[position][at];
-                        present[position][at] =
-                            f64::from(if number.is_nan() { 0.0 } else { number });
-                    }
-                }
-                sum_up(&mut sums, &present);
-            }
-            for (entry, sums) in sums.iter().enumerate() {
-                let at = group.entries + entry * group.padded + step;
-                let totals = &mut totals.wide[at..at + WIDE_STEP];
-                for (total, sum) in totals.iter_mut().zip(sums) {
-                    // Up to 2^53 the conversion is exact; to 64 bits it is one instruction, to 128 a function call.
-                    *total += i128::from(*sum as i64);
-                }
-            }
+    match (place.0.is_small, place.0.width) {
+        (true, 1) => add_small::<1, 2, S, FUSED>(matrix, place, rows, totals),
+        (true, 2) => add_small::<2, 5, S, FUSED>(matrix, place, rows, totals),
+        (true, _) => add_small::<4, 14, S, FUSED>(matrix, place, rows, totals),
+        (false, 1) => add_wide::<1, 2, D, FUSED>(matrix, place, rows, totals),
+        (false, 2) => add_wide::<2, 5, D, FUSED>(matrix, place, rows, totals),
+        (false, _) => add_wide::<4, 14, D, FUSED>(matrix, place, rows, totals),
+    }
+}
+
+/// `E` sums and products of `W` small numbers of each of `S` metrics.
+#[inline(always)]
+fn add_small<const W: usize, const E: usize, const S: usize, const FUSED: bool>(
+    matrix: Matrix,
+    (group, step): (&Group, usize),
+    rows: &[u32],
+    totals: &mut Totals,
+) {
+    let first = group.offset + step;
+    let mut high = block_of::<_, W, S>(totals.max, first, group.padded);
+    for rows in rows.chunks(matrix.small_rows) {
+        let mut sums = [[0.0_f32; S]; E];
+        for row in rows {
+            let numbers = matrix.block::<W, S>(*row, first, group.padded);
+            sum_up(&mut sums, &numbers, |a, b, sum| match FUSED {
+                // Whole numbers that are exact either way.
+                true => a.mul_add(b, sum),
+                false => a * b + sum,
+            });
+            raise(&mut high, &numbers);
         }
-        widen::<W, WIDE_STEP>(matrix, first, group.padded, rows, totals);
+        for (entry, sums) in sums.iter().enumerate() {
+            let at = group.entries + entry * group.padded + step;
+            let mut block = block_of::<_, 1, S>(totals.small, at, 0);
+            for (total, sum) in block[0].iter_mut().zip(sums) {
+                *total += f64::from(*sum);
+            }
+            put_back(totals.small, &block, at, 0);
+        }
+    }
+    put_back(totals.max, &high, first, group.padded);
+    lower_small::<W, S>(matrix, (first, group.padded), rows, totals.min);
+}
+
+/// `E` sums and products of `W` wide numbers of each of `S` metrics; a NaN is elsewhere and adds nothing.
+#[inline(always)]
+fn add_wide<const W: usize, const E: usize, const S: usize, const FUSED: bool>(
+    matrix: Matrix,
+    (group, step): (&Group, usize),
+    rows: &[u32],
+    totals: &mut Totals,
+) {
+    let first = group.offset + step;
+    let mut low = block_of::<_, W, S>(totals.min, first, group.padded);
+    let mut high = block_of::<_, W, S>(totals.max, first, group.padded);
+    for rows in rows.chunks(matrix.wide_rows) {
+        let mut sums = [[0.0_f64; S]; E];
+        for row in rows {
+            let numbers = matrix.block::<W, S>(*row, first, group.padded);
+            let mut present = [[0.0_f64; S]; W];
+            for position in 0..W {
+                for at in 0..S {
+                    let number = numbers[position][at];
+                    present[position][at] = f64::from(if number.is_nan() { 0.0 } else { number });
+                }
+            }
+            sum_up(&mut sums, &present, |a, b, sum| match FUSED {
+                true => a.mul_add(b, sum),
+                false => a * b + sum,
+            });
+            raise(&mut high, &numbers);
+            lower(&mut low, &numbers);
+        }
+        for (entry, sums) in sums.iter().enumerate() {
+            let at = group.entries + entry * group.padded + step;
+            add_whole(&mut totals.wide, at, sums);
+        }
+    }
+    put_back(totals.min, &low, first, group.padded);
+    put_back(totals.max, &high, first, group.padded);
+}
+
+/// Adds whole numbers below 2^51 to totals of 128 bits.
+#[inline(always)]
+fn add_whole<const S: usize>(totals: &mut WideTotals, at: usize, sums: &[f64; S]) {
+    let mut low = block_of::<_, 1, S>(totals.low, at, 0);
+    let mut high = block_of::<_, 1, S>(totals.high, at, 0);
+    for ((low, high), sum) in low[0].iter_mut().zip(&mut high[0]).zip(sums) {
+        // At this size the last bit of a binary64 is worth 1, so that its bits count like an integer. `as` saturates, one by one.
+        const SHIFT: f64 = 1.5 * (1u64 << 52) as f64;
+        let whole = (sum + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits());
+        let next = low.wrapping_add(whole);
+        *high += (whole as i64 >> 63) + i64::from(next < whole);
+        *low = next;
+    }
+    put_back(totals.low, &low, at, 0);
+    put_back(totals.high, &high, at, 0);
+}
+
+impl Matrix<'_> {
+    #[inline(always)]
+    fn block<const W: usize, const S: usize>(
+        &self,
+        row: u32,
+        first: usize,
+        apart: usize,
+    ) -> [[f32; S]; W] {
+        block_of(self.numbers, row as usize * self.stride + first, apart)
     }
 }
 
 /// `S` numbers of each of `W` positions that lie `apart`.
 #[inline(always)]
-fn block_of<const W: usize, const S: usize>(
-    numbers: &[f32],
+fn block_of<N: Copy + Default, const W: usize, const S: usize>(
+    numbers: &[N],
     start: usize,
     apart: usize,
-) -> [[f32; S]; W] {
-    let mut blocks = [[0.0; S]; W];
+) -> [[N; S]; W] {
+    let mut blocks = [[N::default(); S]; W];
     for (position, block) in blocks.iter_mut().enumerate() {
         let from = start + position * apart;
         block.copy_from_slice(&numbers[from..from + S]);
@@ -138,49 +238,69 @@ fn block_of<const W: usize, const S: usize>(
     blocks
 }
 
-/// Extremes of a step of numbers, in a loop of its own: together with the sums they need more registers than there are.
+/// The other way round.
 #[inline(always)]
-fn widen<const W: usize, const S: usize>(
-    matrix: Matrix,
-    first: usize,
+fn put_back<N: Copy, const W: usize, const S: usize>(
+    numbers: &mut [N],
+    blocks: &[[N; S]; W],
+    start: usize,
     apart: usize,
-    rows: &[u32],
-    totals: &mut Totals,
 ) {
-    for position in 0..W {
-        let at = first + position * apart;
-        let (mut low, mut high) = ([0.0; S], [0.0; S]);
-        low.copy_from_slice(&totals.min[at..at + S]);
-        high.copy_from_slice(&totals.max[at..at + S]);
-        for row in rows {
-            let start = *row as usize * matrix.stride + at;
-            let numbers = &matrix.numbers[start..start + S];
-            for at in 0..S {
-                // A NaN compares false and changes nothing.
-                low[at] = if numbers[at] < low[at] {
-                    numbers[at]
-                } else {
-                    low[at]
-                };
-                high[at] = if numbers[at] > high[at] {
-                    numbers[at]
-                } else {
-                    high[at]
-                };
-            }
-        }
-        totals.min[at..at + S].copy_from_slice(&low);
-        totals.max[at..at + S].copy_from_slice(&high);
+    for (position, block) in blocks.iter().enumerate() {
+        let to = start + position * apart;
+        numbers[to..to + S].copy_from_slice(block);
     }
 }
 
-/// Sums first, then the products of the upper triangle.
+/// Minima of small numbers. Those are never negative: where all minima are 0 there is nothing left to find.
+#[inline(always)]
+fn lower_small<const W: usize, const S: usize>(
+    matrix: Matrix,
+    (first, apart): (usize, usize),
+    rows: &[u32],
+    minima: &mut [f32],
+) {
+    for position in 0..W {
+        let at = first + position * apart;
+        let mut low = block_of::<_, 1, S>(minima, at, 0);
+        if low[0].iter().any(|low| *low > 0.0) {
+            for row in rows {
+                lower(&mut low, &matrix.block(*row, at, 0));
+            }
+            put_back(minima, &low, at, 0);
+        }
+    }
+}
+
+#[inline(always)]
+fn lower<const W: usize, const S: usize>(low: &mut [[f32; S]; W], numbers: &[[f32; S]; W]) {
+    for position in 0..W {
+        for at in 0..S {
+            let (number, low) = (numbers[position][at], &mut low[position][at]);
+            // A NaN compares false and changes nothing.
+            *low = if number < *low { number } else { *low };
+        }
+    }
+}
+
+#[inline(always)]
+fn raise<const W: usize, const S: usize>(high: &mut [[f32; S]; W], numbers: &[[f32; S]; W]) {
+    for position in 0..W {
+        for at in 0..S {
+            let (number, high) = (numbers[position][at], &mut high[position][at]);
+            *high = if number > *high { number } else { *high };
+        }
+    }
+}
+
+/// Sums first, then the products of the upper triangle; `add_product` is a x b + sum.
 #[inline(always)]
 fn sum_up<N, const W: usize, const E: usize, const S: usize>(
     sums: &mut [[N; S]; E],
     numbers: &[[N; S]; W],
+    add_product: impl Fn(N, N, N) -> N,
 ) where
-    N: Copy + std::ops::AddAssign + std::ops::Mul<Output = N>,
+    N: Copy + std::ops::AddAssign,
 {
     let mut entry = W;
     for i in 0..W {
@@ -189,9 +309,143 @@ fn sum_up<N, const W: usize, const E: usize, const S: usize>(
         }
         for j in i..W {
             for at in 0..S {
-                sums[entry][at] += numbers[i][at] * numbers[j][at];
+                sums[entry][at] = add_product(numbers[i][at], numbers[j][at], sums[entry][at]);
             }
             entry += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Add = fn(Matrix, &Group, &[u32], &mut Totals);
+
+    fn group(width: usize, is_small: bool) -> Group {
+        Group {
+            width,
+            class: 0,
+            is_small,
+            metrics: Vec::new(),
+            padded: 24 + if is_small { SMALL_STEP } else { WIDE_STEP },
+            offset: 4,
+            entries: 8,
+        }
+    }
+
+    /// Whole numbers up to a limit, wide ones of both signs, and now and then none.
+    fn numbers(count: usize, is_small: bool, limit: u64) -> Vec<f32> {
+        let mut seed = 7_u64;
+        let mut next = || {
+            seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            seed >> 33
+        };
+        let number = |_| match (is_small, next() % limit, next()) {
+            (true, number, _) => number as f32,
+            (false, _, choice) if choice % 16 == 0 => f32::NAN,
+            (false, number, choice) => (number as f32) * if choice % 2 == 0 { 1.0 } else { -1.0 },
+        };
+        (0..count).map(number).collect()
+    }
+
+    /// Sums, products and extremes of a group: as text, so that bits are compared and differences are readable.
+    fn totals(add: Add, group: &Group, numbers: &[f32], rows: &[u32], limit: u64) -> String {
+        let (stride, entries) = (
+            numbers.len() / 100,
+            8 + group.entries_per_metric() * group.padded,
+        );
+        let (mut small, mut low, mut high) =
+            (vec![0.0; entries], vec![0; entries], vec![0; entries]);
+        let (mut min, mut max) = (vec![f32::INFINITY; stride], vec![f32::NEG_INFINITY; stride]);
+        let wide = WideTotals {
+            low: &mut low,
+            high: &mut high,
+        };
+        let mut totals = Totals {
+            small: &mut small,
+            wide,
+            min: &mut min,
+            max: &mut max,
+        };
+        let matrix = Matrix::new(numbers, stride, limit as f32, limit as f32);
+        for rows in rows.chunks(70) {
+            add(matrix, group, rows, &mut totals);
+        }
+        let sum = |at: usize| match group.is_small {
+            true => small[at] as i128,
+            false => (i128::from(high[at]) << 64) + i128::from(low[at]),
+        };
+        let sums: Vec<i128> = (8..entries).map(sum).collect();
+        let lanes = 4..4 + group.width * group.padded;
+        format!("{sums:?} {:?} {:?}", &min[lanes.clone()], &max[lanes])
+    }
+
+    /// The same number by number.
+    fn expected(group: &Group, numbers: &[f32], rows: &[u32]) -> String {
+        let stride = numbers.len() / 100;
+        let lane = |row: &u32, lane: usize| numbers[*row as usize * stride + 4 + lane];
+        let whole = |number: f32| if number.is_nan() { 0 } else { number as i128 };
+        let places = || 0..group.padded;
+        let at = |position: usize, place: usize| position * group.padded + place;
+        let mut sums: Vec<i128> = Vec::new();
+        for i in 0..group.width {
+            sums.extend(places().map(|place| {
+                rows.iter()
+                    .map(|row| whole(lane(row, at(i, place))))
+                    .sum::<i128>()
+            }));
+        }
+        for i in 0..group.width {
+            for j in i..group.width {
+                let product =
+                    |row, place| whole(lane(row, at(i, place))) * whole(lane(row, at(j, place)));
+                sums.extend(
+                    places().map(|place| rows.iter().map(|row| product(row, place)).sum::<i128>()),
+                );
+            }
+        }
+        let lanes = 0..group.width * group.padded;
+        let extreme = |start: f32, pick: fn(f32, f32) -> f32| -> Vec<f32> {
+            let of = |number| rows.iter().map(|row| lane(row, number)).fold(start, pick);
+            lanes.clone().map(of).collect()
+        };
+        let (min, max) = (
+            extreme(f32::INFINITY, f32::min),
+            extreme(f32::NEG_INFINITY, f32::max),
+        );
+        format!("{sums:?} {min:?} {max:?}")
+    }
+
+    #[test]
+    fn every_way_to_add_is_exact() {
+        let rows: Vec<u32> = (0..400).map(|row| row * 37 % 100).collect();
+        for (width, is_small, limit) in [1, 2, 4].into_iter().flat_map(|width| {
+            [
+                (width, true, 64),
+                (width, true, 1 << 12),
+                (width, false, 1 << 10),
+                (width, false, 1 << 24),
+            ]
+        }) {
+            let group = group(width, is_small);
+            let numbers = numbers(100 * (4 + width * group.padded), is_small, limit);
+            let expected = expected(&group, &numbers, &rows);
+            let found = |add| totals(add, &group, &numbers, &rows, limit);
+            assert_eq!(found(add), expected);
+            assert_eq!(found(add_portably), expected);
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2")
+                && std::arch::is_x86_feature_detected!("fma")
+            {
+                // SAFETY: the processor knows these instructions.
+                assert_eq!(
+                    found(|m, g, r, t| unsafe { add_with_avx2(m, g, r, t) }),
+                    expected
+                );
+            }
         }
     }
 }

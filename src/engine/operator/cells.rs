@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::blocks::{self, Matrix, Totals};
+use super::blocks::{self, Matrix, Totals, WideTotals};
 use super::lanes::Lanes;
 use super::layout::{RowLayout, SMALL_STEP};
 use crate::metrics::plan::MetricPlan;
@@ -20,7 +20,9 @@ pub struct Cells {
     small_entries: usize,
     wide_entries: usize,
     small: Vec<f64>,
-    wide: Vec<i128>,
+    /// Sums of 128 bits, their lower and their upper half.
+    wide_low: Vec<u64>,
+    wide_high: Vec<i64>,
     /// Extremes of the numbers of a row, which binary32 holds exactly up to 2^24.
     min: Vec<f32>,
     max: Vec<f32>,
@@ -69,7 +71,8 @@ impl Cells {
             small_entries: layout.small_entries,
             wide_entries: layout.wide_entries,
             small: vec![0.0; cells * layout.small_entries],
-            wide: vec![0; cells * layout.wide_entries],
+            wide_low: vec![0; cells * layout.wide_entries],
+            wide_high: vec![0; cells * layout.wide_entries],
             min: vec![f32::INFINITY; cells * stride],
             max: vec![f32::NEG_INFINITY; cells * stride],
             classes: lanes.classes.len(),
@@ -94,9 +97,13 @@ impl Cells {
         matrix: Matrix,
         (rows, classes, all): (&[u32], &[u64], u64),
     ) {
+        let wide = cell * self.wide_entries..(cell + 1) * self.wide_entries;
         let mut totals = Totals {
             small: &mut self.small[cell * self.small_entries..(cell + 1) * self.small_entries],
-            wide: &mut self.wide[cell * self.wide_entries..(cell + 1) * self.wide_entries],
+            wide: WideTotals {
+                low: &mut self.wide_low[wide.clone()],
+                high: &mut self.wide_high[wide],
+            },
             min: &mut self.min[cell * self.stride..(cell + 1) * self.stride],
             max: &mut self.max[cell * self.stride..(cell + 1) * self.stride],
         };
@@ -140,7 +147,15 @@ impl Cells {
     /// Adds the cells of another partition or segment; the order does not matter.
     pub fn merge(&mut self, other: &Cells) {
         add_all(&mut self.small, &other.small);
-        add_all(&mut self.wide, &other.wide);
+        let (low, high) = (&mut self.wide_low, &mut self.wide_high);
+        for ((low, high), (part, upper)) in low
+            .iter_mut()
+            .zip(high)
+            .zip(other.wide_low.iter().zip(&other.wide_high))
+        {
+            *low = low.wrapping_add(*part);
+            *high += upper + i64::from(*low < *part);
+        }
         add_all(&mut self.units, &other.units);
         add_all(&mut self.crossed_over, &other.crossed_over);
         for (limit, part) in self.min.iter_mut().zip(&other.min) {
@@ -159,6 +174,10 @@ impl Cells {
     /// Units in the cell that were seen in two variants.
     pub fn crossed_over(&self, cell: usize) -> u64 {
         self.crossed_over[cell]
+    }
+
+    fn wide(&self, at: usize) -> i128 {
+        (i128::from(self.wide_high[at]) << 64) + i128::from(self.wide_low[at])
     }
 
     /// The state of one metric in one cell; `scales` are what the whole numbers must be divided by.
@@ -180,7 +199,7 @@ impl Cells {
         let totals: Vec<i128> = (0..group.entries_per_metric())
             .map(|index| match group.is_small {
                 true => self.small[cell * self.small_entries + entry(index)] as i128,
-                false => self.wide[cell * self.wide_entries + entry(index)],
+                false => self.wide(cell * self.wide_entries + entry(index)),
             })
             .collect();
         let mut state = whole_state(whole, &totals, scales);
@@ -245,8 +264,17 @@ fn whole_state(n: u64, totals: &[i128], scales: &[f64]) -> State {
     }
 }
 
+/// Whole numbers that binary64 holds all of.
+const MOST_EXACT: u64 = 1 << 53;
+
 /// An integer of up to 106 bits and more as a double-double, divided.
 fn quotient(numerator: i128, divisor: f64) -> DoubleDouble {
+    // Most fit into a binary64; conversions of 128 bits are function calls.
+    if let Ok(small) = i64::try_from(numerator)
+        && small.unsigned_abs() <= MOST_EXACT
+    {
+        return DoubleDouble::from(small as f64) / divisor;
+    }
     let high = numerator as f64;
     let low = (numerator - high as i128) as f64;
     (DoubleDouble::from(high) + DoubleDouble::from(low)) / divisor

@@ -375,10 +375,8 @@ impl Worker<'_> {
         self.count_reading(started);
         while self.kernel.cells.len() < self.segments.known.len() {
             let cells = self.kernel.cells_per_segment();
-            let (lanes, segments) = (&self.job.lanes, self.kernel.cells.len());
-            let queue = |segments: usize| Queue::memory(&lanes.layout, segments * cells);
-            let bytes =
-                Cells::memory(lanes, cells) + queue(segments + 1).saturating_sub(queue(segments));
+            let lanes = &self.job.lanes;
+            let bytes = Cells::memory(lanes, cells) + Queue::memory(&lanes.layout, cells);
             self.reservation.try_grow(bytes)?;
             self.job.counters.memory.add(bytes);
             self.kernel.cells.push(Cells::new(&self.job.lanes, cells));

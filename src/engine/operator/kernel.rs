@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use super::cells::{Cells, UnitRow};
 use super::lanes::{Edge, Feed, Lanes};
 use super::layout::{MOST_EVENTS, SMALL_STEP, Source};
-use super::queue::Queue;
+use super::queue::{Largest, Queue};
 use super::running::Running;
-use crate::metrics::plan::{Aggregate, MetricPlan};
+use crate::metrics::plan::{Aggregate, ExperimentPlan, MetricPlan};
 
 /// Values up to here, once scaled to whole numbers, take the fast way: their products stay far below 2^53.
 pub const LARGEST_WHOLE: f64 = (1u64 << 24) as f64;
@@ -89,7 +89,7 @@ pub struct Kernel<'a> {
     pub variants: usize,
     firsts: Vec<First>,
     stamp: u32,
-    stamps: Vec<(u32, u32)>,
+    seen: Vec<Seen>,
     scales: Vec<f64>,
     running: Running,
     /// The events at which the windows of the current row start and end.
@@ -99,7 +99,8 @@ pub struct Kernel<'a> {
     lane_values: Vec<f64>,
     row: UnitRow,
     still: Still,
-    queue: Queue,
+    /// Rows that wait for their cells, by segment; the second queue's hold large numbers.
+    queues: Vec<[Queue; 2]>,
 }
 
 /// How long the windows hold the events that they hold now.
@@ -116,6 +117,26 @@ struct Still {
 struct First {
     assignment: Assignment,
     is_crossed_over: bool,
+}
+
+/// Of an experiment: when assignments count, in which unit it was last met, and where among that unit's first assignments.
+// The plan says the same, but takes more memory than fits near the processor.
+struct Seen {
+    from: i64,
+    to: i64,
+    stamp: u32,
+    index: u32,
+}
+
+impl Seen {
+    fn never(planned: &ExperimentPlan) -> Seen {
+        Seen {
+            from: planned.from,
+            to: planned.to,
+            stamp: 0,
+            index: 0,
+        }
+    }
 }
 
 impl<'a> Kernel<'a> {
@@ -136,7 +157,7 @@ impl<'a> Kernel<'a> {
             variants,
             firsts: Vec::new(),
             stamp: 0,
-            stamps: vec![(0, 0); plan.experiments.len()],
+            seen: plan.experiments.iter().map(Seen::never).collect(),
             scales,
             running: Running::default(),
             edges: vec![0; lanes.edges.len()],
@@ -145,7 +166,7 @@ impl<'a> Kernel<'a> {
             lane_values: vec![0.0; lanes.lanes.len()],
             row: UnitRow::new(layout),
             still: Still::default(),
-            queue: Queue::default(),
+            queues: Vec::new(),
         }
     }
 
@@ -166,10 +187,8 @@ impl<'a> Kernel<'a> {
     pub fn add(&mut self, unit: &Unit) {
         self.collect_firsts(unit);
         let firsts = std::mem::take(&mut self.firsts);
-        self.queue
-            .begin_unit(unit.times.len().min(usize::from(MOST_EVENTS)));
         let is_plain = self.running.fill(self.lanes, unit, self.is_scaled.len());
-        let mut has_row = false;
+        let (mut has_row, mut queued) = (false, None);
         for first in &firsts {
             let assignment = &first.assignment;
             let experiment = usize::from(assignment.experiment);
@@ -184,33 +203,49 @@ impl<'a> Kernel<'a> {
                 && (self.move_edges(unit, assignment) || !has_row);
             if is_new {
                 self.fill_row(unit, is_plain);
-                if !self.row.is_apart {
-                    self.queue.push_row(&self.row, self.lanes.layout.stride());
-                }
-                has_row = true;
+                (has_row, queued) = (true, None);
             }
             if !self.row.apart.is_empty() {
                 self.cells[assignment.segment as usize].add_apart(cell, &self.row);
             }
             if !self.row.is_apart {
-                self.queue
-                    .push(assignment.segment as usize * self.cells_per_segment() + cell);
+                let segment = assignment.segment as usize;
+                let queue = match queued {
+                    Some((known, queue)) if known == segment => queue,
+                    _ => self.queue_row(segment),
+                };
+                queued = Some((segment, queue));
+                self.queues[segment][queue].push(cell);
             }
         }
         self.firsts = firsts;
-        if self
-            .queue
-            .is_full(self.cells.len() * self.cells_per_segment())
-        {
-            self.finish();
+    }
+
+    /// Puts the current row into the queue of a segment; says which of them.
+    fn queue_row(&mut self, segment: usize) -> usize {
+        let layout = &self.lanes.layout;
+        let largest = Largest::of(&self.row, layout);
+        let queue = usize::from(largest.is_rare());
+        if self.queues.len() < self.cells.len() {
+            self.queues.resize_with(self.cells.len(), Default::default);
         }
+        if self.queues[segment][queue].is_full(self.cells_per_segment()) {
+            self.empty(segment, queue);
+        }
+        self.queues[segment][queue].push_row(&self.row, layout, largest);
+        queue
     }
 
     /// Adds the rows that still wait.
     pub fn finish(&mut self) {
-        let per_segment = self.cells_per_segment();
-        self.queue
-            .empty(&self.lanes.layout, &mut self.cells, per_segment);
+        for segment in 0..self.queues.len() {
+            (0..2).for_each(|queue| self.empty(segment, queue));
+        }
+    }
+
+    fn empty(&mut self, segment: usize, queue: usize) {
+        let (count, layout) = (self.cells_per_segment(), &self.lanes.layout);
+        self.queues[segment][queue].empty(layout, &mut self.cells[segment], count);
     }
 
     /// Whether the windows of a later assignment hold what those of the last one held.
@@ -234,16 +269,16 @@ impl<'a> Kernel<'a> {
         let mut is_sorted = true;
         for assignment in &unit.assignments {
             let experiment = usize::from(assignment.experiment);
-            let planned = &self.plan.experiments[experiment];
-            if assignment.time < planned.from || assignment.time >= planned.to {
+            let seen = &mut self.seen[experiment];
+            if assignment.time < seen.from || assignment.time >= seen.to {
                 continue;
             }
-            let (stamp, index) = self.stamps[experiment];
-            if stamp == self.stamp {
-                self.meet_again(index as usize, assignment);
+            if seen.stamp == self.stamp {
+                let index = seen.index as usize;
+                self.meet_again(index, assignment);
                 continue;
             }
-            self.stamps[experiment] = (self.stamp, self.firsts.len() as u32);
+            (seen.stamp, seen.index) = (self.stamp, self.firsts.len() as u32);
             is_sorted &= self
                 .firsts
                 .last()

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use super::kernel::scaled;
-use super::layout::RowLayout;
+use super::layout::{RowLayout, SMALL_STEP, WIDE_STEP};
 use crate::metrics::plan::{Aggregate, Maturity, Measure, MetricPlan, MetricStates};
 
 pub const SECOND: i64 = 1_000_000;
@@ -31,6 +31,8 @@ pub struct Lanes {
     pub has_full_windows: bool,
     pub totals: RunningTotals,
     pub layout: RowLayout,
+    /// Value columns of the events.
+    columns: usize,
     /// Measure and window of each lane.
     known: Vec<(Measure, usize)>,
 }
@@ -60,9 +62,37 @@ pub struct RunningTotals {
     pub counts: Vec<(Option<u16>, Option<u16>)>,
     /// Sums of a value column over events of a name.
     pub sums: Vec<(Option<u16>, u16)>,
-    /// Per event code: positions in `counts` and `sums`, with the value column.
-    pub count_feeds: Vec<Vec<(u16, Option<u16>)>>,
-    pub sum_feeds: Vec<Vec<(u16, u16)>>,
+    /// Whether some count takes only events with a value.
+    pub has_conditions: bool,
+    /// A row per event code, as wide as the layout's: 1 for every count, and for every sum, that takes the event.
+    pub count_rows: Vec<f32>,
+    pub sum_rows: Vec<f64>,
+    /// By event code and value column: all bits when some sum takes it.
+    pub summed: Vec<u64>,
+    /// Value columns; the events may have more.
+    pub columns: usize,
+}
+
+impl RunningTotals {
+    fn fill_rows(&mut self, codes: usize) {
+        let columns = self.columns;
+        let counts = self.counts.len().next_multiple_of(SMALL_STEP);
+        let sums = self.sums.len().next_multiple_of(WIDE_STEP);
+        self.count_rows = vec![0.0; codes * counts];
+        self.sum_rows = vec![0.0; codes * sums];
+        self.summed = vec![0; codes * columns];
+        for event in 0..codes {
+            let takes = |code: Option<u16>| code.is_none_or(|code| usize::from(code) == event);
+            for (at, (code, _)) in self.counts.iter().enumerate() {
+                self.count_rows[event * counts + at] = f32::from(u8::from(takes(*code)));
+            }
+            for (at, (code, column)) in self.sums.iter().enumerate() {
+                self.sum_rows[event * sums + at] = f64::from(u8::from(takes(*code)));
+                let takes = u64::from(takes(*code)).wrapping_neg();
+                self.summed[event * columns + usize::from(*column)] |= takes;
+            }
+        }
+    }
 }
 
 /// One event feeds one lane.
@@ -121,6 +151,7 @@ impl Lanes {
             has_full_windows: false,
             totals: RunningTotals::default(),
             layout: RowLayout::default(),
+            columns: plan.events.values.len(),
             known: Vec::new(),
         };
         for metric in &plan.metrics {
@@ -251,20 +282,9 @@ impl Lanes {
         // Neighbours in the row are read together when they are neighbours here.
         totals.counts.sort_unstable();
         totals.sums.sort_unstable();
-        let takes =
-            |code: Option<u16>, event: usize| code.is_none_or(|code| usize::from(code) == event);
-        for event in 0..=self.names.len() {
-            let counts = totals.counts.iter().enumerate();
-            let counts = counts.filter(|(_, (code, _))| takes(*code, event));
-            totals
-                .count_feeds
-                .push(counts.map(|(at, (_, value))| (at as u16, *value)).collect());
-            let sums = totals.sums.iter().enumerate();
-            let sums = sums.filter(|(_, (code, _))| takes(*code, event));
-            totals
-                .sum_feeds
-                .push(sums.map(|(at, (_, value))| (at as u16, *value)).collect());
-        }
+        totals.has_conditions = totals.counts.iter().any(|(_, value)| value.is_some());
+        totals.columns = self.columns;
+        totals.fill_rows(self.names.len() + 1);
         totals
     }
 

@@ -1,15 +1,49 @@
 //! Rows wait until there are enough of them for their cells.
-//! In: rows of units, each for some cells. Out: the cells of a block one after the other, each with all of its rows: so the sums of
-//! a cell are fetched once per block, and a row that several experiments share is written once.
+//! In: rows of units, each for some cells of one combination of segment values. Out: the cells of a block one after the other, each with
+//! all of its rows: so the sums of a cell are fetched once per block, and a row that several experiments share is written once.
 
 use super::blocks::Matrix;
 use super::cells::{Cells, UnitRow};
-use super::layout::RowLayout;
+use super::layout::{RowLayout, WIDE_STEP};
 
 /// Rows that wait for a cell on average before a block is added.
-const ROWS_PER_CELL: usize = 24;
-/// Numbers of all rows of a block: 32 MB.
-const MOST_NUMBERS: usize = 8 << 20;
+const ROWS_PER_CELL: usize = 32;
+/// Numbers of all rows of a block: 2 MB, so that they stay near the processor while all cells take theirs.
+const MOST_NUMBERS: usize = 1 << 19;
+
+/// The largest numbers of a row or of many, without their signs.
+#[derive(Clone, Copy, Default)]
+pub struct Largest {
+    pub small: f32,
+    pub wide: f32,
+}
+
+impl Largest {
+    pub fn of(row: &UnitRow, layout: &RowLayout) -> Largest {
+        let (small, wide) = row.numbers[..layout.stride()].split_at(layout.small_lanes);
+        Largest {
+            small: largest(small),
+            wide: largest(wide),
+        }
+    }
+
+    /// Whether few rows of this size can be added before the sums must be moved on.
+    pub fn is_rare(self) -> bool {
+        self.small > 256.0 || self.wide > (1 << 22) as f32
+    }
+}
+
+fn largest(numbers: &[f32]) -> f32 {
+    // Steps of a fixed length, and a NaN compares false.
+    let mut largest = [0.0_f32; WIDE_STEP];
+    for numbers in numbers.chunks_exact(WIDE_STEP) {
+        for (largest, number) in largest.iter_mut().zip(numbers) {
+            let number = number.abs();
+            *largest = if number > *largest { number } else { *largest };
+        }
+    }
+    largest.into_iter().fold(0.0, f32::max)
+}
 
 #[derive(Default)]
 pub struct Queue {
@@ -18,28 +52,26 @@ pub struct Queue {
     classes: Vec<u64>,
     /// Cell, and which row it gets.
     waiting: Vec<(u32, u32)>,
-    /// Largest small number of the block.
-    largest: usize,
+    /// Largest small number of the block, and the largest wide one without its sign.
+    largest: Largest,
     starts: Vec<u32>,
     sorted: Vec<u32>,
 }
 
 impl Queue {
-    /// Memory of a queue that serves so many cells: at most a row for each that waits, a pair and a place for it, and where cells start.
+    /// Memory of the queue of so many cells: at most a row for each that waits, a pair and a place for it, and where cells start.
     pub fn memory(layout: &RowLayout, cells: usize) -> usize {
         let rows = cells * ROWS_PER_CELL;
         let numbers = (rows * layout.stride()).min(MOST_NUMBERS);
         numbers * size_of::<f32>() + rows * 20 + cells * 8
     }
 
-    /// Numbers of a unit are at most the number of its events.
-    pub fn begin_unit(&mut self, events: usize) {
-        self.largest = self.largest.max(events);
-    }
-
-    pub fn push_row(&mut self, row: &UnitRow, stride: usize) {
-        self.numbers.extend_from_slice(&row.numbers[..stride]);
+    pub fn push_row(&mut self, row: &UnitRow, layout: &RowLayout, largest: Largest) {
+        self.numbers
+            .extend_from_slice(&row.numbers[..layout.stride()]);
         self.classes.push(row.classes);
+        self.largest.small = self.largest.small.max(largest.small);
+        self.largest.wide = self.largest.wide.max(largest.wide);
     }
 
     /// The last row goes to a cell.
@@ -53,27 +85,26 @@ impl Queue {
         self.waiting.len() >= cells * ROWS_PER_CELL || self.numbers.len() >= MOST_NUMBERS
     }
 
-    /// Adds all that waits; `cells` are those of all segments, so many of each.
-    pub fn empty(&mut self, layout: &RowLayout, cells: &mut [Cells], per_segment: usize) {
-        self.sort(cells.len() * per_segment);
-        let largest = self.largest.max(1);
-        let matrix = Matrix {
-            numbers: &self.numbers,
-            stride: layout.stride(),
-            small_rows: ((1 << 24) / (largest * largest)).max(1),
-        };
+    /// Adds all that waits.
+    pub fn empty(&mut self, layout: &RowLayout, cells: &mut Cells, count: usize) {
+        self.sort(count);
+        let matrix = Matrix::new(
+            &self.numbers,
+            layout.stride(),
+            self.largest.small,
+            self.largest.wide,
+        );
         let all = self.classes.iter().fold(u64::MAX, |all, row| all & row);
         for (cell, start) in self.starts.windows(2).enumerate() {
             let rows = &self.sorted[start[0] as usize..start[1] as usize];
             if !rows.is_empty() {
-                let (segment, cell) = (cell / per_segment, cell % per_segment);
-                cells[segment].add(layout, cell, matrix, (rows, &self.classes, all));
+                cells.add(layout, cell, matrix, (rows, &self.classes, all));
             }
         }
         self.numbers.clear();
         self.classes.clear();
         self.waiting.clear();
-        self.largest = 0;
+        self.largest = Largest::default();
     }
 
     /// Rows by cell, as `starts` says.
