@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Compiled;
 use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
 use crate::experiments::{self, Experiment, Experiments, Pin};
 use crate::flags::{self, FlagSet};
@@ -344,19 +343,12 @@ pub(super) async fn check_at(
     manifest: &Manifest,
     node: &Node,
     analyzer: &Analyzer,
-    compiled: &Compiled,
+    schema: &Schema,
 ) -> Vec<Diagnostic> {
-    let Some(schema) = compiled
-        .nodes
-        .get(&node.id)
-        .map(|compiled| compiled.schema.clone())
-    else {
-        return Vec::new();
-    };
     if node.is_test() {
         return Vec::new();
     }
-    let mut diagnostics = fact_columns(node, &schema);
+    let mut diagnostics = fact_columns(node, schema);
     if diagnostics.is_empty() {
         for spec in &manifest.domain.metrics {
             for measure in spec.measures() {
@@ -371,7 +363,7 @@ pub(super) async fn check_at(
             }
         }
     }
-    diagnostics.extend(assignment_columns(manifest, node, &schema));
+    diagnostics.extend(assignment_columns(manifest, node, schema));
     diagnostics
 }
 

@@ -19,7 +19,9 @@ pub use flags::{ProjectFlags, flags, load_flags, lock_file, unlocked_flags};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::diagnostics::Checked;
+use tokio::task::JoinSet;
+
+use crate::diagnostics::{Checked, Diagnostic};
 use crate::experiments::{Experiments, Pin};
 use crate::flags::FlagSet;
 use crate::graph::Graph;
@@ -63,33 +65,116 @@ pub async fn compile(
     let is_sound = !checked.has_errors();
     let domain = domain::Domain::new(metrics, experiments, flags, computation, is_sound);
     let domain = Arc::new(domain.with_pins(pins));
-    for id in graph.order() {
-        let node = manifest.node(*id);
-        let outcome = match &node.kind {
-            NodeKind::Source(_) | NodeKind::Seed => {
-                node::compile_input(node, analyzer, inputs).await
+    let work = Arc::new(Work {
+        manifest: Arc::clone(manifest),
+        analyzer: analyzer.clone(),
+        inputs: inputs.clone(),
+        domain: Arc::clone(&domain),
+        now: now.to_owned(),
+    });
+    let mut found = BTreeMap::new();
+    for wave in waves(graph) {
+        // In the order of the graph, whichever was ready first.
+        for (position, outcome) in work.compile(&wave, &mut checked.value).await {
+            if outcome.breaks_domain {
+                domain.mark_broken();
             }
-            NodeKind::Model(_) => {
-                node::compile_model(manifest, node, analyzer, &domain, &checked.value, now).await
-            }
-            NodeKind::Test { .. } => {
-                node::compile_test(manifest, node, analyzer, &domain, &checked.value, now).await
-            }
-        };
-        if let Some(compiled) = checked.absorb(outcome) {
-            checked.value.nodes.insert(*id, compiled);
+            found.insert(position, outcome.diagnostics);
         }
-        let found = domain::check_at(manifest, node, analyzer, &checked.value).await;
-        if found.iter().any(crate::diagnostics::Diagnostic::is_error) {
-            domain.mark_broken();
-        }
-        checked.diagnostics.extend(found);
     }
+    checked.diagnostics.extend(found.into_values().flatten());
     checked.value.metrics = domain.metrics.clone();
     checked.value.experiments = domain.experiments.clone();
     checked.value.flags = domain.flags.clone();
     checked.value.pins = domain.pins.clone();
     checked
+}
+
+/// Nodes with their positions in the graph's order: each after all that it reads, and as early as that allows.
+fn waves(graph: &Graph) -> Vec<Vec<(usize, NodeId)>> {
+    let mut depths: BTreeMap<NodeId, usize> = BTreeMap::new();
+    let mut waves: Vec<Vec<(usize, NodeId)>> = Vec::new();
+    for (position, id) in graph.order().iter().enumerate() {
+        let parents = graph.parents(*id);
+        let above = parents.iter().filter_map(|parent| depths.get(parent));
+        let depth = above.max().map_or(0, |depth| depth + 1);
+        depths.insert(*id, depth);
+        waves.resize_with(waves.len().max(depth + 1), Vec::new);
+        waves[depth].push((position, *id));
+    }
+    waves
+}
+
+/// What every node is compiled with.
+struct Work {
+    manifest: Arc<Manifest>,
+    analyzer: Analyzer,
+    inputs: Inputs,
+    domain: Arc<domain::Domain>,
+    now: String,
+}
+
+/// What compiling one node found.
+struct Outcome {
+    diagnostics: Vec<Diagnostic>,
+    /// Whether a metric or an experiment says something wrong about it.
+    breaks_domain: bool,
+}
+
+impl Work {
+    /// Compiles nodes that do not read each other, all at once, and adds them to `compiled`.
+    async fn compile(
+        self: &Arc<Work>,
+        wave: &[(usize, NodeId)],
+        compiled: &mut Compiled,
+    ) -> Vec<(usize, Outcome)> {
+        let so_far = Arc::new(std::mem::take(compiled));
+        let mut tasks = JoinSet::new();
+        for (position, id) in wave.iter().copied() {
+            let (work, so_far) = (Arc::clone(self), Arc::clone(&so_far));
+            tasks.spawn(async move { (position, id, work.compile_node(id, &so_far).await) });
+        }
+        let mut outcomes = Vec::new();
+        while let Some(outcome) = tasks.join_next().await {
+            match outcome {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+        *compiled = Arc::try_unwrap(so_far).unwrap_or_else(|shared| (*shared).clone());
+        outcomes.sort_by_key(|(position, ..)| *position);
+        let added = outcomes.into_iter().map(|(position, id, (node, outcome))| {
+            compiled.nodes.extend(node.map(|node| (id, node)));
+            (position, outcome)
+        });
+        added.collect()
+    }
+
+    async fn compile_node(&self, id: NodeId, so_far: &Compiled) -> (Option<CompiledNode>, Outcome) {
+        let (manifest, analyzer, now) = (&self.manifest, &self.analyzer, &self.now);
+        let node = manifest.node(id);
+        let checked = match &node.kind {
+            NodeKind::Source(_) | NodeKind::Seed => {
+                node::compile_input(node, analyzer, &self.inputs).await
+            }
+            NodeKind::Model(_) => {
+                node::compile_model(manifest, node, analyzer, &self.domain, so_far, now).await
+            }
+            NodeKind::Test { .. } => {
+                node::compile_test(manifest, node, analyzer, &self.domain, so_far, now).await
+            }
+        };
+        let schema = checked.value.as_ref().map(|compiled| &compiled.schema);
+        let found = match schema {
+            Some(schema) => domain::check_at(manifest, node, analyzer, schema).await,
+            None => Vec::new(),
+        };
+        let outcome = Outcome {
+            breaks_domain: found.iter().any(Diagnostic::is_error),
+            diagnostics: checked.diagnostics.into_iter().chain(found).collect(),
+        };
+        (checked.value, outcome)
+    }
 }
 
 /// What is known of the files behind sources and seeds.

@@ -11,24 +11,37 @@ with parts as (
 ),
 
 whole as (
-    select metric_date, metric_name, numerator, denominator
-    from {{ ref('metric_daily') }}
-    where metric_name in (select metric_name from parts)
+    select * from {{ ref('metric_daily') }}
+),
+
+both_sides as (
+    select
+        coalesce(whole.metric_date, parts.metric_date) as metric_date,
+        coalesce(whole.metric_name, parts.metric_name) as metric_name,
+        whole.numerator,
+        parts.numerator as numerator_of_parts,
+        whole.denominator,
+        parts.denominator as denominator_of_parts,
+        whole.metric_name is null or parts.metric_name is null as is_alone,
+        count(parts.metric_name) over (partition by coalesce(whole.metric_name, parts.metric_name)) as days_with_parts
+    from whole
+    full join parts
+        on parts.metric_date = whole.metric_date
+        and parts.metric_name = whole.metric_name
 )
 
 select
-    coalesce(whole.metric_date, parts.metric_date) as metric_date,
-    coalesce(whole.metric_name, parts.metric_name) as metric_name,
-    whole.numerator,
-    parts.numerator as numerator_of_parts,
-    whole.denominator,
-    parts.denominator as denominator_of_parts
-from whole
-full join parts
-    on parts.metric_date = whole.metric_date
-    and parts.metric_name = whole.metric_name
+    metric_date,
+    metric_name,
+    numerator,
+    numerator_of_parts,
+    denominator,
+    denominator_of_parts
+from both_sides
 where
-    whole.metric_name is null
-    or parts.metric_name is null
-    or abs(whole.numerator - parts.numerator) >= 0.005
-    or abs(whole.denominator - parts.denominator) >= 0.005
+    days_with_parts > 0
+    and (
+        is_alone
+        or abs(numerator - numerator_of_parts) >= 0.005
+        or abs(denominator - denominator_of_parts) >= 0.005
+    )

@@ -162,6 +162,18 @@ const DASHBOARDS: &[(&str, &str)] = &[
         "{kind: cumulative, event: order, agg: count_distinct, expr: user_id, over: 2d}",
     ),
     (
+        "visitors_8d",
+        "{kind: cumulative, event: visit, agg: count_distinct, expr: user_id, over: 8d}",
+    ),
+    (
+        "visitors_month",
+        "{kind: cumulative, event: visit, agg: count_distinct, expr: user_id, over: month}",
+    ),
+    (
+        "visitors_so_far",
+        "{kind: cumulative, event: visit, agg: count_distinct, expr: user_id, over: all_time}",
+    ),
+    (
         "value_per_order",
         "{kind: derived, expr: revenue_total / orders_counted}",
     ),
@@ -451,6 +463,16 @@ fn running_totals_reach_back_as_far_as_they_say() {
         days("buyers_2d"),
         "5:2.0 6:3.0 12:0.0 13:1.0 21:0.0 24:1.0 25:1.0"
     );
+    // u3 is seen again on the 12th, within the window that began on the 5th, and u1 on the 13th, a day after it.
+    assert_eq!(
+        days("visitors_8d"),
+        "5:2.0 6:3.0 12:3.0 13:3.0 21:1.0 24:1.0 25:2.0"
+    );
+    assert_eq!(
+        days("visitors_month"),
+        "5:2.0 6:3.0 12:3.0 13:3.0 21:4.0 24:4.0 25:5.0"
+    );
+    assert_eq!(days("visitors_so_far"), days("visitors_month"));
 }
 
 #[test]

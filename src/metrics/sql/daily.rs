@@ -244,7 +244,7 @@ impl<'a> Daily<'a> {
         let last = windows.iter().map(|(_, end)| *end).max().unwrap_or(0);
         let counts = metrics.iter().zip(&events).zip(&windows).map(|((metric, events), (start, end))| {
             format!(
-                "sum(later.{events}) filter (where later.metric_date >= days.metric_date + interval '{start} days' and later.metric_date < days.metric_date + interval '{end} days') as {}",
+                "sum(later.{events}) filter (where later.metric_date >= days.after_{start} and later.metric_date < days.after_{end}) as {}",
                 identifier(&format!("{}__value", metric.name))
             )
         });
@@ -252,8 +252,17 @@ impl<'a> Daily<'a> {
             Some(_) => ", days.is_exposed",
             None => "",
         };
+        // Once per day of a unit, not per pair of days.
+        let after: BTreeSet<i64> = windows
+            .iter()
+            .flat_map(|(start, end)| [*start, *end])
+            .collect();
+        let after = after
+            .into_iter()
+            .map(|days| format!(", metric_date + interval '{days} days' as after_{days}"))
+            .collect::<String>();
         self.ctes.push(format!(
-            "{returns} as (\n        select\n            days.metric_date,\n            days.unit_id{split}{}\n        from {active} as days\n        left join {active} as later\n            on later.unit_id = days.unit_id\n            and later.metric_date >= days.metric_date + interval '{first} days'\n            and later.metric_date < days.metric_date + interval '{last} days'\n        group by {groups}\n    )",
+            "{returns} as (\n        select\n            days.metric_date,\n            days.unit_id{split}{}\n        from (select *{after} from {active}) as days\n        left join {active} as later\n            on later.unit_id = days.unit_id\n            and later.metric_date >= days.after_{first}\n            and later.metric_date < days.after_{last}\n        group by {groups}\n    )",
             lines(counts),
         ));
         let sums = metrics.iter().flat_map(|metric| {
@@ -299,7 +308,9 @@ impl<'a> Daily<'a> {
         self.push_rows(&days, &rows);
     }
 
-    /// Different values over several days are not the sum of those of each day.
+    /// Different values over several days are not the sum of those of each day. A value counts from a day on which it is seen until the
+    /// window has left it behind, or it is seen again, which begins the next span: so spans of a value never overlap, and adding up where
+    /// they begin and end counts each value once.
     fn distinct_over_days(&mut self) {
         for metric in self.metrics {
             let Kind::Cumulative { measure, over } = &metric.kind else {
@@ -315,17 +326,29 @@ impl<'a> Daily<'a> {
                 Some(format!("({expression}) is not null")),
             )
             .unwrap_or_default();
-            let back = match over {
-                Over::Days(days) => {
-                    format!("seen.metric_date > days.metric_date - interval '{days} days'")
-                }
+            let end = match over {
+                Over::Days(days) => format!("metric_date + interval '{days} days'"),
                 Over::ToDate(grain) => {
-                    format!("seen.metric_date >= date_trunc('{grain}', days.metric_date)")
+                    let length = match *grain {
+                        "quarter" => "3 months".to_string(),
+                        grain => format!("1 {grain}"),
+                    };
+                    format!("date_trunc('{grain}', metric_date) + interval '{length}'")
                 }
-                Over::AllTime => "true".to_string(),
+                Over::AllTime => "null".to_string(),
             };
+            let (spans, changes) = (
+                identifier(&format!("{}__spans", metric.name)),
+                identifier(&format!("{}__changes", metric.name)),
+            );
+            self.ctes.push(format!(
+                "{spans} as (\n        select\n            metric_date,\n            least(lead(metric_date) over (partition by value order by metric_date), cast({end} as date)) as until\n        from (select distinct cast({time} as date) as metric_date, {expression} as value from {fact} where {condition}) as seen\n    )"
+            ));
+            self.ctes.push(format!(
+                "{changes} as (\n        select change['date'] as change_date, sum(change['by']) as change\n        from (\n            select unnest(make_array(named_struct('date', metric_date, 'by', 1), named_struct('date', until, 'by', -1))) as change\n            from {spans}\n        ) as both_ends\n        group by 1\n    )"
+            ));
             self.sources.push(format!(
-                "        select days.metric_date, '{}' as metric_name, cast(count(distinct seen.value) as double) as numerator, 1.0 as denominator\n        from (select distinct cast({time} as date) as metric_date from {fact}) as days\n        left join (\n            select distinct cast({time} as date) as metric_date, {expression} as value from {fact} where {condition}\n        ) as seen\n            on seen.metric_date <= days.metric_date\n            and {back}\n        group by days.metric_date",
+                "        select days.metric_date, '{}' as metric_name, cast(coalesce(sum(changes.change), 0) as double) as numerator, 1.0 as denominator\n        from (select distinct cast({time} as date) as metric_date from {fact}) as days\n        left join {changes} as changes\n            on changes.change_date <= days.metric_date\n        group by days.metric_date",
                 metric.name
             ));
         }
