@@ -15,7 +15,7 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
 
-use super::kernel::{Assignment, NULL, Segments, Unit, scaled};
+use super::kernel::{AssignmentRow, Limits, NULL, Segments, Unit, scaled};
 use super::lanes::Lanes;
 use crate::metrics::plan::MetricPlan;
 
@@ -41,7 +41,9 @@ pub struct EventBatch {
 
 pub struct AssignmentBatch {
     keys: Vec<i64>,
-    rows: Vec<Assignment>,
+    rows: Vec<AssignmentRow>,
+    /// One per row, or none where those of the experiments hold.
+    limits: Vec<Limits>,
 }
 
 impl Batch for EventBatch {
@@ -70,7 +72,11 @@ impl Batch for AssignmentBatch {
 
     #[inline]
     fn append(&self, range: std::ops::Range<usize>, unit: &mut Unit) {
-        unit.assignments.extend_from_slice(&self.rows[range]);
+        unit.assignments
+            .extend_from_slice(&self.rows[range.clone()]);
+        if !self.limits.is_empty() {
+            unit.limits.extend_from_slice(&self.limits[range]);
+        }
     }
 }
 
@@ -100,8 +106,6 @@ pub struct AssignmentReader<'a> {
     experiments: HashMap<&'a str, u16>,
     /// Distinct texts of the variant column and of each segment column.
     texts: Vec<Texts>,
-    /// Start and end of what is measured, by experiment.
-    periods: Vec<(i64, i64)>,
     /// Variant by experiment and text, [`UNSEEN`] or [`NONE`].
     variants: Vec<u16>,
     /// Texts that the variants have room for.
@@ -141,11 +145,6 @@ impl<'a> AssignmentReader<'a> {
             plan,
             experiments: experiments.collect(),
             texts,
-            periods: plan
-                .experiments
-                .iter()
-                .map(|planned| (planned.from, planned.measured_until))
-                .collect(),
             variants: Vec::new(),
             room: 0,
             segments: HashMap::new(),
@@ -186,6 +185,7 @@ impl<'a> AssignmentReader<'a> {
             Vec::with_capacity(batch.num_rows()),
             Vec::with_capacity(batch.num_rows()),
         );
+        let mut limits = Vec::new();
         let mut last: (Vec<u16>, u32) = (Vec::new(), 0);
         for row in 0..batch.num_rows() {
             let experiment = experiments[row];
@@ -203,24 +203,30 @@ impl<'a> AssignmentReader<'a> {
                     .collect();
                 last = (codes.clone(), self.segment(codes, segments));
             }
-            let (period_start, measured_until) = match &period {
-                None => self.periods[usize::from(experiment)],
-                Some([start, end]) => (start[row], end[row]),
-            };
             kept.push(all_keys[row]);
-            rows.push(Assignment {
+            rows.push(AssignmentRow {
                 time: times[row],
-                period_start,
-                measured_until,
-                complete_until: complete
-                    .as_ref()
-                    .map_or(self.plan.complete_through, |complete| complete[row]),
+                segment: last.1,
                 experiment,
                 variant,
-                segment: last.1,
             });
+            if period.is_none() && complete.is_none() {
+                continue;
+            }
+            let mut own = Limits::of(self.plan, usize::from(experiment));
+            if let Some([start, end]) = &period {
+                (own.period_start, own.measured_until) = (start[row], end[row]);
+            }
+            if let Some(complete) = &complete {
+                own.complete_until = complete[row];
+            }
+            limits.push(own);
         }
-        Ok(AssignmentBatch { keys: kept, rows })
+        Ok(AssignmentBatch {
+            keys: kept,
+            rows,
+            limits,
+        })
     }
 
     #[inline]

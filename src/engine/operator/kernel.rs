@@ -12,7 +12,7 @@ use super::lanes::{Edge, Feed, Lanes};
 use super::layout::{MOST_EVENTS, SMALL_STEP, Source};
 use super::queue::{Largest, Queue};
 use super::running::Running;
-use crate::metrics::plan::{Aggregate, ExperimentPlan, MetricPlan};
+use crate::metrics::plan::{Aggregate, MetricPlan};
 
 /// Values up to here, once scaled to whole numbers, take the fast way: their products stay far below 2^53.
 pub const LARGEST_WHOLE: f64 = (1u64 << 24) as f64;
@@ -27,21 +27,66 @@ pub struct Unit {
     pub names: Vec<u16>,
     /// One value per event and value column, event by event: [`NULL`], or [`scaled`] where the column is.
     pub values: Vec<f64>,
-    pub assignments: Vec<Assignment>,
+    pub assignments: Vec<AssignmentRow>,
+    /// One per assignment, or none where those of the experiments hold.
+    pub limits: Vec<Limits>,
+}
+
+/// What is read of an assignment, many millions of times.
+#[derive(Clone, Copy)]
+pub struct AssignmentRow {
+    pub time: i64,
+    /// Which combination of segment values the unit had, by position in the kernel's list.
+    pub segment: u32,
+    pub experiment: u16,
+    pub variant: u8,
+}
+
+/// What of an assignment is measured.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    pub period_start: i64,
+    /// Events at or after this instant are not measured.
+    pub measured_until: i64,
+    /// Up to where the unit's data are complete: decides which windows are full.
+    pub complete_until: i64,
+}
+
+impl Limits {
+    /// Those of all units of an experiment.
+    pub fn of(plan: &MetricPlan, experiment: usize) -> Limits {
+        let planned = &plan.experiments[experiment];
+        Limits {
+            period_start: planned.from,
+            measured_until: planned.measured_until,
+            complete_until: plan.complete_through,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
 pub struct Assignment {
     pub time: i64,
     pub period_start: i64,
-    /// Events at or after this instant are not measured.
     pub measured_until: i64,
-    /// Up to where the unit's data are complete: decides which windows are full.
     pub complete_until: i64,
     pub experiment: u16,
     pub variant: u8,
-    /// Which combination of segment values the unit had, by position in the kernel's list.
     pub segment: u32,
+}
+
+impl Assignment {
+    fn new(row: &AssignmentRow, limits: &Limits) -> Assignment {
+        Assignment {
+            time: row.time,
+            period_start: limits.period_start,
+            measured_until: limits.measured_until,
+            complete_until: limits.complete_until,
+            experiment: row.experiment,
+            variant: row.variant,
+            segment: row.segment,
+        }
+    }
 }
 
 impl Unit {
@@ -75,6 +120,7 @@ impl Unit {
         self.names.clear();
         self.values.clear();
         self.assignments.clear();
+        self.limits.clear();
     }
 }
 
@@ -126,11 +172,14 @@ struct Seen {
     to: i64,
     stamp: u32,
     index: u32,
+    limits: Limits,
 }
 
 impl Seen {
-    fn never(planned: &ExperimentPlan) -> Seen {
+    fn never(plan: &MetricPlan, experiment: usize) -> Seen {
+        let planned = &plan.experiments[experiment];
         Seen {
+            limits: Limits::of(plan, experiment),
             from: planned.from,
             to: planned.to,
             stamp: 0,
@@ -157,7 +206,9 @@ impl<'a> Kernel<'a> {
             variants,
             firsts: Vec::new(),
             stamp: 0,
-            seen: plan.experiments.iter().map(Seen::never).collect(),
+            seen: (0..plan.experiments.len())
+                .map(|experiment| Seen::never(plan, experiment))
+                .collect(),
             scales,
             running: Running::default(),
             edges: vec![0; lanes.edges.len()],
@@ -267,15 +318,16 @@ impl<'a> Kernel<'a> {
         self.firsts.clear();
         self.stamp += 1;
         let mut is_sorted = true;
-        for assignment in &unit.assignments {
-            let experiment = usize::from(assignment.experiment);
-            let seen = &mut self.seen[experiment];
-            if assignment.time < seen.from || assignment.time >= seen.to {
+        for (index, row) in unit.assignments.iter().enumerate() {
+            let seen = &mut self.seen[usize::from(row.experiment)];
+            if row.time < seen.from || row.time >= seen.to {
                 continue;
             }
+            let limits = unit.limits.get(index).unwrap_or(&seen.limits);
+            let assignment = Assignment::new(row, limits);
             if seen.stamp == self.stamp {
                 let index = seen.index as usize;
-                self.meet_again(index, assignment);
+                self.meet_again(index, &assignment);
                 continue;
             }
             (seen.stamp, seen.index) = (self.stamp, self.firsts.len() as u32);
@@ -284,7 +336,7 @@ impl<'a> Kernel<'a> {
                 .last()
                 .is_none_or(|last| last.assignment.time <= assignment.time);
             self.firsts.push(First {
-                assignment: *assignment,
+                assignment,
                 is_crossed_over: false,
             });
         }
