@@ -522,7 +522,10 @@ fn run(folder: &Path, segments: bool, size: (usize, usize)) {
                 .sum::<i64>()
         })
         .sum();
-    println!("sum of n {n}, digest {}", digest(&rows));
+    println!("sum of n {n}");
+    if std::env::var_os("DIGEST").is_some() {
+        println!("digest {}", digest(&rows));
+    }
 }
 
 /// Tells whether two builds give the same bytes, however they cut them into batches.
