@@ -8,9 +8,15 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct MetricPlan {
     pub events: EventSource,
+    /// Events of further tables. Positions of values and codes go on from table to table, and names must tell tables apart.
+    #[serde(default)]
+    pub more_events: Vec<EventSource>,
     pub assignments: AssignmentSource,
     pub experiments: Vec<ExperimentPlan>,
     pub metrics: Vec<MetricStates>,
+    /// Metrics that no running total can answer; they cost more per unit.
+    #[serde(default)]
+    pub specials: Vec<SpecialMetric>,
     /// Microseconds since 1970 up to which the data are complete, exclusive: decides which windows are full.
     pub complete_through: i64,
 }
@@ -26,6 +32,9 @@ pub struct EventSource {
     /// Numbers that measures refer to by position; a NULL takes no part in any aggregate.
     #[serde(default)]
     pub values: Vec<String>,
+    /// Expressions of any type of which distinct values are counted.
+    #[serde(default)]
+    pub codes: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,7 +125,7 @@ pub struct Measure {
     #[serde(default)]
     pub event: Option<String>,
     pub aggregate: Aggregate,
-    /// Position in [`EventSource::values`]; without it events themselves are counted.
+    /// Position in the values of all [`EventSource`]s; without it events themselves are counted.
     #[serde(default)]
     pub value: Option<usize>,
     /// The unit's number is at most this: a cap that was frozen beforehand.
@@ -147,6 +156,150 @@ pub enum Maturity {
     #[default]
     FullWindow,
     Partial,
+}
+
+/// A metric for which each unit's events in each window are looked at one by one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecialMetric {
+    pub name: String,
+    pub number: UnitNumber,
+    /// A cap for each number of the unit: the value, or both sides of a ratio.
+    pub caps: Vec<Option<Cap>>,
+    #[serde(default)]
+    pub fill: Fill,
+    /// As those of [`MetricStates`].
+    #[serde(default)]
+    pub window_start: i64,
+    #[serde(default)]
+    pub window_length: Option<i64>,
+    /// The zone of whose calendar a day of the window is; it starts and ends at midnight there.
+    #[serde(default)]
+    pub calendar: Option<String>,
+    #[serde(default)]
+    pub lookback: Option<i64>,
+    #[serde(default)]
+    pub lookback_before_period: bool,
+    #[serde(default)]
+    pub maturity: Maturity,
+    /// The state is that of a quantile of the numbers instead of their mean.
+    #[serde(default)]
+    pub quantile: Option<f64>,
+}
+
+/// What is known of a unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnitNumber {
+    One(SpecialMeasure),
+    /// Two numbers, whose totals are divided.
+    Ratio(SpecialMeasure, SpecialMeasure),
+    /// The quotient of two.
+    OwnRatio(SpecialMeasure, SpecialMeasure),
+    /// The values of all its events, for a quantile of events.
+    Every(SpecialMeasure),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecialMeasure {
+    /// As those of [`Measure`].
+    #[serde(default)]
+    pub event: Option<String>,
+    pub aggregate: SpecialAggregate,
+    #[serde(default)]
+    pub value: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpecialAggregate {
+    Count,
+    Sum,
+    Max,
+    Min,
+    /// 1 when there were at least so many events, else nothing.
+    Any(u32),
+    /// How many distinct values; the position is one among the codes.
+    Distinct,
+    /// 1 when all of so many steps were gone in their order, 0 when some were. Bit k of the value says that an event is step k + 1.
+    Steps(u32),
+}
+
+/// What a unit without a value counts as; before the assignment it is always zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fill {
+    #[default]
+    Zero,
+    Exclude,
+    /// There must be none.
+    Fail,
+}
+
+/// The most that a unit's number is taken as.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cap {
+    At(f64),
+    /// A quantile of the units of the experiment, of all variants or of each.
+    Quantile {
+        share: f64,
+        is_pooled: bool,
+    },
+}
+
+impl SpecialMetric {
+    /// How many numbers a unit has, as [`MetricStates::width`].
+    pub fn width(&self) -> usize {
+        self.measured() * (1 + usize::from(self.lookback.is_some()))
+    }
+
+    /// Numbers of the window alone.
+    pub fn measured(&self) -> usize {
+        match self.number {
+            UnitNumber::Ratio(..) => 2,
+            _ => 1,
+        }
+    }
+
+    pub fn measures(&self) -> Vec<&SpecialMeasure> {
+        match &self.number {
+            UnitNumber::One(one) | UnitNumber::Every(one) => vec![one],
+            UnitNumber::Ratio(one, other) | UnitNumber::OwnRatio(one, other) => vec![one, other],
+        }
+    }
+
+    /// The state of what was before is no part of the other: it has units that the other leaves out.
+    pub fn has_before_apart(&self) -> bool {
+        self.lookback.is_some() && self.fill != Fill::Zero
+    }
+
+    fn fault(&self, values: usize, codes: usize) -> Option<String> {
+        let name = &self.name;
+        if self.window_length.is_some_and(|length| length <= 0)
+            || self.lookback.is_some_and(|lookback| lookback <= 0)
+        {
+            return Some(format!("metric `{name}` has an empty window"));
+        }
+        if self.caps.len() != self.measured() {
+            return Some(format!(
+                "metric `{name}` needs a cap or null for each number"
+            ));
+        }
+        self.measures().into_iter().find_map(|measure| {
+            let is_free = |at: usize| match measure.aggregate {
+                SpecialAggregate::Distinct => at < codes,
+                _ => at < values,
+            };
+            let is_right = match (measure.aggregate, measure.value) {
+                (SpecialAggregate::Count | SpecialAggregate::Any(_), None) => true,
+                (_, None) => false,
+                (_, Some(at)) => is_free(at),
+            };
+            (!is_right).then(|| format!("metric `{name}` has no value to aggregate"))
+        })
+    }
 }
 
 impl MetricStates {
@@ -220,12 +373,40 @@ impl MetricPlan {
                 "segment `{unknown}` is not a column of the assignments"
             ));
         }
-        self.metrics
-            .iter()
-            .find_map(|metric| self.metric_fault(metric))
+        let values = self.sources().map(|source| source.values.len()).sum();
+        let codes = self.sources().map(|source| source.codes.len()).sum();
+        let metrics = self.metrics.iter();
+        let specials = self.specials.iter();
+        metrics
+            .map(|metric| self.metric_fault(metric, values))
+            .chain(specials.map(|metric| metric.fault(values, codes)))
+            .flatten()
+            .next()
     }
 
-    fn metric_fault(&self, metric: &MetricStates) -> Option<String> {
+    /// All tables of events.
+    pub fn sources(&self) -> impl Iterator<Item = &EventSource> {
+        std::iter::once(&self.events).chain(&self.more_events)
+    }
+
+    /// Of every metric: start and length of its window, and its lookback, in seconds. Days of a calendar may be an hour longer.
+    pub fn windows(&self) -> impl Iterator<Item = (i64, Option<i64>, Option<i64>)> {
+        let metrics = self.metrics.iter();
+        let specials = self.specials.iter().map(|metric| {
+            let slack = if metric.calendar.is_some() {
+                2 * 86_400
+            } else {
+                0
+            };
+            let length = metric.window_length.map(|length| length + slack);
+            (metric.window_start, length, metric.lookback)
+        });
+        metrics
+            .map(|metric| (metric.window_start, metric.window_length, metric.lookback))
+            .chain(specials)
+    }
+
+    fn metric_fault(&self, metric: &MetricStates, values: usize) -> Option<String> {
         let name = &metric.name;
         if metric.window_length.is_some_and(|length| length <= 0)
             || metric.lookback.is_some_and(|lookback| lookback <= 0)
@@ -241,10 +422,9 @@ impl MetricPlan {
                 None if needs_value => {
                     return Some(format!("metric `{name}` needs a value to aggregate"));
                 }
-                Some(value) if value >= self.events.values.len() => {
+                Some(value) if value >= values => {
                     return Some(format!(
-                        "metric `{name}` refers to value {value} of {}",
-                        self.events.values.len()
+                        "metric `{name}` refers to value {value} of {values}"
                     ));
                 }
                 _ => {}

@@ -118,6 +118,25 @@ pub fn quantile_estimate(values: &[f64], clusters: &[f64], nu: f64) -> QuantileE
     if !is_share(nu) || !(clusters.is_empty() || clusters.len() == values.len()) {
         return QuantileEstimate::empty(Status::InvalidInput);
     }
+    let inflation = |estimate: f64| match clusters.is_empty() {
+        true => Some(1.0),
+        false => {
+            let (values, lengths) = by_cluster(values, clusters);
+            cluster_inflation(units_of(&values, &lengths), estimate, nu)
+        }
+    };
+    estimate_with(values, nu, inflation)
+}
+
+/// The estimate of finite values; `inflation` says how much more it varies because values come in clusters.
+fn estimate_with(
+    values: &[f64],
+    nu: f64,
+    inflation: impl Fn(f64) -> Option<f64>,
+) -> QuantileEstimate {
+    if !is_share(nu) {
+        return QuantileEstimate::empty(Status::InvalidInput);
+    }
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let Some(estimate) = quantile_of_sorted(&sorted, nu) else {
@@ -131,11 +150,7 @@ pub fn quantile_estimate(values: &[f64], clusters: &[f64], nu: f64) -> QuantileE
         return QuantileEstimate::empty(Status::InsufficientData);
     };
     let iid = iid_unit_variance(q_lower, q_upper, n - 1.0);
-    let inflation = if clusters.is_empty() {
-        Some(1.0)
-    } else {
-        cluster_inflation(values, clusters, estimate, nu)
-    };
+    let inflation = inflation(estimate);
     let is_too_small = half >= nu.min(1.0 - nu);
     QuantileEstimate {
         n: finite(n),
@@ -181,27 +196,35 @@ pub fn quantile_test(
 /// the quantile's. So tests of means compare quantiles, but such states cannot be merged. Each list holds one unit's values.
 /// Where the data are too few for the quantile's interval, one unit is left, which has a mean and no variance.
 pub fn quantile_state(units: &[Vec<f64>], nu: f64) -> State {
-    let units: Vec<&Vec<f64>> = units.iter().filter(|unit| !unit.is_empty()).collect();
-    let values: Vec<f64> = units.iter().copied().flatten().copied().collect();
-    let is_wrong = |unit: &&&Vec<f64>| unit.iter().any(|value| !value.is_finite());
-    let non_finite = units.iter().filter(is_wrong).count() as u64;
-    if non_finite > 0 || units.is_empty() {
+    let units = units.iter().filter(|unit| !unit.is_empty());
+    let lengths: Vec<u32> = units.clone().map(|unit| unit.len() as u32).collect();
+    let values: Vec<f64> = units.flatten().copied().collect();
+    quantile_state_of(&values, &lengths, nu)
+}
+
+/// The same from the values of all units in a row and how many each unit has; without lengths each has one.
+pub fn quantile_state_of(values: &[f64], lengths: &[u32], nu: f64) -> State {
+    let one_each = vec![1; if lengths.is_empty() { values.len() } else { 0 }];
+    let lengths = if lengths.is_empty() {
+        &one_each
+    } else {
+        lengths
+    };
+    let is_wrong = |unit: &&[f64]| unit.iter().any(|value| !value.is_finite());
+    let non_finite = units_of(values, lengths).filter(is_wrong).count() as u64;
+    if non_finite > 0 || values.is_empty() {
         return State {
             non_finite,
             ..State::empty(1)
         };
     }
     // Units with one value each are no clusters: the outer interval is all there is.
-    let clusters: Vec<f64> = match values.len() == units.len() {
-        true => Vec::new(),
-        false => units
-            .iter()
-            .enumerate()
-            .flat_map(|(at, unit)| std::iter::repeat_n(at as f64, unit.len()))
-            .collect(),
+    let inflation = |estimate: f64| match values.len() == lengths.len() {
+        true => Some(1.0),
+        false => cluster_inflation(units_of(values, lengths), estimate, nu),
     };
-    let estimate = quantile_estimate(&values, &clusters, nu);
-    let n = units.len() as u64;
+    let estimate = estimate_with(values, nu, inflation);
+    let n = lengths.len() as u64;
     let quantile = estimate.quantile.unwrap_or(f64::NAN);
     let moments = match (estimate.status, estimate.unit_variance, estimate.n) {
         (Status::Ok | Status::ZeroVariance, Some(variance), Some(events)) => {
@@ -308,25 +331,43 @@ fn centred(products: f64, left: f64, right: f64, c: &ClusteredQuantile) -> Doubl
 }
 
 /// Clustered over iid variance of the share at or below the estimate.
-fn cluster_inflation(values: &[f64], clusters: &[f64], estimate: f64, nu: f64) -> Option<f64> {
+fn cluster_inflation<'a>(
+    units: impl Iterator<Item = &'a [f64]>,
+    estimate: f64,
+    nu: f64,
+) -> Option<f64> {
+    let counts = |unit: &[f64]| {
+        let below = unit.iter().filter(|value| **value <= estimate).count();
+        (below as f64, unit.len() as f64)
+    };
+    let (below, all): (Vec<f64>, Vec<f64>) = units.map(counts).unzip();
+    let values: f64 = all.iter().sum();
+    let moments = Moments::<2>::of_state(&State::of_columns(&[&below, &all])).ok()?;
+    let sample = ratio_sample(&moments).ok()?;
+    Some(sample.variance_of_mean().value() / (nu * (1.0 - nu) / values))
+}
+
+/// Values in the order of their clusters, and how many each cluster has.
+fn by_cluster(values: &[f64], clusters: &[f64]) -> (Vec<f64>, Vec<u32>) {
     let mut rows: Vec<(f64, f64)> = clusters
         .iter()
         .copied()
         .zip(values.iter().copied())
         .collect();
     rows.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let groups = rows.chunk_by(|a, b| a.0 == b.0);
-    let (below, all): (Vec<f64>, Vec<f64>) = groups
-        .map(|group| {
-            (
-                group.iter().filter(|row| row.1 <= estimate).count() as f64,
-                group.len() as f64,
-            )
-        })
-        .unzip();
-    let moments = Moments::<2>::of_state(&State::of_columns(&[&below, &all])).ok()?;
-    let sample = ratio_sample(&moments).ok()?;
-    Some(sample.variance_of_mean().value() / (nu * (1.0 - nu) / values.len() as f64))
+    let lengths = rows.chunk_by(|a, b| a.0 == b.0);
+    let lengths = lengths.map(|group| group.len() as u32).collect();
+    (rows.into_iter().map(|(_, value)| value).collect(), lengths)
+}
+
+/// The values of each unit.
+fn units_of<'a>(values: &'a [f64], lengths: &'a [u32]) -> impl Iterator<Item = &'a [f64]> {
+    let mut rest = values;
+    lengths.iter().map(move |length| {
+        let (unit, later) = rest.split_at(*length as usize);
+        rest = later;
+        unit
+    })
 }
 
 #[cfg(test)]

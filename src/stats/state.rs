@@ -135,6 +135,14 @@ impl NullPolicy {
     }
 }
 
+/// What to say of units that have no value where each must have one.
+pub fn missing_values(name: &str, nulls: u64, units: u64) -> String {
+    format!(
+        "`{name}` has no value for {nulls} of the {units} units of a variant or segment, and forbids that (`fill: fail`); find \
+         out why they have none, or say what they mean: `fill: exclude` leaves such units out, `fill: zero` counts them as 0"
+    )
+}
+
 /// Exact sums of values and products; what states are made of while data flows.
 #[derive(Clone, Debug, Default)]
 pub struct Accumulator {

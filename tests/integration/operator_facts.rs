@@ -8,7 +8,7 @@ use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use equipoise::engine::operator::facts::{Appended, ClusteredFacts, Clustering};
 use equipoise::engine::operator::register;
-use equipoise::metrics::plan::MetricPlan;
+use equipoise::metrics::plan::{Aggregate, EventSource, MetricPlan};
 use tempfile::TempDir;
 
 use super::operator_states::{
@@ -160,6 +160,47 @@ fn clustered_facts_are_merged_without_a_sort_and_give_the_same_bytes() {
             !text.contains("SortExec") && !text.contains("RepartitionExec"),
             "{text}"
         );
+    });
+}
+
+/// The plan with one more table of events, here the same one under other names.
+fn over_two_tables(mut plan: MetricPlan) -> MetricPlan {
+    plan.more_events = vec![EventSource {
+        name: "'1:' || event_name".to_owned(),
+        values: vec!["milliseconds * 2".to_owned()],
+        codes: vec!["event_name".to_owned()],
+        ..plan.events.clone()
+    }];
+    let mut states = plan.metrics[0].clone();
+    states.name = "of the other table".to_owned();
+    states.value.event = Some("1:order".to_owned());
+    states.value.value = Some(2);
+    states.value.aggregate = Aggregate::Sum;
+    plan.metrics.push(states);
+    plan
+}
+
+#[test]
+fn facts_of_two_tables_are_merged_in_one_pass() {
+    let folder = TempDir::new().unwrap();
+    on_a_runtime(async {
+        let (plan, data) = random_project(22);
+        let plan = over_two_tables(plan);
+        let mut facts = Facts::open(folder.path()).await;
+        facts.append(&data).await;
+        let expected = {
+            let (plan, data) = (plan.clone(), data.clone());
+            std::thread::spawn(move || rows_of(&session(&data, 2), &operator_query(&plan)))
+                .join()
+                .unwrap()
+        };
+        assert_eq!(facts.states(&plan).await, expected);
+        let explained = facts
+            .query(&format!("explain {}", operator_query(&plan)))
+            .await;
+        let text = pretty_format_batches(&explained).unwrap().to_string();
+        assert!(text.contains("clustered in 3 buckets"), "{text}");
+        assert!(!text.contains("RepartitionExec"), "{text}");
     });
 }
 

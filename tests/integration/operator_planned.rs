@@ -8,11 +8,11 @@ use datafusion::arrow::datatypes::{Float64Type, Int64Type};
 use datafusion::prelude::SessionContext;
 use equipoise::diagnostics::Span;
 use equipoise::metrics::plan::ExperimentPlan;
-use equipoise::metrics::planned::{planned_aggregates, plans};
+use equipoise::metrics::planned::planned_aggregates;
 use equipoise::metrics::sql::{Use, aggregates};
 use equipoise::metrics::{
-    Aggregation, Cap, Covariate, Direction, Duration, Fill, Kind, Maturity, Measure, Metric, Sla,
-    Tier, Window,
+    Aggregation, Cap, Covariate, Direction, Duration, Fill, Kind, Level, Maturity, Measure, Metric,
+    Sla, Tier, Window,
 };
 
 use super::operator_states::{Data, Random, data, session};
@@ -122,6 +122,130 @@ fn metric(random: &mut Random, index: usize) -> Metric {
     }
 }
 
+/// Of the other fact, whose columns have other names.
+fn visit(aggregation: Aggregation, expression: Option<&str>, condition: Option<&str>) -> Measure {
+    Measure {
+        fact: "visits".to_owned(),
+        unit_column: "visitor".to_owned(),
+        time_column: "visited_at".to_owned(),
+        ..measure(aggregation, expression, condition)
+    }
+}
+
+fn distinct(random: &mut Random) -> Measure {
+    let expressions = [
+        "event_name",
+        "amount",
+        "milliseconds % 3",
+        "occurred_at",
+        "user_id",
+    ];
+    let condition = [
+        "event_name = 'order'",
+        "event_name <> 'load'",
+        "amount > 5000",
+    ];
+    measure(
+        Aggregation::CountDistinct,
+        Some(expressions[random.below(5) as usize]),
+        random
+            .chance(70)
+            .then(|| condition[random.below(3) as usize]),
+    )
+}
+
+fn any_measure(random: &mut Random) -> Measure {
+    match random.below(4) {
+        0 => distinct(random),
+        1 => visit(Aggregation::Sum, Some("seconds"), None),
+        2 => visit(
+            Aggregation::Count,
+            None,
+            Some("kind = 'order' and (seconds > 10)"),
+        ),
+        _ => random_measure(random),
+    }
+}
+
+fn any_cap(random: &mut Random) -> Option<Cap> {
+    match random.below(3) {
+        0 => None,
+        1 => Some(Cap::At(10.0 + random.below(500) as f64)),
+        _ => Some(Cap::Quantile {
+            share: 0.5 + random.below(5) as f64 / 10.0,
+            is_pooled: random.chance(50),
+        }),
+    }
+}
+
+/// Any metric that an experiment can have.
+fn any_metric(random: &mut Random, index: usize) -> Metric {
+    let mut metric = metric(random, index);
+    let order = || measure(Aggregation::Count, None, Some("event_name = 'order'"));
+    metric.kind = match random.below(9) {
+        0 | 1 => Kind::Mean(any_measure(random)),
+        2 => Kind::Proportion(measure(
+            Aggregation::Any,
+            None,
+            Some("event_name = 'order'"),
+        )),
+        3 => Kind::Retention {
+            measure: order(),
+            at_least: 1 + random.below(2) as i64,
+        },
+        4 => Kind::Ratio {
+            numerator: Measure {
+                cap: any_cap(random),
+                ..any_measure(random)
+            },
+            denominator: Measure {
+                cap: any_cap(random),
+                ..any_measure(random)
+            },
+        },
+        5 => Kind::MeanOfRatios {
+            numerator: any_measure(random),
+            denominator: any_measure(random),
+        },
+        6 => Kind::Quantile {
+            measure: measure(
+                Aggregation::Sum,
+                Some("amount"),
+                Some("event_name = 'order'"),
+            ),
+            q: 0.5,
+            level: Level::Event,
+        },
+        7 => Kind::Quantile {
+            measure: any_measure(random),
+            q: 0.5,
+            level: Level::Unit,
+        },
+        _ => Kind::Funnel {
+            steps: vec![
+                measure(Aggregation::Count, None, Some("event_name = 'visit'")),
+                order(),
+                measure(Aggregation::Count, None, Some("(milliseconds > 1500)")),
+            ],
+        },
+    };
+    let takes_covariate = matches!(
+        metric.kind,
+        Kind::Mean(_) | Kind::Proportion(_) | Kind::Ratio { .. }
+    );
+    metric.covariate = metric.covariate.filter(|_| takes_covariate);
+    metric.cap = any_cap(random)
+        .filter(|_| matches!(metric.kind, Kind::Mean(_) | Kind::MeanOfRatios { .. }));
+    if random.chance(50) {
+        metric.fill = Fill::Exclude;
+    }
+    if random.chance(40) {
+        let zone = ["Europe/Berlin", "America/New_York", "Pacific/Apia"][random.below(3) as usize];
+        metric.window.calendar = Some(zone.to_owned());
+    }
+    metric
+}
+
 const KEYS: [&str; 3] = ["experiment 0", "experiment 1", "experiment 2"];
 
 fn experiments() -> Vec<ExperimentPlan> {
@@ -176,8 +300,16 @@ async fn rows(context: &SessionContext, sql: &str) -> Vec<RecordBatch> {
         .unwrap()
 }
 
-/// Counts, means and cross products of a state, by the six key columns and which state it is.
-fn states(batches: &[RecordBatch]) -> BTreeMap<Vec<String>, (i64, Vec<f64>, Vec<f64>)> {
+/// What a state holds, numbers by the relative error that they may have.
+#[derive(Debug)]
+struct Numbers {
+    counts: [i64; 3],
+    close: Vec<f64>,
+    products: Vec<f64>,
+}
+
+/// States by the six key columns and which state it is.
+fn states(batches: &[RecordBatch]) -> BTreeMap<Vec<String>, Numbers> {
     let mut states = BTreeMap::new();
     for batch in batches {
         let texts: Vec<_> = (0..6)
@@ -191,10 +323,12 @@ fn states(batches: &[RecordBatch]) -> BTreeMap<Vec<String>, (i64, Vec<f64>, Vec<
             .collect();
         for (column, name) in [(6, "state"), (7, "before")] {
             let structs = batch.column(column).as_struct();
-            let n = structs
-                .column_by_name("n")
-                .unwrap()
-                .as_primitive::<Int64Type>();
+            let [n, nulls, non_finite] = ["n", "nulls", "non_finite"].map(|name| {
+                structs
+                    .column_by_name(name)
+                    .unwrap()
+                    .as_primitive::<Int64Type>()
+            });
             let numbers = |row: usize, name: &str| {
                 structs
                     .column_by_name(name)
@@ -215,14 +349,13 @@ fn states(batches: &[RecordBatch]) -> BTreeMap<Vec<String>, (i64, Vec<f64>, Vec<
                     .map(|column| column.as_string::<i32>().value(row).to_owned())
                     .collect();
                 key.push(name.to_owned());
-                states.insert(
-                    key,
-                    (
-                        n.value(row),
-                        numbers(row, "mean"),
-                        numbers(row, "cross_products"),
-                    ),
-                );
+                let close = ["mean", "min", "max"].map(|name| numbers(row, name));
+                let found = Numbers {
+                    counts: [n.value(row), nulls.value(row), non_finite.value(row)],
+                    close: close.concat(),
+                    products: numbers(row, "cross_products"),
+                };
+                assert!(states.insert(key, found).is_none(), "a cell has two rows");
             }
         }
     }
@@ -241,6 +374,11 @@ fn assert_close(found: &[f64], expected: &[f64], relative: f64, place: &[String]
         );
     }
 }
+
+/// Another fact of the same users.
+const VISITS: &str = "create view visits as
+select user_id as visitor, occurred_at + interval '90 minutes' as visited_at, event_name as kind, milliseconds / 7 as seconds
+from events where milliseconds > 500";
 
 /// What both ways are asked on random data.
 struct Case {
@@ -282,6 +420,7 @@ impl Case {
             context.sql(sql).await.unwrap().collect().await.unwrap();
         };
         run(&units()).await;
+        run(VISITS).await;
         if !self.has_events {
             let all = context.deregister_table("events").unwrap().unwrap();
             context.register_table("all_events", all).unwrap();
@@ -315,11 +454,11 @@ impl Case {
             found.keys().collect::<Vec<_>>(),
             expected.keys().collect::<Vec<_>>()
         );
-        for (place, (n, means, products)) in &found {
+        for (place, state) in &found {
             let oracle = &expected[place];
-            assert_eq!(*n, oracle.0, "{place:?}");
-            assert_close(means, &oracle.1, 1e-15, place);
-            assert_close(products, &oracle.2, 1e-12, place);
+            assert_eq!(state.counts, oracle.counts, "{place:?}");
+            assert_close(&state.close, &oracle.close, 1e-15, place);
+            assert_close(&state.products, &oracle.products, 1e-12, place);
         }
         found.len()
     }
@@ -366,28 +505,79 @@ fn windows_are_full_when_plain_sql_says_so() {
 }
 
 #[test]
+fn every_kind_of_metric_has_the_states_of_plain_sql() {
+    let random = |seed| Case {
+        complete_through: Some("timestamp '2026-04-10 12:00:00'"),
+        ..Case::random(seed, any_metric)
+    };
+    let compared: usize = [3_001, 3_002, 3_005, 3_008]
+        .map(|seed| random(seed).compare())
+        .iter()
+        .sum();
+    assert!(compared > 400, "only {compared} states were compared");
+    let mut without_events = random(3_100);
+    without_events.has_events = false;
+    assert!(without_events.compare() > 10);
+}
+
+/// What a build says that is asked for a value of every unit.
+fn refused(sql: &str, case: &Case) -> String {
+    super::runtime().block_on(async {
+        let context = case.session().await;
+        let query = context
+            .sql(&format!("select * from {sql} as computed"))
+            .await;
+        query.unwrap().collect().await.unwrap_err().to_string()
+    })
+}
+
+#[test]
+fn units_without_a_value_are_refused_in_the_words_of_plain_sql() {
+    let mut case = Case::random(4_000, metric);
+    case.metrics.truncate(1);
+    case.metrics[0].kind = Kind::Mean(measure(Aggregation::Sum, Some("amount"), None));
+    case.metrics[0].fill = Fill::Fail;
+    let (uses, none) = (case.uses(), BTreeMap::new());
+    let operator = planned_aggregates(&uses, "units", &none, &experiments(), None);
+    assert!(operator.contains("metric_states"), "{operator}");
+    let found = refused(&operator, &case);
+    assert!(
+        found.contains("`metric_0` has no value for ")
+            && found.contains(" units of a variant or segment"),
+        "{found}"
+    );
+    let counts = |text: &str| text.chars().filter(char::is_ascii_digit).count();
+    let expected = refused(&aggregates(&uses, "units", &none, None), &case);
+    let words = |text: &str| text.replace(|letter: char| letter.is_ascii_digit(), "");
+    assert_eq!(words(&found), words(&expected));
+    assert!(counts(&found) > 2);
+}
+
+#[test]
 fn what_the_operator_does_not_know_stays_plain_sql() {
-    let mut random = Random(7);
-    let mut distinct = metric(&mut random, 0);
-    distinct.kind = Kind::Mean(measure(
-        Aggregation::CountDistinct,
-        Some("event_name"),
+    let mut case = Case::random(7, metric);
+    case.metrics.truncate(1);
+    case.metrics[0].kind = Kind::Funnel {
+        steps: vec![
+            visit(Aggregation::Count, None, None),
+            Measure {
+                unit_column: "other".to_owned(),
+                ..visit(Aggregation::Count, None, None)
+            },
+        ],
+    };
+    let sql = planned_aggregates(
+        &case.uses(),
+        "units",
+        &BTreeMap::new(),
+        &experiments(),
         None,
-    ));
-    let mut of_two_facts = metric(&mut random, 1);
-    let other = Measure {
-        fact: "other".to_owned(),
-        ..measure(Aggregation::Count, None, None)
+    );
+    assert!(sql.contains("-- in plain SQL: metric_0"), "{sql}");
+    case.metrics[0].kind = Kind::Mean(measure(Aggregation::Count, None, None));
+    let of_query = |units: &str| {
+        planned_aggregates(&case.uses(), units, &BTreeMap::new(), &experiments(), None)
     };
-    of_two_facts.kind = Kind::Ratio {
-        numerator: measure(Aggregation::Count, None, None),
-        denominator: other,
-    };
-    let uses = [&distinct, &of_two_facts].map(|metric| Use {
-        metric,
-        experiments: vec![KEYS[0].to_owned()],
-    });
-    let (plans, rest) = plans(&uses, "units", &BTreeMap::new(), &experiments(), &[]);
-    assert!(plans.is_empty());
-    assert_eq!(rest.len(), 2);
+    assert!(!of_query("units").contains("in plain SQL"));
+    assert!(of_query("(select * from units)").contains("in plain SQL"));
 }

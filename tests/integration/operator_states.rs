@@ -212,7 +212,9 @@ pub fn plan(random: &mut Random, experiments: usize) -> MetricPlan {
             time: "occurred_at".into(),
             name: "event_name".into(),
             values: names(&["amount", "milliseconds"]),
+            codes: Vec::new(),
         },
+        more_events: Vec::new(),
         assignments: AssignmentSource {
             table: "assignments".into(),
             unit: "unit_id".into(),
@@ -230,6 +232,7 @@ pub fn plan(random: &mut Random, experiments: usize) -> MetricPlan {
         metrics: (0..1 + random.below(6) as usize)
             .map(|index| metric(random, index))
             .collect(),
+        specials: Vec::new(),
         complete_through: START + 60 * DAY * 1_000_000,
     }
 }

@@ -20,6 +20,12 @@ pub mod plan;
 pub mod queue;
 #[path = "../../../src/engine/operator/running.rs"]
 pub mod running;
+#[path = "../../../src/engine/operator/days.rs"]
+pub mod days;
+#[path = "../../../src/engine/operator/special.rs"]
+pub mod special;
+#[path = "../../../src/engine/operator/special_cells.rs"]
+pub mod special_cells;
 #[path = "../../../src/engine/operator/states.rs"]
 pub mod states;
 #[path = "../../../src/stats/mod.rs"]
@@ -32,7 +38,8 @@ pub mod metrics {
 pub mod engine {
     pub mod operator {
         pub use crate::{
-            batches, blocks, cells, kernel, lanes, layout, merge, queue, running, states,
+            batches, blocks, cells, days, kernel, lanes, layout, merge, queue, running, special,
+            special_cells, states,
         };
     }
 }

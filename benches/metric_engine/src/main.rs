@@ -29,6 +29,7 @@ use metric_engine_bench::engine::operator::cells::Cells;
 use metric_engine_bench::engine::operator::kernel::*;
 use metric_engine_bench::engine::operator::lanes::Lanes;
 use metric_engine_bench::engine::operator::merge::Runs;
+use metric_engine_bench::engine::operator::special_cells::SpecialCells;
 use metric_engine_bench::engine::operator::states::{Filled, state_rows};
 use metric_engine_bench::metrics::plan::*;
 
@@ -153,7 +154,10 @@ fn plan(folder: &Path, segments: bool, (metrics_asked, experiments): (usize, usi
             time: "occurred_at".into(),
             name: "event_name".into(),
             values: vec!["value".into()],
+            codes: Vec::new(),
         },
+        more_events: Vec::new(),
+        specials: Vec::new(),
         assignments: AssignmentSource {
             table: "assignments".into(),
             unit: "unit_id".into(),
@@ -618,6 +622,7 @@ fn work<'a>(
             segments,
             variants: kernel.variants,
             cells: kernel.cells,
+            specials: SpecialCells::default(),
             scales,
             _memory: vec![],
         },

@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array, UInt32Array,
+};
 use datafusion::arrow::buffer::ScalarBuffer;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
@@ -24,6 +26,9 @@ const UNKNOWN: u16 = u16::MAX;
 /// A text that no row of an experiment had before, and one that is none of its variants.
 const UNSEEN: u16 = u16::MAX;
 const NONE: u16 = u16::MAX - 1;
+
+/// The type of columns that hold codes of values rather than values.
+pub const CODE: DataType = DataType::FixedSizeBinary(8);
 
 /// Rows of one source, sorted by unit.
 pub trait Batch: Sized + Send {
@@ -82,10 +87,10 @@ impl Batch for AssignmentBatch {
 
 /// Whether the numbers of a value column are decimals rather than integers.
 pub fn is_decimal(data_type: &DataType) -> bool {
-    !(data_type.is_integer() || *data_type == DataType::Boolean)
+    !(data_type.is_integer() || [DataType::Boolean, CODE].contains(data_type))
 }
 
-/// Columns: unit key, time, name, values.
+/// Columns: unit key, time, name, values, codes.
 pub fn event_batch(lanes: &Lanes, batch: &RecordBatch) -> Result<EventBatch> {
     let names = optional_codes(batch.column(2), |name| lanes.code(name.unwrap_or_default()))?;
     let values = batch.columns()[3..]
@@ -315,6 +320,9 @@ fn instants(column: &ArrayRef) -> Result<Vec<i64>> {
 }
 
 fn value_column(column: &ArrayRef) -> Result<Vec<f64>> {
+    if *column.data_type() == CODE {
+        return Ok(code_column(column.as_fixed_size_binary()));
+    }
     let scales = is_decimal(column.data_type());
     let numbers = cast(column, &DataType::Float64)?;
     let numbers = numbers.as_primitive::<Float64Type>();
@@ -332,6 +340,15 @@ fn value_column(column: &ArrayRef) -> Result<Vec<f64>> {
         }
     }
     Ok(values)
+}
+
+/// Codes travel as the bits of numbers with which nobody calculates.
+fn code_column(codes: &FixedSizeBinaryArray) -> Vec<f64> {
+    let number = |code: Option<&[u8]>| match code.map(<[u8; 8]>::try_from) {
+        Some(Ok(bytes)) => f64::from_le_bytes(bytes),
+        _ => NULL,
+    };
+    codes.iter().map(number).collect()
 }
 
 fn codes(column: &ArrayRef, mut code: impl FnMut(&str) -> u16) -> Result<Vec<u16>> {

@@ -222,7 +222,7 @@ fn add_all<T: Copy + std::ops::AddAssign>(totals: &mut [T], parts: &[T]) {
 }
 
 /// The exact sum of both.
-fn joined(apart: &Accumulator, whole: &State) -> State {
+pub fn joined(apart: &Accumulator, whole: &State) -> State {
     let mut sums = apart.clone();
     if whole.n > 0 {
         sums.push_state(whole);
@@ -231,7 +231,7 @@ fn joined(apart: &Accumulator, whole: &State) -> State {
 }
 
 /// Mean S/n and C = (n P - S S') / n from whole sums, each rounded once and then divided by its scale.
-fn whole_state(n: u64, totals: &[i128], scales: &[f64]) -> State {
+pub fn whole_state(n: u64, totals: &[i128], scales: &[f64]) -> State {
     let width = scales.len();
     let (sums, products) = totals.split_at(width);
     let count = n as i128;

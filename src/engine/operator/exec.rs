@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::exec_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -37,8 +38,12 @@ use super::kernel::{Kernel, Segments, Unit};
 use super::lanes::Lanes;
 use super::merge::Runs;
 use super::queue::Queue;
+use super::special::Specials;
 use super::states::{Filled, output_schema, state_rows};
 use crate::metrics::plan::MetricPlan;
+
+/// Memory for special metrics is reserved in steps of so many bytes.
+const SPECIAL_STEP: usize = 1 << 16;
 
 /// How the partitions of the children belong together.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,7 +113,7 @@ impl DisplayAs for MetricStatesExec {
             out,
             "MetricStatesExec: experiments={}, metrics={}, segments={segments}, {layout}",
             plan.experiments.len(),
-            plan.metrics.len()
+            plan.metrics.len() + plan.specials.len()
         )
     }
 }
@@ -291,6 +296,14 @@ async fn run(job: Arc<Job>, workers: usize) -> Result<Vec<RecordBatch>> {
         }
     }
     let filled = filled.expect("there is at least one worker");
+    if let Some(refusal) = filled.specials.refusal(&job.plan) {
+        return exec_err!("{refusal}");
+    }
+    let pool = job.context.memory_pool();
+    let finishing = MemoryConsumer::new("MetricStatesExec[quantiles]").register(pool);
+    finishing
+        .try_grow(filled.specials.bytes_to_finish())
+        .map_err(keeps_numbers)?;
     let batches = state_rows(&job.plan, &job.lanes, filled)?;
     job.counters
         .output_rows
@@ -298,18 +311,29 @@ async fn run(job: Arc<Job>, workers: usize) -> Result<Vec<RecordBatch>> {
     Ok(batches)
 }
 
+/// Why metrics whose numbers are kept may not fit where others do.
+fn keeps_numbers(error: DataFusionError) -> DataFusionError {
+    error.context(
+        "quantiles, and caps that are quantiles, keep the numbers of all units; allow more with --memory-limit, or freeze the cap",
+    )
+}
+
 /// Walks units of work until none is left.
 async fn work(job: Arc<Job>, worker: usize) -> Result<Filled> {
     let pool = job.context.memory_pool();
     let reservation = MemoryConsumer::new(format!("MetricStatesExec[{worker}]")).register(pool);
     let schema = job.events.schema();
-    let is_scaled = schema.fields()[3..]
+    let is_scaled: Vec<bool> = schema.fields()[3..]
         .iter()
         .map(|field| is_decimal(field.data_type()))
         .collect();
+    let kernel = Kernel::new(&job.plan, &job.lanes, is_scaled.clone());
+    let cells = kernel.cells_per_segment();
     let mut worker = Worker {
         job: &job,
-        kernel: Kernel::new(&job.plan, &job.lanes, is_scaled),
+        kernel,
+        specials: Specials::new(&job.plan, &job.lanes, &is_scaled, cells),
+        special_bytes: 0,
         reader: AssignmentReader::new(&job.plan),
         segments: Segments::default(),
         reservation,
@@ -324,6 +348,9 @@ async fn work(job: Arc<Job>, worker: usize) -> Result<Filled> {
 struct Worker<'a> {
     job: &'a Job,
     kernel: Kernel<'a>,
+    specials: Specials<'a>,
+    /// Memory that is reserved for them.
+    special_bytes: usize,
     reader: AssignmentReader<'a>,
     segments: Segments,
     reservation: MemoryReservation,
@@ -354,6 +381,9 @@ impl Worker<'_> {
             }
             unit.put_in_order(self.kernel.is_scaled.len());
             self.kernel.add(&unit);
+            if !job.plan.specials.is_empty() {
+                self.add_specials(&unit)?;
+            }
             units += 1;
         }
         job.counters.units.add(units);
@@ -364,6 +394,18 @@ impl Worker<'_> {
         );
         job.counters.events.add(events.rows);
         job.counters.assignments.add(assignments.rows);
+        Ok(())
+    }
+
+    fn add_specials(&mut self, unit: &Unit) -> Result<()> {
+        self.specials.add(unit, self.kernel.counted());
+        let bytes = self.specials.cells.bytes;
+        if bytes > self.special_bytes {
+            let more = (bytes - self.special_bytes).max(SPECIAL_STEP);
+            self.reservation.try_grow(more).map_err(keeps_numbers)?;
+            self.job.counters.memory.add(more);
+            self.special_bytes += more;
+        }
         Ok(())
     }
 
@@ -406,6 +448,7 @@ impl Worker<'_> {
             segments: self.segments,
             variants: self.kernel.variants,
             cells: self.kernel.cells,
+            specials: self.specials.cells,
             scales,
             _memory: vec![self.reservation],
         }

@@ -287,6 +287,22 @@ impl<'a> Kernel<'a> {
         queue
     }
 
+    /// The last unit's assignments that count, each with its cell among those of a segment.
+    pub fn counted(&self) -> impl Iterator<Item = (&Assignment, usize)> {
+        let counts = |first: &&First| {
+            let experiment = usize::from(first.assignment.experiment);
+            !(first.is_crossed_over && self.plan.experiments[experiment].excludes_crossed_over)
+        };
+        self.firsts.iter().filter(counts).map(|first| {
+            let assignment = &first.assignment;
+            let experiment = usize::from(assignment.experiment);
+            (
+                assignment,
+                experiment * self.variants + usize::from(assignment.variant),
+            )
+        })
+    }
+
     /// Adds the rows that still wait.
     pub fn finish(&mut self) {
         for segment in 0..self.queues.len() {

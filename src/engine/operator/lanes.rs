@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::kernel::scaled;
 use super::layout::{RowLayout, SMALL_STEP, WIDE_STEP};
-use crate::metrics::plan::{Aggregate, Maturity, Measure, MetricPlan, MetricStates};
+use crate::metrics::plan::{Aggregate, Maturity, Measure, MetricPlan, MetricStates, SpecialMetric};
 
 pub const SECOND: i64 = 1_000_000;
 
@@ -151,11 +151,15 @@ impl Lanes {
             has_full_windows: false,
             totals: RunningTotals::default(),
             layout: RowLayout::default(),
-            columns: plan.events.values.len(),
+            columns: plan.sources().map(|source| source.values.len()).sum(),
             known: Vec::new(),
         };
         for metric in &plan.metrics {
             compiled.add(metric);
+        }
+        let specials = plan.specials.iter().flat_map(SpecialMetric::measures);
+        for event in specials.filter_map(|measure| measure.event.as_ref()) {
+            compiled.know(event);
         }
         compiled.has_full_windows = compiled.classes.iter().any(Option::is_some);
         compiled.feeds = compiled.feeds(|_| true);
@@ -223,8 +227,7 @@ impl Lanes {
             return known as u16;
         }
         if let Some(event) = &measure.event {
-            let next = self.names.len() as u16;
-            self.names.entry(event.clone()).or_insert(next);
+            self.know(event);
         }
         self.lanes.push(Lane {
             at_least: if measure.aggregate == Aggregate::Any {
@@ -241,6 +244,11 @@ impl Lanes {
         });
         self.known.push((measure.clone(), window));
         self.known.len() as u16 - 1
+    }
+
+    fn know(&mut self, event: &str) {
+        let next = self.names.len() as u16;
+        self.names.entry(event.to_owned()).or_insert(next);
     }
 
     fn feeds(&self, takes: impl Fn(&Measure) -> bool) -> Vec<Vec<Vec<Feed>>> {

@@ -8,6 +8,8 @@
 mod batches;
 mod blocks;
 mod cells;
+mod codes;
+mod days;
 mod exec;
 pub mod facts;
 mod function;
@@ -18,8 +20,11 @@ mod merge;
 mod queue;
 mod running;
 mod sources;
+mod special;
+mod special_cells;
 mod sql;
 mod states;
+mod union;
 
 pub use exec::{Layout, MetricStatesExec};
 pub use function::{MetricStatesTable, register};

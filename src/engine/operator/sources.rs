@@ -16,23 +16,34 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, Volatility,
     cast, create_udf, scalar_subquery,
 };
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::least;
 
 use super::batches::unit_keys;
+use super::codes::value_code_function;
 use super::exec::{Layout, MetricStatesExec};
 use super::facts::{ClusteredTable, RunFile, UNIT_KEY};
 use super::lanes::SECOND;
-use crate::metrics::plan::{AssignmentSource, MetricPlan, MetricStates};
+use super::union::{Part, aligned, united};
+use crate::metrics::plan::{AssignmentSource, EventSource, MetricPlan};
 
 pub async fn operator(state: &SessionState, plan: &Arc<MetricPlan>) -> Result<MetricStatesExec> {
-    let events = Source::find(state, &plan.events.table, event_columns(plan)).await?;
     let assignments =
         Source::find(state, &plan.assignments.table, assignment_columns(plan)).await?;
-    if let Some(operator) = over_runs(state, plan, &events, &assignments).await? {
+    let mut sources = Vec::new();
+    for source in plan.sources() {
+        sources.push(Source::find(state, &source.table, event_columns(source)).await?);
+    }
+    if let Some(operator) = over_runs(state, plan, &sources, &assignments).await? {
         return Ok(operator);
     }
-    let (events, assignments) = (events.plan(state).await?, assignments.plan(state).await?);
+    let mut parts = Vec::new();
+    for source in &sources {
+        parts.push(source.part(source.logical(state).await?));
+    }
+    let events = state.create_physical_plan(&united(parts)?).await?;
+    let assignments = assignments.plan(state).await?;
     Ok(MetricStatesExec::new(
         Arc::clone(plan),
         events,
@@ -46,19 +57,21 @@ struct SourceColumns<'a> {
     unit: &'a str,
     time: &'a str,
     others: Vec<&'a str>,
+    /// Expressions of which only codes are taken.
+    codes: &'a [String],
     condition: Option<&'a str>,
     /// Another instant of each row: the least of the first and the others, which are no expressions of the row.
     least: Option<(&'a str, &'a [String])>,
 }
 
-fn event_columns(plan: &MetricPlan) -> SourceColumns<'_> {
-    let source = &plan.events;
+fn event_columns(source: &EventSource) -> SourceColumns<'_> {
     let others =
         std::iter::once(source.name.as_str()).chain(source.values.iter().map(String::as_str));
     SourceColumns {
         unit: &source.unit,
         time: &source.time,
         others: others.collect(),
+        codes: &source.codes,
         condition: None,
         least: None,
     }
@@ -76,6 +89,7 @@ fn assignment_columns(plan: &MetricPlan) -> SourceColumns<'_> {
         unit: &source.unit,
         time: &source.time,
         others: others.collect(),
+        codes: &[],
         condition: source.condition.as_deref(),
         least: complete_until(source),
     }
@@ -128,43 +142,61 @@ impl<'a> Source<'a> {
     }
 
     async fn plan(&self, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
-        self.plan_over(state, Arc::clone(&self.provider), &self.columns)
-            .await
+        let plan = self.logical(state).await?;
+        state.create_physical_plan(&plan).await
     }
 
-    /// One partition per run of the table, or `None` when the planner could not keep it so.
-    async fn plan_runs(
+    async fn logical(&self, state: &SessionState) -> Result<LogicalPlan> {
+        let provider = Arc::clone(&self.provider);
+        self.logical_over(state, provider, &self.columns).await
+    }
+
+    /// The rows of a table's runs, by the key that they are sorted by.
+    async fn logical_runs(
         &self,
         state: &SessionState,
         table: ClusteredTable,
-    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let runs = table.runs().len();
+    ) -> Result<LogicalPlan> {
         let columns = SourceColumns {
             unit: UNIT_KEY,
             time: self.columns.time,
             others: self.columns.others.clone(),
+            codes: self.columns.codes,
             condition: self.columns.condition,
             least: self.columns.least,
         };
-        let plan = self.plan_over(state, Arc::new(table), &columns).await?;
-        Ok(
-            (plan.output_partitioning().partition_count() == runs && !is_repartitioned(&plan))
-                .then_some(plan),
-        )
+        self.logical_over(state, Arc::new(table), &columns).await
     }
 
-    async fn plan_over(
+    fn part(&self, rows: LogicalPlan) -> Part {
+        Part {
+            rows,
+            codes: self.columns.codes.len(),
+        }
+    }
+
+    async fn logical_over(
         &self,
         state: &SessionState,
         provider: Arc<dyn TableProvider>,
         columns: &SourceColumns<'_>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    ) -> Result<LogicalPlan> {
         let scan =
             LogicalPlanBuilder::scan(self.reference.clone(), provider_as_source(provider), None)?
                 .build()?;
-        let plan = projection(state, scan, columns).await?;
-        state.create_physical_plan(&plan).await
+        projection(state, scan, columns).await
     }
+}
+
+/// A plan with one partition per run, or `None` when the planner could not keep it so.
+async fn plan_runs(
+    state: &SessionState,
+    rows: &LogicalPlan,
+    runs: usize,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let plan = state.create_physical_plan(rows).await?;
+    let is_kept = plan.output_partitioning().partition_count() == runs && !is_repartitioned(&plan);
+    Ok(is_kept.then_some(plan))
 }
 
 fn is_repartitioned(plan: &Arc<dyn ExecutionPlan>) -> bool {
@@ -175,39 +207,77 @@ fn is_repartitioned(plan: &Arc<dyn ExecutionPlan>) -> bool {
 async fn over_runs(
     state: &SessionState,
     plan: &Arc<MetricPlan>,
-    events: &Source<'_>,
+    sources: &[Source<'_>],
     assignments: &Source<'_>,
 ) -> Result<Option<MetricStatesExec>> {
-    let (Some(event_table), Some(assignment_table)) = (events.clustered(), assignments.clustered())
-    else {
+    let tables: Option<Vec<ClusteredTable>> = sources.iter().map(Source::clustered).collect();
+    let (Some(tables), Some(assignment_table)) = (tables, assignments.clustered()) else {
         return Ok(None);
     };
-    let buckets = event_table.clustering().buckets;
     let reach = Reach::of(plan);
-    let event_table = event_table.restricted(|run| reach.events.overlaps(run));
+    let restricted = |table: ClusteredTable| table.restricted(|run| reach.events.overlaps(run));
+    let tables: Vec<ClusteredTable> = tables.into_iter().map(restricted).collect();
     let assignment_table = assignment_table.restricted(|run| reach.assignments.overlaps(run));
-    let is_empty = event_table.runs().is_empty() || assignment_table.runs().is_empty();
-    if is_empty || buckets != assignment_table.clustering().buckets {
+    let buckets = assignment_table.clustering().buckets;
+    let fits =
+        |table: &ClusteredTable| !table.runs().is_empty() && table.clustering().buckets == buckets;
+    if !(fits(&assignment_table) && tables.iter().all(fits)) {
         return Ok(None);
     }
     let of_bucket = |bucket| {
-        (
-            runs_of(&event_table, bucket),
-            runs_of(&assignment_table, bucket),
-        )
+        let assigned = runs_of(&assignment_table, bucket);
+        (runs_of_all(&tables, bucket), assigned)
     };
     let layout = Layout::Clustered((0..buckets).map(of_bucket).collect());
-    let events = events.plan_runs(state, event_table).await?;
-    let assignments = assignments.plan_runs(state, assignment_table).await?;
-    let (Some(events), Some(assignments)) = (events, assignments) else {
+    let Some(events) = events_of_runs(state, sources, tables).await? else {
+        return Ok(None);
+    };
+    let runs = assignment_table.runs().len();
+    let assigned = assignments.logical_runs(state, assignment_table).await?;
+    let Some(assigned) = plan_runs(state, &assigned, runs).await? else {
         return Ok(None);
     };
     Ok(Some(MetricStatesExec::new(
         Arc::clone(plan),
         events,
-        assignments,
+        assigned,
         layout,
     )))
+}
+
+/// The runs of all tables, one table's after the other's.
+async fn events_of_runs(
+    state: &SessionState,
+    sources: &[Source<'_>],
+    tables: Vec<ClusteredTable>,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let (mut parts, mut runs) = (Vec::new(), Vec::new());
+    for (source, table) in sources.iter().zip(tables) {
+        runs.push(table.runs().len());
+        parts.push(source.part(source.logical_runs(state, table).await?));
+    }
+    let mut plans = Vec::new();
+    for (rows, runs) in aligned(parts)?.iter().zip(runs) {
+        let Some(plan) = plan_runs(state, rows, runs).await? else {
+            return Ok(None);
+        };
+        plans.push(plan);
+    }
+    match plans.len() {
+        1 => Ok(plans.pop()),
+        _ => UnionExec::try_new(plans).map(Some),
+    }
+}
+
+/// Positions of a bucket's runs among those of all tables.
+fn runs_of_all(tables: &[ClusteredTable], bucket: u16) -> Vec<usize> {
+    let mut first = 0;
+    let mut runs = Vec::new();
+    for table in tables {
+        runs.extend(runs_of(table, bucket).into_iter().map(|run| first + run));
+        first += table.runs().len();
+    }
+    runs
 }
 
 fn runs_of(table: &ClusteredTable, bucket: u16) -> Vec<usize> {
@@ -249,16 +319,13 @@ impl Reach {
             .max()
             .unwrap_or(i64::MAX);
         let before = plan
-            .metrics
-            .iter()
-            .map(|metric| metric.lookback.unwrap_or(0).max(-metric.window_start))
+            .windows()
+            .map(|(start, _, lookback)| lookback.unwrap_or(0).max(-start))
             .max();
-        let after = |metric: &MetricStates| {
-            metric
-                .window_length
-                .map_or(i64::MAX / SECOND, |length| metric.window_start + length)
+        let after = |(start, length, _): (i64, Option<i64>, _)| {
+            length.map_or(i64::MAX / SECOND, |length| start + length)
         };
-        let after = plan.metrics.iter().map(after).max().unwrap_or(0).max(0);
+        let after = plan.windows().map(after).max().unwrap_or(0).max(0);
         let day = |micros: i64| micros.div_euclid(86_400 * SECOND);
         let first = day(from.saturating_sub(before.unwrap_or(0).max(0) * SECOND));
         let last = day(to.saturating_add(after * SECOND).min(until).max(from));
@@ -294,6 +361,11 @@ async fn projection(
     ];
     for (index, text) in columns.others.iter().enumerate() {
         selected.push(parse(text)?.alias(format!("c{index}")));
+    }
+    for (index, text) in columns.codes.iter().enumerate() {
+        let value = parse(text)?;
+        let code = value_code_function(&value.get_type(&schema)?);
+        selected.push(code.call(vec![value]).alias(format!("code{index}")));
     }
     if let Some((first, others)) = columns.least {
         let mut instants = vec![parse(first)?];

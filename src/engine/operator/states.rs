@@ -15,7 +15,8 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use super::cells::Cells;
 use super::kernel::Segments;
 use super::lanes::Lanes;
-use crate::metrics::plan::MetricPlan;
+use super::special_cells::{Caps, SpecialCells};
+use crate::metrics::plan::{Fill, MetricPlan};
 use crate::sql::functions::state_type;
 use crate::stats::state::State;
 
@@ -24,6 +25,7 @@ pub struct Filled {
     pub segments: Segments,
     pub variants: usize,
     pub cells: Vec<Cells>,
+    pub specials: SpecialCells,
     /// Per metric and position, what whole numbers are divided by.
     pub scales: Vec<Vec<f64>>,
     /// Held until the rows are made.
@@ -32,13 +34,16 @@ pub struct Filled {
 
 impl Filled {
     pub fn merge(&mut self, other: Filled) {
+        let mut positions = Vec::new();
         for (values, cells) in other.segments.known.into_iter().zip(other.cells) {
             let position = self.segments.position(values) as usize;
+            positions.push(position);
             match self.cells.get_mut(position) {
                 Some(known) => known.merge(&cells),
                 None => self.cells.push(cells),
             }
         }
+        self.specials.merge(other.specials, &positions);
         self._memory.extend(other._memory);
     }
 }
@@ -67,26 +72,22 @@ const BATCH: usize = 8192;
 /// One row per cell with a unit, in the order of the plan's segments, their values, experiments, variants and metrics.
 pub fn state_rows(plan: &MetricPlan, lanes: &Lanes, filled: Filled) -> Result<Vec<RecordBatch>> {
     let mut rows = Rows::default();
+    let caps = filled.specials.caps(plan, filled.variants);
     for segment in &plan.segment_sets() {
         let dimension = if segment.is_empty() {
             "all".to_owned()
         } else {
             segment.join(" x ")
         };
-        for (value, cells) in rolled_up(plan, lanes, &filled, segment) {
+        for (value, positions) in by_value(plan, &filled, segment) {
+            let cells = rolled_up(plan, lanes, &filled, &positions);
             let place = Place {
                 columns: segment,
                 dimension: &dimension,
                 value: &value,
+                positions: &positions,
             };
-            add_rows(
-                &mut rows,
-                plan,
-                lanes,
-                &cells,
-                (&filled.scales, filled.variants),
-                &place,
-            )?;
+            add_rows(&mut rows, plan, lanes, (&filled, &cells, &caps), &place)?;
         }
     }
     rows.finish()
@@ -97,23 +98,23 @@ struct Place<'a> {
     columns: &'a Vec<String>,
     dimension: &'a str,
     value: &'a str,
+    /// Combinations of segment values that belong to it.
+    positions: &'a [usize],
 }
 
-/// The cells of each value of a segment, by value.
-fn rolled_up(
+/// Which combinations of segment values belong to each value of a segment.
+fn by_value(
     plan: &MetricPlan,
-    lanes: &Lanes,
     filled: &Filled,
     segment: &[String],
-) -> BTreeMap<String, Cells> {
+) -> BTreeMap<String, Vec<usize>> {
     let known = &plan.assignments.segments;
     let columns: Vec<usize> = segment
         .iter()
         .filter_map(|name| known.iter().position(|known| known == name))
         .collect();
-    let size = plan.experiments.len() * filled.variants;
-    let mut by_value: BTreeMap<String, Cells> = BTreeMap::new();
-    for (values, cells) in filled.segments.known.iter().zip(&filled.cells) {
+    let mut by_value: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (position, values) in filled.segments.known.iter().enumerate() {
         let texts: Vec<&str> = columns
             .iter()
             .map(|column| values[*column].as_deref().unwrap_or("(none)"))
@@ -123,20 +124,25 @@ fn rolled_up(
         } else {
             texts.join(" x ")
         };
-        by_value
-            .entry(value)
-            .or_insert_with(|| Cells::new(lanes, size))
-            .merge(cells);
+        by_value.entry(value).or_default().push(position);
     }
     by_value
+}
+
+/// The cells of some combinations of segment values taken together.
+fn rolled_up(plan: &MetricPlan, lanes: &Lanes, filled: &Filled, positions: &[usize]) -> Cells {
+    let mut cells = Cells::new(lanes, plan.experiments.len() * filled.variants);
+    for position in positions {
+        cells.merge(&filled.cells[*position]);
+    }
+    cells
 }
 
 fn add_rows(
     rows: &mut Rows,
     plan: &MetricPlan,
     lanes: &Lanes,
-    cells: &Cells,
-    (scales, variants): (&[Vec<f64>], usize),
+    (filled, cells, caps): (&Filled, &Cells, &Caps),
     place: &Place,
 ) -> Result<()> {
     for (experiment, planned) in plan.experiments.iter().enumerate() {
@@ -144,22 +150,27 @@ fn add_rows(
             continue;
         }
         for (variant, name) in planned.variants.iter().enumerate() {
-            let cell = experiment * variants + variant;
+            let cell = experiment * filled.variants + variant;
+            let crossed_over = cells.crossed_over(cell);
+            let texts = |metric| [&planned.key, name, metric, place.dimension, place.value];
             for (metric, states) in plan.metrics.iter().enumerate() {
                 if !planned.wants(&states.name) {
                     continue;
                 }
-                let state = cells.state(plan, lanes, cell, metric, &scales[metric]);
+                let state = cells.state(plan, lanes, cell, metric, &filled.scales[metric]);
                 if state.n + state.non_finite > 0 {
                     let before = states.lookback.map(|_| before_state(&state));
-                    let texts = [
-                        planned.key.as_str(),
-                        name,
-                        &states.name,
-                        place.dimension,
-                        place.value,
-                    ];
-                    rows.push(texts, &state, before.as_ref(), cells.crossed_over(cell))?;
+                    rows.push(texts(&states.name), &state, before.as_ref(), crossed_over)?;
+                }
+            }
+            for (at, metric) in plan.specials.iter().enumerate() {
+                let found = filled
+                    .specials
+                    .state(plan, place.positions, (cell, at), caps);
+                if let Some((state, before)) = found {
+                    let zero = metric.lookback.filter(|_| metric.fill == Fill::Zero);
+                    let before = before.or(zero.map(|_| before_state(&state)));
+                    rows.push(texts(&metric.name), &state, before.as_ref(), crossed_over)?;
                 }
             }
         }

@@ -398,12 +398,13 @@ fn state_values(metric: &Metric, before: &str) -> Vec<String> {
             Some(Cap::At(cap)) => format!("{cap:?}"),
             Some(Cap::Quantile { .. }) => format!("{}.cap{before}", caps_name(metric, part.suffix)),
         };
-        // `least` would make a number of a unit that is left out.
+        // `least` would make a number of a unit that is left out, which happens only after the assignment. DataFusion 55.2
+        // cannot plan a `case` of what is never NULL when two states read it.
         match metric.fill {
-            Fill::Zero => format!("least({value}, {cap})"),
-            Fill::Exclude | Fill::Fail => {
+            Fill::Exclude | Fill::Fail if before.is_empty() => {
                 format!("case when {value} > {cap} then {cap} else {value} end")
             }
+            _ => format!("least({value}, {cap})"),
         }
     };
     parts(metric, before).into_iter().map(capped).collect()

@@ -5,7 +5,7 @@
 
 use super::state_type::{States, is_state, state_type, write_states};
 use crate::sql::words::type_name;
-use crate::stats::state::{Accumulator, NullPolicy, State};
+use crate::stats::state::{Accumulator, NullPolicy, State, missing_values};
 use crate::stats::status::Status;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
@@ -334,10 +334,7 @@ fn finished(reading: &Reading, accumulator: &Accumulator) -> Result<State> {
     }
     let (nulls, units) = (state.nulls, state.n + state.nulls + state.non_finite);
     match &reading.name {
-        Some(name) => exec_err!(
-            "`{name}` has no value for {nulls} of the {units} units of a variant or segment, and forbids that (`fill: fail`); find \
-             out why they have none, or say what they mean: `fill: exclude` leaves such units out, `fill: zero` counts them as 0"
-        ),
+        Some(name) => exec_err!("{}", missing_values(name, nulls, units)),
         None => exec_err!(
             "state_agg_fail met a NULL in {nulls} of {units} units; look for them with `is null`, or say what they mean: state_agg \
              leaves such units out, state_agg_zero counts a NULL as 0"
