@@ -54,7 +54,7 @@ pub fn write(prepared: &Prepared) -> std::io::Result<()> {
         };
         write_changed(&path, compiled.rows_sql.as_ref().unwrap_or(&compiled.sql))?;
         if let Some(increment) = &compiled.increment {
-            write_changed(&prepared.increment_path(&node.path), increment)?;
+            write_changed(&prepared.increment_path(&node.path), &increment.sql)?;
         }
     }
     Ok(())

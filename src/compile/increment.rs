@@ -1,21 +1,30 @@
 //! Models that grow: `materialized: incremental`.
-//! In: a model whose whole query is compiled. Out: the query for its new rows (the same template with `is_incremental()` true, over
-//! what is published as `this`), checked like any other; and whether the settings fit the columns. When a table grows
-//! and when it is built anew is decided by the run's plan.
+//! In: a model whose whole query is compiled. Out: the query for its new rows, and whether the settings fit the columns. The query for new
+//! rows is the same template with `is_incremental()` true, over what is published as `this`, checked like any other. A model that
+//! never asks, and whose rows each come of one row of a file, needs none: its own query is run over the new files alone.
+//! When a table grows and when it is built anew is decided by the run's plan.
 
 use std::sync::Arc;
 
-use super::CompiledNode;
 use super::domain::{Domain, Resolved};
 use super::node::sql_diagnostic;
+use super::{Compiled, CompiledNode};
 use crate::diagnostics::{Checked, Code, Diagnostic, did_you_mean};
 use crate::manifest::{Manifest, Materialization, Node, Strategy};
 use crate::project::SqlFile;
-use crate::sql::{Analyzer, Schema, is_timestamp, same_type, type_name};
+use crate::sql::{Analyzed, Analyzer, Rows, Schema, is_timestamp, rows_of, same_type, type_name};
 
 /// How SQL names the table of a model as it was published before this run.
 pub fn published(node: &Node) -> String {
     format!("equipoise_published.{}", node.relation())
+}
+
+/// How a table gets its new rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Increment {
+    pub sql: String,
+    /// Whether the query is run over the files that are new instead of over all of them.
+    pub is_over_new_files: bool,
 }
 
 /// The query for new rows of a table whose whole query is `whole`.
@@ -26,7 +35,7 @@ pub(super) async fn compile(
     analyzer: &Analyzer,
     domain: &Arc<Domain>,
     whole: &CompiledNode,
-) -> Checked<Option<String>> {
+) -> Checked<Option<Increment>> {
     let schema = &whole.schema;
     let relations = Arc::new(Resolved::new(manifest.clone(), domain.clone()));
     let mut scope = manifest.scope(node, relations, true);
@@ -49,15 +58,26 @@ pub(super) async fn compile(
             checked.push(diagnostic);
         }
         Ok(analyzed) => match difference(schema, &analyzed.schema) {
+            None if whole.sql == rendered.value.sql && whole.rows == Rows::ByFile => {
+                checked.value = Some(Increment {
+                    sql: rendered.value.sql,
+                    is_over_new_files: true,
+                });
+            }
             None if would_repeat(node, &whole.sql, &rendered.value.sql) => checked.push(
                 Diagnostic::error(
                     Code::E0416,
                     format!("`{}` would append all of its rows again whenever it grows", node.name),
                 )
                 .at(node.span.clone())
-                .hint("select new rows where `is_incremental()` is true, or say by which `unique_key` rows are replaced"),
+                .hint("its rows do not each come of one row of a file, so select new rows where `is_incremental()` is true, or say by which `unique_key` rows are replaced"),
             ),
-            None => checked.value = Some(rendered.value.sql),
+            None => {
+                checked.value = Some(Increment {
+                    sql: rendered.value.sql,
+                    is_over_new_files: false,
+                });
+            }
             Some(difference) => checked.push(
                 Diagnostic::error(Code::E0416, format!("`{}`: {difference}", node.name))
                     .at(map.whole().unwrap_or(node.span.clone()))
@@ -66,6 +86,33 @@ pub(super) async fn compile(
         },
     }
     checked
+}
+
+/// How the rows of a query come to be. What is stored is fixed only where no file of a source reaches it: else it may change as a whole.
+pub(super) fn rows(
+    manifest: &Manifest,
+    node: &Node,
+    analyzed: &Analyzed,
+    compiled: &Compiled,
+) -> Rows {
+    let of_relation = |relation: &str| {
+        let read = node
+            .depends_on
+            .iter()
+            .find(|id| manifest.node(**id).relation() == relation);
+        let known = read.and_then(|id| Some((manifest.node(*id), compiled.nodes.get(id)?.rows)));
+        match known {
+            Some((parent, Rows::ByFile)) if parent.settings.materialized.is_stored() => {
+                Rows::Together
+            }
+            Some((_, rows)) => rows,
+            None => Rows::Together,
+        }
+    };
+    match analyzed.volatile.is_empty() {
+        true => rows_of(&analyzed.plan, &of_relation),
+        false => Rows::Together,
+    }
 }
 
 /// Whether nothing keeps rows that are there from coming again.

@@ -28,10 +28,10 @@ use crate::graph::Graph;
 use crate::manifest::{Manifest, NodeId, NodeKind};
 use crate::metrics::Metrics;
 use crate::project::Computation;
-use crate::sql::{Analyzed, Analyzer, Schema};
+use crate::sql::{Analyzed, Analyzer, Rows, Schema};
 use crate::template::{Log, SourceMap};
 
-pub use increment::published;
+pub use increment::{Increment, published};
 pub use kept::{Keeper, check_pins, experiment_clock, superfluous};
 pub use lints::lints;
 pub use meanings::{Detail, Meanings, Sources, meanings, measure_sql};
@@ -216,8 +216,10 @@ pub struct CompiledNode {
     pub fingerprint: String,
     /// The same of queries, settings and columns alone, whatever the data.
     pub logic: String,
+    /// How its rows come to be when files arrive.
+    pub rows: Rows,
     /// Of an incremental model: the query for the rows that are new.
-    pub increment: Option<String>,
+    pub increment: Option<Increment>,
     /// Functions whose answer changes from call to call; with one, the node is built anew each time.
     pub volatile: Vec<String>,
     pub map: SourceMap,

@@ -8,7 +8,7 @@ use super::{Compiled, CompiledNode, Inputs, contract, fingerprint, increment};
 use crate::diagnostics::{Checked, Code, Diagnostic, Span};
 use crate::manifest::{Manifest, Materialization, Node, NodeKind, TestSettings};
 use crate::project::SqlFile;
-use crate::sql::{Analyzer, SqlError, SqlErrorKind};
+use crate::sql::{Analyzer, Rows, SqlError, SqlErrorKind};
 use crate::template::{Rendered, SourceMap};
 
 type Outcome = Checked<Option<CompiledNode>>;
@@ -28,6 +28,10 @@ pub(super) async fn compile_input(node: &Node, analyzer: &Analyzer, inputs: &Inp
         schema: input.schema.clone(),
         fingerprint: fingerprint::of_input(input),
         logic: fingerprint::logic_of_input(input),
+        rows: match node.kind {
+            NodeKind::Source(_) => Rows::ByFile,
+            _ => Rows::Fixed,
+        },
         increment: None,
         volatile: Vec::new(),
         map: SourceMap::default(),
@@ -244,6 +248,7 @@ async fn compile_query(
         rows_sql: None,
         schema: analyzed.schema.clone(),
         fingerprint,
+        rows: increment::rows(manifest, node, &analyzed, compiled),
         increment: None,
         volatile: analyzed.volatile.clone(),
         analyzed: Some(Arc::new(analyzed)),

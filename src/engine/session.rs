@@ -8,10 +8,16 @@ use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::view::ViewTable;
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
+    MemorySchemaProvider,
+};
 use datafusion::datasource::MemTable;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::decision;
@@ -80,6 +86,45 @@ impl Engine {
             relation,
             sources::provider(files, table).await?,
         )
+    }
+
+    /// A session beside this one: the same functions and memory, and of the relations only those that are named.
+    pub async fn beside(&self, relations: &[String]) -> Result<Self> {
+        let state = self.context.state();
+        let catalogs = Arc::new(MemoryCatalogProviderList::new());
+        let names = &state.config_options().catalog;
+        let catalog = Arc::new(MemoryCatalogProvider::new());
+        let schema = Arc::new(MemorySchemaProvider::new());
+        catalog.register_schema(&names.default_schema, schema)?;
+        catalogs.register_catalog(names.default_catalog.clone(), catalog);
+        let state = SessionStateBuilder::new_from_existing(state)
+            .with_catalog_list(catalogs)
+            .build();
+        let beside = Self {
+            context: SessionContext::new_with_state(state),
+        };
+        for relation in relations {
+            let table = self.context.table_provider(relation.as_str()).await?;
+            sql::register(&beside.context, relation, table)?;
+        }
+        Ok(beside)
+    }
+
+    /// Some files of a source.
+    pub async fn add_files(
+        &self,
+        relation: &str,
+        files: &SourceFiles,
+        table: &SourceTable,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        let mut some = table.clone();
+        some.files.retain(|file| is_wanted(&file.name));
+        if some.files.is_empty() {
+            let none = Arc::new(EmptyTable::new(table.schema.clone()));
+            return sql::register(&self.context, relation, none);
+        }
+        self.add_source(relation, files, &some).await
     }
 
     pub async fn add_table(

@@ -243,6 +243,11 @@ impl Run<'_> {
     }
 }
 
+/// Whether a relation is a query of the project that nothing stores.
+fn is_view(node: &Node) -> bool {
+    matches!(node.kind, NodeKind::Model(_)) && !node.settings.materialized.is_stored()
+}
+
 fn failed(diagnostic: Diagnostic) -> StepResult {
     StepResult {
         outcome: Outcome::Failed,
@@ -327,8 +332,15 @@ impl Job {
             added
                 .await
                 .map_err(|error| self.storage_failure(node, &error))?;
-            let sql = compiled.increment.as_ref().unwrap_or(&sql);
-            return self.table(node, sql).await;
+            let Some(increment) = &compiled.increment else {
+                return self.table(node, &sql).await;
+            };
+            if increment.is_over_new_files {
+                let beside = self.over_new_files(node, from).await;
+                let engine = beside.map_err(|error| self.failure(node, &error.to_string()))?;
+                return self.table_by(&engine, node, &increment.sql).await;
+            }
+            return self.table(node, &increment.sql).await;
         }
         self.table(node, &sql).await
     }
@@ -371,15 +383,71 @@ impl Job {
         self.table(node, &format!("select * from {staged}")).await
     }
 
+    /// A session in which the sources are only those files that the table has not been given yet.
+    async fn over_new_files(&self, node: &Node, from: &str) -> anyhow::Result<Engine> {
+        let prepared = &self.prepared;
+        let note = self.warehouse.note(&node.name, from).unwrap_or_default();
+        let new = MadeOf::of(prepared, node).new_since(&note);
+        let nodes = self.read_through_views(node);
+        let is_source = |node: &Node| matches!(node.kind, NodeKind::Source(_));
+        let stored: Vec<String> = nodes
+            .iter()
+            .filter(|node| !is_source(node) && !is_view(node))
+            .map(|node| node.relation())
+            .collect();
+        let engine = self.engine.beside(&stored).await?;
+        for node in nodes {
+            let relation = node.relation();
+            if let (true, Some((files, table))) =
+                (is_source(node), prepared.inspected.get(&node.id))
+            {
+                let names = new.get(&relation);
+                let is_new = |name: &str| names.is_some_and(|names| names.contains(name));
+                engine.add_files(&relation, files, table, is_new).await?;
+            } else if is_view(node) {
+                let sql = &prepared.compiled.nodes[&node.id].sql;
+                engine.add_view(&relation, sql).await?;
+            }
+        }
+        Ok(engine)
+    }
+
+    /// The relations that a query reads, and those that their queries read if they are not stored, in the order of the graph.
+    fn read_through_views(&self, node: &Node) -> Vec<&Node> {
+        let mut found = BTreeSet::new();
+        let mut open = node.depends_on.clone();
+        while let Some(id) = open.pop() {
+            let parent = self.prepared.manifest.node(id);
+            if found.insert(id) && is_view(parent) {
+                open.extend(&parent.depends_on);
+            }
+        }
+        let order = self.prepared.graph.order().iter();
+        order
+            .filter(|id| found.contains(id))
+            .map(|id| self.prepared.manifest.node(*id))
+            .collect()
+    }
+
     async fn table(
         &self,
+        node: &Node,
+        sql: &str,
+    ) -> Result<(Outcome, Option<u64>), Box<Diagnostic>> {
+        self.table_by(&self.engine, node, sql).await
+    }
+
+    /// The step's table, by a query that runs in a session which need not be the run's.
+    async fn table_by(
+        &self,
+        engine: &Engine,
         node: &Node,
         sql: &str,
     ) -> Result<(Outcome, Option<u64>), Box<Diagnostic>> {
         let storage = |error: WarehouseError| self.storage_failure(node, &error);
         let mut rows = None;
         if self.step.action == Action::Build {
-            rows = Some(self.write(node, sql).await.map_err(storage)?.rows);
+            rows = Some(self.write(engine, node, sql).await.map_err(storage)?.rows);
         }
         self.engine
             .add_table(
@@ -401,7 +469,12 @@ impl Job {
     }
 
     /// Writes the rows of a query as the step's table: whole, or beside those that stay.
-    async fn write(&self, node: &Node, sql: &str) -> Result<TableSummary, WarehouseError> {
+    async fn write(
+        &self,
+        engine: &Engine,
+        node: &Node,
+        sql: &str,
+    ) -> Result<TableSummary, WarehouseError> {
         let (settings, fingerprint) = (&node.settings, &self.step.fingerprint);
         let grows = settings.materialized == Materialization::Incremental;
         let note = match grows {
@@ -422,7 +495,7 @@ impl Job {
                 id: by.id.clone(),
                 buckets: by.buckets,
             };
-            return self.engine.cluster(sql, &place, clustering).await;
+            return engine.cluster(sql, &place, clustering).await;
         }
         if grows {
             let keys = match settings.growth.strategy() {
@@ -430,9 +503,9 @@ impl Job {
                 Strategy::Append => &[],
             };
             let partition_by = &settings.partition_by;
-            return self.engine.grow(sql, &place, keys, partition_by).await;
+            return engine.grow(sql, &place, keys, partition_by).await;
         }
-        self.engine
+        engine
             .materialize(
                 sql,
                 &self.warehouse,

@@ -3,7 +3,7 @@
 //! fingerprint it grows from. A table grows only where that can end in what a full build gives: its queries are those
 //! it was built by, and every file that it was made of is still there as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use petgraph::Direction;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ pub struct MadeOf {
     /// Hash of each file, by its source or seed and by its name.
     files: BTreeMap<String, BTreeMap<String, String>>,
 }
+
+/// Names of files, by source.
+pub type NewFiles = BTreeMap<String, BTreeSet<String>>;
 
 /// The next version of a growing table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,20 @@ impl MadeOf {
         Self {
             files: inputs.collect(),
         }
+    }
+
+    /// What is here and was not in what a note says.
+    pub fn new_since(&self, note: &str) -> NewFiles {
+        let earlier: Self = serde_json::from_str(note).unwrap_or_default();
+        let is_new = |relation: &String, name: &String| {
+            let known = earlier.files.get(relation);
+            known.is_none_or(|files| !files.contains_key(name))
+        };
+        let of_relation = |(relation, files): (&String, &BTreeMap<String, String>)| {
+            let names = files.keys().filter(|name| is_new(relation, name));
+            (relation.clone(), names.cloned().collect())
+        };
+        self.files.iter().map(of_relation).collect()
     }
 
     pub fn note(&self) -> String {

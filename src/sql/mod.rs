@@ -9,6 +9,7 @@ pub mod functions;
 pub mod lineage;
 mod queries;
 mod rename;
+mod row_by_row;
 mod words;
 
 pub use analyze::{
@@ -18,4 +19,5 @@ pub use analyze::{
 pub use datafusion::arrow::datatypes::SchemaRef as Schema;
 pub use expression::{expression_columns, is_time_zone};
 pub use queries::{Queries, Query};
+pub use row_by_row::{Rows, rows_of};
 pub use words::type_name;
