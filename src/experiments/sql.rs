@@ -476,15 +476,46 @@ pub(crate) fn table(names: &[&str], types: &[&str], rows: Vec<Vec<String>>) -> S
         .enumerate()
         .map(|(at, (name, kind))| format!("cast(column{} as {kind}) as {name}", at + 1))
         .collect();
+    let casts = casts.join(", ");
+    let is_long = rows.len() > MOST_VALUES;
+    if let (true, Some(rows)) = (is_long, rows.iter().map(|row| plain(row)).collect()) {
+        let rows: Vec<Vec<Option<String>>> = rows;
+        let json = serde_json::to_string(&rows).expect("texts are JSON");
+        let json = json.replace('\'', "''");
+        return format!(
+            "(\n    select {casts}\n    from definition_rows('{json}') as definitions\n)"
+        );
+    }
     let rows: Vec<String> = rows
         .into_iter()
         .map(|row| format!("        ({})", row.join(", ")))
         .collect();
     format!(
         "(\n    select {}\n    from (values\n{}\n    ) as definitions\n)",
-        casts.join(", "),
+        casts,
         rows.join(",\n")
     )
+}
+
+/// Rows up to which `values` are written, which people read more easily and the planner more slowly.
+const MOST_VALUES: usize = 500;
+
+/// The texts of a row's literals, which its casts give their types again; none where a cell is more than a literal.
+fn plain(row: &[String]) -> Option<Vec<Option<String>>> {
+    let text = |cell: &String| {
+        let cell = cell.strip_prefix("timestamp ").unwrap_or(cell);
+        let inside = cell
+            .strip_prefix('\'')
+            .and_then(|rest| rest.strip_suffix('\''));
+        let is_word = |letter: char| letter.is_ascii_alphanumeric() || "+-.".contains(letter);
+        match inside {
+            Some(text) => Some(Some(text.replace("''", "'"))),
+            None if cell == "null" || cell.starts_with("cast(null as ") => Some(None),
+            None if cell.chars().all(is_word) => Some(Some(cell.to_owned())),
+            None => None,
+        }
+    };
+    row.iter().map(text).collect()
 }
 
 fn timestamp(instant: chrono::NaiveDateTime) -> String {
@@ -497,4 +528,34 @@ fn quoted(value: &str) -> String {
 
 fn text(value: &str) -> String {
     value.replace('\'', "''")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_VALUES, table};
+
+    #[test]
+    fn many_rows_are_one_text_unless_a_cell_is_an_expression() {
+        let row = |name: &str| {
+            vec![
+                format!("'{name}'"),
+                "cast(null as double)".to_owned(),
+                "-1.5e-7".to_owned(),
+            ]
+        };
+        let names = ["name", "margin", "alpha"];
+        let types = ["varchar", "double", "double"];
+        let few = table(&names, &types, vec![row("it''s"); MOST_VALUES]);
+        assert!(
+            few.contains("(values") && few.contains("('it''s', cast(null as double), -1.5e-7)")
+        );
+        let many = table(&names, &types, vec![row("it''s"); MOST_VALUES + 1]);
+        assert!(
+            many.contains(r#"from definition_rows('[["it''s",null,"-1.5e-7"],"#),
+            "{many}"
+        );
+        let mut computed = vec![row("one"); MOST_VALUES + 1];
+        computed[3][2] = "1 + 1".to_owned();
+        assert!(table(&names, &types, computed).contains("(values"));
+    }
 }

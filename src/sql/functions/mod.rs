@@ -7,6 +7,7 @@
 mod arguments;
 mod bucketing;
 mod columns;
+mod definition_rows;
 mod methods;
 mod scalar;
 mod state_aggregate;
@@ -27,6 +28,8 @@ pub fn register(context: &SessionContext) {
     for function in aggregates() {
         context.register_udaf(function.as_ref().clone());
     }
+    let rows = Arc::new(definition_rows::DefinitionRows);
+    context.register_udtf(definition_rows::NAME, rows);
 }
 
 /// All scalar functions, in the order of the documentation.

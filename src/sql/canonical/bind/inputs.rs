@@ -1,5 +1,6 @@
 //! Leaves of a plan, and nodes that no rule knows: tables, literal rows, recursive queries.
 
+use datafusion::datasource::source_as_provider;
 use datafusion::error::Result;
 use datafusion::logical_expr as df;
 use datafusion::logical_expr::LogicalPlan;
@@ -11,7 +12,7 @@ use crate::sql::canonical::types::Type;
 
 impl Binder<'_> {
     pub(super) fn scan(&mut self, scan: &df::TableScan) -> Result<Selected> {
-        let name = table_name(&scan.table_name);
+        let name = named_by_arguments(scan);
         let is_recursive = self.recursive.contains(&name);
         let relation = match (self.models)(&name) {
             Some(shared) if !is_recursive => {
@@ -141,5 +142,17 @@ impl Binder<'_> {
             inputs,
             expressions: vec![],
         }))
+    }
+}
+
+/// A table's name; that of a table function says what it was called with, for its scan does not.
+fn named_by_arguments(scan: &df::TableScan) -> String {
+    let name = table_name(&scan.table_name);
+    match source_as_provider(&scan.source) {
+        Ok(provider) if name.ends_with("()") => {
+            let arguments = blake3::hash(format!("{provider:?}").as_bytes());
+            format!("{name} {}", arguments.to_hex())
+        }
+        _ => name,
     }
 }
