@@ -444,3 +444,152 @@ fn settings_that_do_not_fit_are_said_before_anything_runs() {
         assert!(said.contains(expected), "{config}\n{said}");
     }
 }
+
+const FACTS: &str = "models:
+  - name: facts
+    fact: {unit: user_id, time: occurred_at, event: event_name}
+    config:
+      materialized: incremental
+      cluster_by: {unit: user_id, time: occurred_at, id: event_id, buckets: 2}
+  - name: assigned
+    config:
+      materialized: incremental
+      cluster_by: {unit: unit_id, time: assigned_at, id: event_id, buckets: 2}
+";
+
+const MEASURED: [(&str, &str); 8] = [
+    ("models/facts.yml", FACTS),
+    (
+        "models/sources.yml",
+        "sources:
+  - name: raw
+    tables:
+      - {name: conversions, location: data/conversions, allow_empty: true}
+      - {name: assignments, location: data/assignments, allow_empty: true}
+",
+    ),
+    (
+        "models/facts.sql",
+        "select event_id, user_id, event_name, cast(occurred_at as timestamp) as occurred_at, amount from {{ source('raw', 'conversions') }}",
+    ),
+    (
+        "models/assigned.sql",
+        "select event_id, experiment_key, unit_id, variant, cast(occurred_at as timestamp) as assigned_at,
+    cast('2026-03-02' as timestamp) as period_starts_at, cast('2026-03-20' as timestamp) as measured_until, true as is_analysed
+from {{ source('raw', 'assignments') }}",
+    ),
+    (
+        "models/metric_aggregates.sql",
+        "{{ config(materialized='table') }} select * from {{ metric_aggregates(units=ref('assigned')) }} as aggregates",
+    ),
+    (
+        "models/experiment_results.sql",
+        "{{ config(materialized='table') }} {{ experiment_results(aggregates=ref('metric_aggregates')) }}",
+    ),
+    (
+        "metrics/all.yml",
+        "defaults: {fact: facts, fill: zero, owner: us, maturity: partial, window: {start: 0d, length: 3d}}
+metrics:
+  - {name: orders, description: Orders., kind: mean, event: order, agg: count, covariate: {lookback: 4d}, direction: increase}
+  - {name: revenue, description: Revenue., kind: mean, event: order, agg: sum, expr: amount, covariate: {lookback: 4d}, direction: increase}
+  - {name: refunded, description: Refunds., kind: proportion, event: refund, agg: any, direction: decrease}
+",
+    ),
+    ("project.yml", "name: measured\n"),
+];
+
+/// The same logs arrive in another order for each seed: days early and late, some of them delivered twice.
+#[test]
+fn results_do_not_depend_on_the_order_in_which_days_arrive() {
+    let logs = tempfile::tempdir().expect("a temporary folder");
+    let options = "generate --format csv --split daily --unit-ids integer --users 300 --days 12 --experiments 8 --out";
+    let shop = Shop {
+        folder: tempfile::tempdir().expect("a temporary folder"),
+    };
+    let generated = Command::new(env!("CARGO_BIN_EXE_equipoise"))
+        .args(options.split(' '))
+        .arg(logs.path())
+        .output()
+        .unwrap();
+    assert!(generated.status.success(), "{}", said(&generated));
+    for (name, text) in MEASURED {
+        shop.write(name, text);
+    }
+    let truth = fs::read_to_string(logs.path().join("truth.json")).unwrap();
+    let truth: serde_json::Value = serde_json::from_str(&truth).unwrap();
+    let experiment = |experiment: &serde_json::Value| {
+        format!(
+            "  - {{key: {}, hypothesis: It helps., owner: us, unit: user, variants: {{control: 0.5, treatment: 0.5}}, \
+             period: {{from: 2026-03-01, to: 2026-03-19}}, assignments: {{model: assigned, keep: first, exclude: [crossed_over]}}, \
+             metrics: {{primary: orders, secondary: [revenue, refunded]}}}}\n",
+            experiment["key"].as_str().unwrap()
+        )
+    };
+    let experiments: String = truth["experiments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(experiment)
+        .collect();
+    shop.write(
+        "experiments/all.yml",
+        &format!("experiments:\n{experiments}"),
+    );
+    let mut deliveries = Vec::new();
+    for table in ["conversions", "assignments"] {
+        for entry in fs::read_dir(logs.path().join(table)).unwrap() {
+            deliveries.push((table, entry.unwrap().file_name().into_string().unwrap()));
+        }
+    }
+    deliveries.sort();
+    let results = || {
+        let query =
+            "select * from experiment_results order by experiment_key, metric_name, variant";
+        shop.good(&["sql", query, "-o", "csv"])
+    };
+    let mut seen: Vec<String> = Vec::new();
+    for seed in 0..2 {
+        let mut random = Random(seed);
+        let mut waiting = deliveries.clone();
+        fs::remove_dir_all(shop.path().join("data")).ok();
+        fs::remove_dir_all(shop.path().join("target")).ok();
+        // A day without a table would be no source at all.
+        for table in ["conversions", "assignments"] {
+            let at = waiting
+                .iter()
+                .position(|(other, _)| *other == table)
+                .unwrap();
+            deliver(&shop, logs.path(), &waiting.remove(at), "first");
+        }
+        while !waiting.is_empty() {
+            for _ in 0..1 + random.below(16).min(waiting.len() as u64 - 1) {
+                let at = random.below(waiting.len() as u64) as usize;
+                let file = match random.chance(20) {
+                    true => waiting[at].clone(),
+                    false => waiting.remove(at),
+                };
+                deliver(
+                    &shop,
+                    logs.path(),
+                    &file,
+                    &format!("delivery-{}", random.below(1000)),
+                );
+                if waiting.is_empty() {
+                    break;
+                }
+            }
+            shop.good(&["run", "--quiet"]);
+        }
+        seen.push(results());
+    }
+    shop.good(&["run", "--quiet", "--full-refresh"]);
+    seen.push(results());
+    assert!(seen[0].lines().count() > 8, "{}", seen[0]);
+    assert_eq!(seen[0], seen[2], "grown in one order, and built at once");
+    assert_eq!(seen[1], seen[2], "grown in another order");
+}
+
+fn deliver(shop: &Shop, logs: &Path, (table, file): &(&str, String), name: &str) {
+    let text = fs::read_to_string(logs.join(table).join(file)).unwrap();
+    shop.write(&format!("data/{table}/{name}-{file}"), &text);
+}
