@@ -49,6 +49,7 @@ impl Engine {
         unique_key: &[String],
         partition_by: &[String],
     ) -> Result<TableSummary, WarehouseError> {
+        let _turn = self.turn().await;
         let rows = self.context.sql(query).await;
         let rows = rows.map_err(WarehouseError::Query)?.execute_stream().await;
         let rows = rows.map_err(WarehouseError::Query)?;
@@ -136,6 +137,8 @@ impl Engine {
         place: &Place<'_>,
         clustering: Clustering,
     ) -> Result<TableSummary, WarehouseError> {
+        let _turn = self.turn().await;
+        let context = self.sorting();
         let unfinished = place.warehouse.begin_table(place.name, place.fingerprint)?;
         if let Some(from) = place.from {
             unfinished
@@ -144,16 +147,16 @@ impl Engine {
         }
         let folder = unfinished.folder();
         let write = async {
-            let rows = self.context.sql(query).await?;
+            let rows = context.sql(query).await?;
             let rows = with_required(rows, &clustering)?;
             let schema = crate::warehouse::stored_schema(rows.schema().as_arrow())
                 .map_err(|error| DataFusionError::External(Box::new(error)))?;
             let mut facts = ClusteredFacts::open(folder, &schema, clustering).await?;
             match place.from {
                 None => facts.load(rows).await?,
-                Some(_) => facts.append(&self.context, rows).await?,
+                Some(_) => facts.append(&context, rows).await?,
             };
-            let compacted = facts.compact(&self.context, MOST_RUNS).await?;
+            let compacted = facts.compact(&context, MOST_RUNS).await?;
             if compacted.rows_rewritten > 0 {
                 facts.vacuum(chrono::Duration::zero()).await?;
             }

@@ -19,6 +19,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::decision;
 use super::operator;
@@ -40,6 +41,8 @@ pub struct EngineOptions {
 #[derive(Clone)]
 pub struct Engine {
     pub(super) context: SessionContext,
+    /// Under a memory limit, tables are written one at a time: sorts that share it can take what another needs to spill.
+    turns: Option<Arc<Semaphore>>,
 }
 
 impl Engine {
@@ -63,7 +66,24 @@ impl Engine {
         sql::functions::register(&context);
         operator::register(&context);
         context.register_udf(decision::decide_function());
-        Ok(Self { context })
+        let turns = options.memory_limit.map(|_| Arc::new(Semaphore::new(1)));
+        Ok(Self { context, turns })
+    }
+
+    /// Waits until a table may be written; without a memory limit, at once.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        let turns = self.turns.clone()?;
+        turns.acquire_owned().await.ok()
+    }
+
+    /// A context in which all rows can be sorted: under a memory limit by one sort alone.
+    pub(super) fn sorting(&self) -> SessionContext {
+        if self.turns.is_none() {
+            return self.context.clone();
+        }
+        let config = self.context.copied_config().with_target_partitions(1);
+        let state = SessionStateBuilder::new_from_existing(self.context.state());
+        SessionContext::new_with_state(state.with_config(config).build())
     }
 
     /// An analyzer with the same functions and no relations.
@@ -102,6 +122,7 @@ impl Engine {
             .build();
         let beside = Self {
             context: SessionContext::new_with_state(state),
+            turns: self.turns.clone(),
         };
         for relation in relations {
             let table = self.context.table_provider(relation.as_str()).await?;
@@ -169,6 +190,7 @@ impl Engine {
         fingerprint: &str,
         partition_by: &[String],
     ) -> Result<TableSummary, WarehouseError> {
+        let _turn = self.turn().await;
         let frame = self
             .context
             .sql(query)
