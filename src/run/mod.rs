@@ -8,6 +8,7 @@ mod execute;
 mod impact;
 mod increment;
 mod inputs;
+mod job;
 mod keeping;
 mod meanings;
 mod memory;
