@@ -227,6 +227,12 @@ async fn compile_query(
         return checked;
     }
     let Rendered { sql, map } = rendered.value;
+    // Before the query is planned: whether such a relation is known by now depends on what is compiled meanwhile.
+    let undeclared = undeclared_relations(manifest, node, &map, analyzer, &sql);
+    if !undeclared.is_empty() {
+        checked.diagnostics.extend(undeclared);
+        return checked;
+    }
     let analyzed = match analyzer.analyze(&sql).await {
         Ok(analyzed) => analyzed,
         Err(error) => {
@@ -238,9 +244,6 @@ async fn compile_query(
             return checked;
         }
     };
-    checked
-        .diagnostics
-        .extend(undeclared_relations(manifest, node, &map, analyzer, &sql));
     let fingerprint = fingerprint::of_query(node, &sql, compiled, &analyzed.volatile, now);
     checked.value = Some(CompiledNode {
         logic: fingerprint::logic_of_query(node, &sql, compiled),
