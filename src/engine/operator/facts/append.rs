@@ -167,7 +167,10 @@ impl ClusteredFacts {
             .filter(ident("day").in_list(looked_up.clone(), true))?;
         let late = rows.filter(ident("day").in_list(looked_up, false))?;
         let id = self.clustering.id.as_str();
+        // Late rows are few: the ids of all other units need not be read.
+        let units = unit_keys_of(late.clone()).await?;
         let stored = context.read_table(Arc::new(touched))?;
+        let stored = stored.filter(units_function(units).call(vec![ident(UNIT_KEY)]))?;
         let stored = stored.select(vec![
             ident(UNIT_KEY).alias("stored_key"),
             ident(id).alias("stored_id"),
@@ -357,6 +360,42 @@ async fn distinct_days(rows: DataFrame) -> Result<Vec<i32>> {
     }
     days.sort_unstable();
     Ok(days)
+}
+
+async fn unit_keys_of(rows: DataFrame) -> Result<Vec<i64>> {
+    let rows = rows.select(vec![ident(UNIT_KEY)])?.distinct()?;
+    let mut keys: Vec<i64> = Vec::new();
+    for batch in rows.collect().await? {
+        keys.extend(batch.column(0).as_primitive::<Int64Type>().values());
+    }
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+/// Whether a unit key is one of some, which are sorted; rows of a unit stand together, so that most need no search.
+fn units_function(units: Vec<i64>) -> datafusion::logical_expr::ScalarUDF {
+    let function = move |arguments: &[ColumnarValue]| {
+        let arrays = ColumnarValue::values_to_arrays(arguments)?;
+        let mut last: Option<(i64, bool)> = None;
+        let mut is_one = |key: i64| match last {
+            Some((known, answer)) if known == key => answer,
+            _ => {
+                let answer = units.binary_search(&key).is_ok();
+                last = Some((key, answer));
+                answer
+            }
+        };
+        let keys = arrays[0].as_primitive::<Int64Type>();
+        let found: BooleanArray = keys.iter().map(|key| key.map(&mut is_one)).collect();
+        Ok(ColumnarValue::Array(Arc::new(found) as ArrayRef))
+    };
+    create_udf(
+        "is_late_unit",
+        vec![DataType::Int64],
+        DataType::Boolean,
+        Volatility::Immutable,
+        Arc::new(function),
+    )
 }
 
 /// The bucket of a unit key; integer ids are mixed first, so that patterns in them do not show.
