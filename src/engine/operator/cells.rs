@@ -14,6 +14,9 @@ use crate::metrics::plan::MetricPlan;
 use crate::stats::double_double::DoubleDouble;
 use crate::stats::state::{Accumulator, State};
 
+/// Sums and products of a metric of four numbers: a ratio with its covariates.
+const MOST_ENTRIES: usize = 4 + 4 * 5 / 2;
+
 /// The cells of one combination of segment values: experiments x variants.
 pub struct Cells {
     stride: usize,
@@ -180,15 +183,14 @@ impl Cells {
         (i128::from(self.wide_high[at]) << 64) + i128::from(self.wide_low[at])
     }
 
-    /// The state of one metric in one cell; `scales` are what the whole numbers must be divided by.
-    pub fn state(
+    /// Makes `state` that of one metric in one cell; `scales` are what the whole numbers must be divided by.
+    pub fn fill(
         &self,
-        plan: &MetricPlan,
-        lanes: &Lanes,
-        cell: usize,
-        metric: usize,
+        state: &mut State,
+        (plan, lanes): (&MetricPlan, &Lanes),
+        (cell, metric): (usize, usize),
         scales: &[f64],
-    ) -> State {
+    ) {
         let width = plan.metrics[metric].width();
         let (group, place) = lanes.layout.places[metric];
         let group = &lanes.layout.groups[group];
@@ -196,21 +198,23 @@ impl Cells {
         let counted = self.units[cell * self.classes + lanes.metrics[metric].class];
         let whole = counted - apart.map_or(0, |apart| apart.units);
         let entry = |entry: usize| group.entries + entry * group.padded + place;
-        let totals: Vec<i128> = (0..group.entries_per_metric())
-            .map(|index| match group.is_small {
-                true => self.small[cell * self.small_entries + entry(index)] as i128,
+        let mut totals = [0; MOST_ENTRIES];
+        let totals = &mut totals[..group.entries_per_metric()];
+        for (index, total) in totals.iter_mut().enumerate() {
+            *total = match group.is_small {
+                // Below 2^53, so that 64 bits are enough.
+                true => i128::from(self.small[cell * self.small_entries + entry(index)] as i64),
                 false => self.wide(cell * self.wide_entries + entry(index)),
-            })
-            .collect();
-        let mut state = whole_state(whole, &totals, scales);
+            };
+        }
+        fill_whole(state, whole, totals, scales);
         for position in (0..width).filter(|_| whole > 0) {
             let at = cell * self.stride + group.lane(position, place);
             state.min[position] = f64::from(self.min[at]) / scales[position];
             state.max[position] = f64::from(self.max[at]) / scales[position];
         }
-        match apart {
-            None => state,
-            Some(apart) => joined(&apart.sums, &state),
+        if let Some(apart) = apart {
+            *state = joined(&apart.sums, state);
         }
     }
 }
@@ -232,35 +236,38 @@ pub fn joined(apart: &Accumulator, whole: &State) -> State {
 
 /// Mean S/n and C = (n P - S S') / n from whole sums, each rounded once and then divided by its scale.
 pub fn whole_state(n: u64, totals: &[i128], scales: &[f64]) -> State {
+    let mut state = State::default();
+    fill_whole(&mut state, n, totals, scales);
+    state
+}
+
+/// The same into the memory of another.
+fn fill_whole(state: &mut State, n: u64, totals: &[i128], scales: &[f64]) {
     let width = scales.len();
     let (sums, products) = totals.split_at(width);
     let count = n as i128;
-    let mut cross_products = Vec::with_capacity(products.len());
+    (state.n, state.nulls, state.non_finite) = (n, 0, 0);
+    state.min.clear();
+    state.min.resize(width, f64::INFINITY);
+    state.max.clear();
+    state.max.resize(width, f64::NEG_INFINITY);
+    state.mean.clear();
+    state
+        .mean
+        .extend(sums.iter().zip(scales).map(|(sum, scale)| match n {
+            0 => DoubleDouble::from(0.0),
+            _ => quotient(*sum, n as f64 * scale),
+        }));
+    state.cross_products.clear();
+    let mut products = products.iter();
     for i in 0..width {
-        for j in i..width {
-            let centred = count * products[cross_products.len()] - sums[i] * sums[j];
-            cross_products.push(if n == 0 {
-                0.0
-            } else {
-                quotient(centred, n as f64 * scales[i] * scales[j]).high
+        for (j, product) in (i..width).zip(&mut products) {
+            let centred = count * product - sums[i] * sums[j];
+            state.cross_products.push(match n {
+                0 => 0.0,
+                _ => quotient(centred, n as f64 * scales[i] * scales[j]).high,
             });
         }
-    }
-    let mean = |(sum, scale): (&i128, &f64)| {
-        if n == 0 {
-            DoubleDouble::from(0.0)
-        } else {
-            quotient(*sum, n as f64 * scale)
-        }
-    };
-    State {
-        n,
-        nulls: 0,
-        non_finite: 0,
-        min: vec![f64::INFINITY; width],
-        max: vec![f64::NEG_INFINITY; width],
-        mean: sums.iter().zip(scales).map(mean).collect(),
-        cross_products,
     }
 }
 

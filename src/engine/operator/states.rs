@@ -2,6 +2,7 @@
 //! In: the cells of all workers. Out: record batches in a fixed order.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::{
@@ -71,35 +72,63 @@ const BATCH: usize = 8192;
 
 /// One row per cell with a unit, in the order of the plan's segments, their values, experiments, variants and metrics.
 pub fn state_rows(plan: &MetricPlan, lanes: &Lanes, filled: Filled) -> Result<Vec<RecordBatch>> {
-    let mut rows = Rows::default();
     let caps = filled.specials.caps(plan, filled.variants);
-    for segment in &plan.segment_sets() {
-        let dimension = if segment.is_empty() {
-            "all".to_owned()
-        } else {
-            segment.join(" x ")
-        };
-        for (value, positions) in by_value(plan, &filled, segment) {
-            let cells = rolled_up(plan, lanes, &filled, &positions);
-            let place = Place {
-                columns: segment,
-                dimension: &dimension,
-                value: &value,
-                positions: &positions,
-            };
-            add_rows(&mut rows, plan, lanes, (&filled, &cells, &caps), &place)?;
+    let mut places = Vec::new();
+    for columns in plan.segment_sets() {
+        for (value, positions) in by_value(plan, &filled, &columns) {
+            places.push(Place {
+                columns: columns.clone(),
+                value,
+                positions,
+            });
         }
     }
-    rows.finish()
+    let rows_of = |place: &Place| {
+        let mut rows = Rows::default();
+        let cells = rolled_up(plan, lanes, &filled, &place.positions);
+        add_rows(&mut rows, plan, lanes, (&filled, &cells, &caps), place)?;
+        rows.finish()
+    };
+    let batches: Result<Vec<Vec<RecordBatch>>> =
+        in_parallel(&places, rows_of).into_iter().collect();
+    Ok(batches?.into_iter().flatten().collect())
+}
+
+/// Runs `work` over all items, on as many threads as there are processors, and gives the results in the order of the items.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            match items.get(index) {
+                Some(item) => done.push((index, work(item))),
+                None => return done,
+            }
+        }
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut results = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..processors.min(items.len()))
+            .map(|_| scope.spawn(take))
+            .collect();
+        let mut results = take();
+        for other in others {
+            let found = other.join();
+            results.extend(found.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        results
+    });
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// A segment and one of its values.
-struct Place<'a> {
-    columns: &'a Vec<String>,
-    dimension: &'a str,
-    value: &'a str,
+struct Place {
+    columns: Vec<String>,
+    value: String,
     /// Combinations of segment values that belong to it.
-    positions: &'a [usize],
+    positions: Vec<usize>,
 }
 
 /// Which combinations of segment values belong to each value of a segment.
@@ -145,28 +174,39 @@ fn add_rows(
     (filled, cells, caps): (&Filled, &Cells, &Caps),
     place: &Place,
 ) -> Result<()> {
+    let dimension = match place.columns.as_slice() {
+        [] => "all".to_owned(),
+        columns => columns.join(" x "),
+    };
+    // Used again from row to row: rows are many, and memory for each costs more than its numbers.
+    let (mut state, mut before) = (State::default(), State::default());
     for (experiment, planned) in plan.experiments.iter().enumerate() {
-        if !planned.segments.contains(place.columns) {
+        if !planned.segments.contains(&place.columns) {
             continue;
         }
         for (variant, name) in planned.variants.iter().enumerate() {
             let cell = experiment * filled.variants + variant;
             let crossed_over = cells.crossed_over(cell);
-            let texts = |metric| [&planned.key, name, metric, place.dimension, place.value];
+            let texts = |metric| [&planned.key, name, metric, dimension.as_str(), &place.value];
             for (metric, states) in plan.metrics.iter().enumerate() {
                 if !planned.wants(&states.name) {
                     continue;
                 }
-                let state = cells.state(plan, lanes, cell, metric, &filled.scales[metric]);
+                let scales = &filled.scales[metric];
+                cells.fill(&mut state, (plan, lanes), (cell, metric), scales);
                 if state.n + state.non_finite > 0 {
-                    let before = states.lookback.map(|_| before_state(&state));
-                    rows.push(texts(&states.name), &state, before.as_ref(), crossed_over)?;
+                    let has_before = states.lookback.is_some();
+                    if has_before {
+                        fill_before(&mut before, &state);
+                    }
+                    let before = has_before.then_some(&before);
+                    rows.push(texts(&states.name), &state, before, crossed_over)?;
                 }
             }
             for (at, metric) in plan.specials.iter().enumerate() {
                 let found = filled
                     .specials
-                    .state(plan, place.positions, (cell, at), caps);
+                    .state(plan, &place.positions, (cell, at), caps);
                 if let Some((state, before)) = found {
                     let zero = metric.lookback.filter(|_| metric.fill == Fill::Zero);
                     let before = before.or(zero.map(|_| before_state(&state)));
@@ -180,18 +220,25 @@ fn add_rows(
 
 /// The later half of a state's values: what the same units did before.
 fn before_state(state: &State) -> State {
-    let half = state.width() / 2;
-    let later = half..state.width();
-    let mut cross_products = Vec::new();
-    for i in later.clone() {
-        cross_products.extend((i..state.width()).map(|j| state.cross_product(i, j)));
-    }
-    State {
-        min: state.min[later.clone()].to_vec(),
-        max: state.max[later.clone()].to_vec(),
-        mean: state.mean[later].to_vec(),
-        cross_products,
-        ..*state
+    let mut before = State::default();
+    fill_before(&mut before, state);
+    before
+}
+
+/// The same into the memory of another.
+fn fill_before(before: &mut State, state: &State) {
+    let later = state.width() / 2..state.width();
+    (before.n, before.nulls, before.non_finite) = (state.n, state.nulls, state.non_finite);
+    before.min.clear();
+    before.min.extend(&state.min[later.clone()]);
+    before.max.clear();
+    before.max.extend(&state.max[later.clone()]);
+    before.mean.clear();
+    before.mean.extend(&state.mean[later.clone()]);
+    before.cross_products.clear();
+    for i in later {
+        let products = (i..state.width()).map(|j| state.cross_product(i, j));
+        before.cross_products.extend(products);
     }
 }
 
