@@ -81,7 +81,12 @@ impl Engine {
         if self.turns.is_none() {
             return self.context.clone();
         }
-        let config = self.context.copied_config().with_target_partitions(1);
+        // The relations are those of this session: a default catalog would take their place.
+        let config = self
+            .context
+            .copied_config()
+            .with_target_partitions(1)
+            .with_create_default_catalog_and_schema(false);
         let state = SessionStateBuilder::new_from_existing(self.context.state());
         SessionContext::new_with_state(state.with_config(config).build())
     }

@@ -255,6 +255,21 @@ fn a_fact_by_unit_reads_like_any_table() {
 }
 
 #[test]
+fn a_memory_limit_changes_nothing_but_the_way() {
+    for config in [BY_UNIT, "unique_key='event_id'"] {
+        let shop = shop(&format!("materialized='incremental', {config}"), ALL);
+        shop.write(
+            "models/more.sql",
+            "{{ config(materialized='table') }}\nselect * from {{ ref('facts') }}",
+        );
+        shop.good(&["build", "--memory-limit", "100MB"]);
+        shop.day(3, &["d,2,4"]);
+        shop.good(&["build", "--memory-limit", "100MB"]);
+        assert_eq!(shop.rows(), "a:5 b:7 c:1 d:4", "{config}");
+    }
+}
+
+#[test]
 fn a_fact_by_unit_needs_a_unit_in_every_row() {
     let shop = shop(&format!("materialized='incremental', {BY_UNIT}"), ALL);
     shop.good(&["build"]);
