@@ -48,9 +48,9 @@ impl MadeOf {
         }
     }
 
-    /// What is here and was not in what a note says.
-    pub fn new_since(&self, note: &str) -> NewFiles {
-        let earlier: Self = serde_json::from_str(note).unwrap_or_default();
+    /// What is here and was not in what a note says; a note that cannot be read would make everything new once more.
+    pub fn new_since(&self, note: &str) -> serde_json::Result<NewFiles> {
+        let earlier: Self = serde_json::from_str(note)?;
         let is_new = |relation: &String, name: &String| {
             let known = earlier.files.get(relation);
             known.is_none_or(|files| !files.contains_key(name))
@@ -59,7 +59,7 @@ impl MadeOf {
             let names = files.keys().filter(|name| is_new(relation, name));
             (relation.clone(), names.cloned().collect())
         };
-        self.files.iter().map(of_relation).collect()
+        Ok(self.files.iter().map(of_relation).collect())
     }
 
     pub fn note(&self) -> String {

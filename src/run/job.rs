@@ -147,7 +147,7 @@ impl Job {
     async fn over_new_files(&self, node: &Node, from: &str) -> anyhow::Result<Engine> {
         let prepared = &self.prepared;
         let note = self.warehouse.note(&node.name, from).unwrap_or_default();
-        let new = MadeOf::of(prepared, node).new_since(&note);
+        let new = MadeOf::of(prepared, node).new_since(&note)?;
         let nodes = self.read_through_views(node);
         let is_source = |node: &Node| matches!(node.kind, NodeKind::Source(_));
         let stored: Vec<String> = nodes

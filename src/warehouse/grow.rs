@@ -22,7 +22,7 @@ use super::error::{IoContext, delta_error};
 use super::staging::Staging;
 use super::table::{check_partitions, folder_url, write_staged, write_with};
 use super::types::stored_schema;
-use super::{Result, TableSummary, Warehouse};
+use super::{Result, TableSummary, Warehouse, WarehouseError};
 
 /// Beside the rows, where Delta readers do not look: what the caller wants to remember of how the table came to be.
 const NOTE: &str = "_note.json";
@@ -128,15 +128,22 @@ impl Warehouse {
         );
         let staging = Staging::create(self)?;
         let mut shared = Vec::new();
+        // By their names alone, which are unique: folders of partitions are written differently in paths and in the log.
+        let mut gone: BTreeSet<&str> = replaced.files.iter().map(|name| last_part(name)).collect();
         for (folder, gives_way) in [(before.as_path(), true), (rows.staging.folder(), false)] {
             for (path, file) in files_of(folder).await?.0 {
-                let is_replaced = |name: &String| name.ends_with(&file.path);
-                if gives_way && replaced.files.iter().any(is_replaced) {
+                if gives_way && gone.remove(last_part(&file.path)) {
                     continue;
                 }
                 link(&folder.join(&path), &staging.folder().join(&path))?;
                 shared.push(file);
             }
+        }
+        if let Some(unknown) = gone.first() {
+            return Err(WarehouseError::Damaged {
+                path: before,
+                detail: format!("its log does not know the file {unknown}"),
+            });
         }
         write_with(
             staging.folder(),
@@ -195,6 +202,11 @@ impl Unfinished {
         write_note(self.staging.folder(), note)?;
         self.staging.move_to(warehouse, &self.place).map(drop)
     }
+}
+
+/// The name of a file without its folders.
+fn last_part(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 fn write_note(folder: &Path, note: &str) -> Result<()> {

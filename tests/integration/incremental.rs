@@ -200,6 +200,19 @@ fn a_key_that_comes_again_takes_the_place_of_its_row() {
 }
 
 #[test]
+fn rows_of_partitions_with_unusual_names_are_replaced_too() {
+    let query = "select event_id, unit as town, amount from {{ source('raw', 'events') }}";
+    let config = "materialized='incremental', unique_key='event_id', partition_by=['town']";
+    let shop = shop(config, query);
+    shop.day(1, &["a,São Paulo / SP,1", "b,100% = x,2", "c,plain,3"]);
+    shop.day(2, &["d,a b,1"]);
+    shop.good(&["build"]);
+    shop.day(3, &["a,São Paulo / SP,10", "b,other:town,20", "c,plain,30"]);
+    shop.good(&["build"]);
+    assert_eq!(shop.rows(), "a:10 b:20 c:30 d:1");
+}
+
+#[test]
 fn a_key_of_two_columns_with_unusual_names() {
     let query = "select event_id, unit as \"TheUnit\", cast(happened_at as timestamp) as happened_at, amount from {{ source('raw', 'events') }}";
     let shop = shop(
