@@ -8,6 +8,7 @@ use super::super::plan::{
     self, Aggregate, Maturity, MetricStates, SpecialAggregate, SpecialMeasure, SpecialMetric,
     UnitNumber,
 };
+use super::super::sql::step_bits;
 use super::sources::{Sources, place};
 
 /// How the states of a metric are computed.
@@ -234,15 +235,7 @@ fn special_measure(measure: &Measure, sources: &mut Sources<'_>) -> SpecialMeasu
 
 /// One row can be several steps: bit k of its number says that it is step k + 1.
 fn steps_in_order(steps: &[Measure], sources: &mut Sources<'_>) -> SpecialMeasure {
-    let bits: Vec<String> = steps
-        .iter()
-        .enumerate()
-        .map(|(at, step)| match &step.condition {
-            Some(condition) => format!("case when {condition} then {} else 0 end", 1 << at),
-            None => (1 << at).to_string(),
-        })
-        .collect();
-    let bits = format!("nullif({}, 0)", bits.join(" + "));
+    let bits = format!("nullif({}, 0)", step_bits(steps));
     SpecialMeasure {
         event: None,
         aggregate: SpecialAggregate::Steps(steps.len() as u32),

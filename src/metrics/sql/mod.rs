@@ -7,6 +7,7 @@ mod unit;
 
 pub use aggregates::{Use, aggregates, aggregates_until, complete_ends};
 pub use daily::{daily, daily_parts};
+pub(in crate::metrics) use unit::step_bits;
 
 /// DataFusion's planning time grows with the square of the aggregates in one select.
 const AGGREGATES_PER_QUERY: usize = 120;

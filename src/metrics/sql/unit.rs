@@ -153,18 +153,23 @@ fn every_value(measure: &Measure, when: Option<String>) -> String {
     )
 }
 
-/// How many steps the unit went in their order. Each row is its time and a number whose bits say which steps it is, so that
-/// one row can be several steps but is taken as one only. The function sorts: an ordered `array_agg` keeps a sorter per unit,
-/// which took five times as long.
-fn steps_in_order(steps: &[Measure], when: Option<String>) -> String {
-    let bits: Vec<String> = steps
+/// A number whose bits say which steps a row is: bit k that it is step k + 1.
+pub(in crate::metrics) fn step_bits(steps: &[Measure]) -> String {
+    let bits = steps
         .iter()
         .enumerate()
         .map(|(at, step)| match &step.condition {
             Some(condition) => format!("case when {condition} then {} else 0 end", 1 << at),
             None => (1 << at).to_string(),
-        })
-        .collect();
+        });
+    bits.collect::<Vec<_>>().join(" + ")
+}
+
+/// How many steps the unit went in their order. Each row is its time and a number whose bits say which steps it is, so that
+/// one row can be several steps but is taken as one only. The function sorts: an ordered `array_agg` keeps a sorter per unit,
+/// which took five times as long.
+fn steps_in_order(steps: &[Measure], when: Option<String>) -> String {
+    let bits = step_bits(steps);
     let any_step: Option<Vec<String>> = steps
         .iter()
         .map(|step| {
@@ -177,7 +182,7 @@ fn steps_in_order(steps: &[Measure], when: Option<String>) -> String {
     format!(
         "steps_reached(array_agg(make_array(date_part('epoch', {}), cast({} as double))){})",
         identifier(&steps[0].time_column),
-        bits.join(" + "),
+        bits,
         filter(condition.as_deref())
     )
 }
