@@ -160,6 +160,8 @@ codes! {
     E0803,
     /// The data of a metric are not as new or as complete as its SLA promises.
     E0804,
+    /// A step needs more memory than the limit allows.
+    E0805,
 
     // E09xx storage
     /// The warehouse cannot be read or written.

@@ -24,9 +24,24 @@ pub(super) fn bytes(text: &str) -> Option<usize> {
     Some((number * unit) as usize)
 }
 
+/// A size for people, to a tenth of its unit.
+pub(super) fn text(bytes: usize) -> String {
+    let bytes = bytes as f64;
+    let units = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
+    let fitting = units.into_iter().find(|(_, size)| bytes >= *size);
+    let (name, size) = fitting.unwrap_or(("B", 1.0));
+    format!("{} {name}", (bytes / size * 10.0).round() / 10.0)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::{bytes, text};
+
+    #[test]
+    fn sizes_are_told_to_a_tenth() {
+        let told = [25_000_000, 1_572_864, 999, 1_073_741_824].map(text);
+        assert_eq!(told, ["25 MB", "1.6 MB", "999 B", "1.1 GB"]);
+    }
 
     #[test]
     fn sizes_are_read_as_people_write_them() {

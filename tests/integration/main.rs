@@ -22,6 +22,7 @@ mod generate_shop;
 mod incremental;
 mod layers;
 mod lineage_execution;
+mod memory_limit;
 mod metric_dbt;
 mod metric_diff;
 mod metric_kept;

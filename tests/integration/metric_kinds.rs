@@ -9,6 +9,8 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::shop::assert_states_are_equal;
+
 const EVENTS: &str = "\
 user_id,event_name,amount,occurred_at
 u1,visit,0,2026-01-05T10:00:00
@@ -185,14 +187,18 @@ const DASHBOARDS: &[(&str, &str)] = &[
 
 const DAILY: &str = "{{ config(materialized='table') }}\nselect *, numerator / nullif(denominator, 0) as value from {{ metric_daily() }} as daily\n";
 
+/// Built by the operator as `dev` and by plain SQL as `prod`.
 static PROJECT: LazyLock<TempDir> = LazyLock::new(|| {
     let folder = written(DAILY);
-    let built = equipoise(folder.path(), &["build"]);
-    assert!(
-        built.status.success(),
-        "{}",
-        String::from_utf8_lossy(&built.stderr)
-    );
+    for (target, engine) in [("dev", "operator"), ("prod", "sql")] {
+        let arguments = ["build", "--target", target, "--engine", engine];
+        let built = equipoise(folder.path(), &arguments);
+        assert!(
+            built.status.success(),
+            "{}",
+            String::from_utf8_lossy(&built.stderr)
+        );
+    }
     folder
 });
 
@@ -264,8 +270,14 @@ fn equipoise(folder: &Path, arguments: &[&str]) -> std::process::Output {
         .expect("the program runs")
 }
 
+/// What the operator has computed.
 fn rows(query: &str) -> Vec<Value> {
-    let output = equipoise(PROJECT.path(), &["sql", query, "--output", "json"]);
+    rows_in("dev", query)
+}
+
+fn rows_in(target: &str, query: &str) -> Vec<Value> {
+    let arguments = ["sql", query, "--output", "json", "--target", target];
+    let output = equipoise(PROJECT.path(), &arguments);
     assert!(
         output.status.success(),
         "{query}\n{}",
@@ -492,6 +504,34 @@ fn exposed_and_unexposed_parts_are_of_one_definition() {
     );
     assert_eq!(parts[0]["revenue"].as_f64(), Some(5.0));
     assert_eq!(parts[1]["revenue"].as_f64(), Some(110.0));
+}
+
+#[test]
+fn plain_sql_has_the_same_rows() {
+    let aggregates = "select experiment_key, variant, metric_name, metric_version, segment_dimension, segment, state, before_state
+        from metric_aggregates order by 1, 2, 3, 4, 5, 6";
+    let (operator, sql) = (rows(aggregates), rows_in("prod", aggregates));
+    assert!(operator.len() > METRICS.len(), "{} states", operator.len());
+    assert_eq!(keys(&operator), keys(&sql));
+    for (operator, sql) in operator.iter().zip(&sql) {
+        for state in ["state", "before_state"] {
+            assert_states_are_equal(&operator[state], &sql[state]);
+        }
+    }
+    for table in ["metric_daily", "metric_daily_parts"] {
+        let all = format!("select * from {table} order by 1, 2, 3");
+        assert_eq!(rows(&all), rows_in("prod", &all));
+    }
+}
+
+/// Rows without their states.
+fn keys(rows: &[Value]) -> Vec<Value> {
+    let mut keys = rows.to_vec();
+    for row in &mut keys {
+        let row = row.as_object_mut().expect("a row is an object");
+        row.retain(|name, _| !name.ends_with("state"));
+    }
+    keys
 }
 
 /// The project with `metrics` beside its own, all of `e`, and without the unit that has no event at all.

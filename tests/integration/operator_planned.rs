@@ -340,8 +340,7 @@ fn states(batches: &[RecordBatch]) -> BTreeMap<Vec<String>, Numbers> {
                     .to_vec()
             };
             for row in 0..batch.num_rows() {
-                // A state of nobody and no state say the same.
-                if structs.is_null(row) || n.value(row) == 0 {
+                if structs.is_null(row) {
                     continue;
                 }
                 let mut key: Vec<String> = texts

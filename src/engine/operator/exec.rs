@@ -314,7 +314,7 @@ async fn run(job: Arc<Job>, workers: usize) -> Result<Vec<RecordBatch>> {
 /// Why metrics whose numbers are kept may not fit where others do.
 fn keeps_numbers(error: DataFusionError) -> DataFusionError {
     error.context(
-        "quantiles, and caps that are quantiles, keep the numbers of all units; allow more with --memory-limit, or freeze the cap",
+        "quantiles, and caps that are quantiles, keep the numbers of all units; allow more with `--memory-limit`, or freeze the cap",
     )
 }
 

@@ -438,7 +438,8 @@ fn selects(uses: &[Use<'_>], segments: &BTreeMap<String, Vec<String>>) -> Vec<St
 }
 
 fn select(metric: &Metric, experiments: &[String], segment: Option<&str>) -> String {
-    let no_state = "state_agg(cast(null as double)) filter (where false)".to_string();
+    // NULL of a state's type.
+    let no_state = "case when false then state_agg(cast(null as double)) end".to_string();
     let (state, before_state) = match (&metric.kind, metric.covariate) {
         (Kind::Quantile { q, level, .. }, _) => (quantile_state(metric, *q, *level), no_state),
         (_, Some(_)) => {

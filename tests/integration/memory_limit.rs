@@ -1,0 +1,135 @@
+//! Builds that do not fit into `--memory-limit`: they say so and what to do, and publish nothing.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// 40,000 events of 500 users who are all in each of a hundred experiments, whose medians keep four million numbers: 32 MB.
+const FILES: &[(&str, &str)] = &[
+    ("project.yml", "name: medians\n"),
+    (
+        "models/fact_loads.sql",
+        "{{ config(materialized='table') }}
+select 'u' || (value % 500) as user_id, 'load' as event_name, cast(value % 1009 as double) as seconds,
+    timestamp '2026-01-05 12:00:00' as occurred_at
+from generate_series(1, 40000)
+",
+    ),
+    (
+        "models/fact_loads.yml",
+        "models:\n  - name: fact_loads\n    fact: {unit: user_id, time: occurred_at, event: event_name}\n",
+    ),
+    (
+        "models/stg_assignments.sql",
+        "select 'e' || (value % 100) as experiment_key, 'u' || (value / 100) as unit_id,
+    case when value / 100 % 2 = 0 then 'test' else 'control' end as variant, timestamp '2026-01-05 00:00:00' as assigned_at
+from generate_series(0, 49999)
+",
+    ),
+    (
+        "models/fact_assignments.sql",
+        "{{ config(materialized='table') }}\nselect * from {{ experiment_units() }}\n",
+    ),
+    (
+        "models/metric_aggregates.sql",
+        "{{ config(materialized='table') }}\nselect * from {{ metric_aggregates(units=ref('fact_assignments')) }} as aggregates\n",
+    ),
+    (
+        "metrics/loads.yml",
+        "defaults: {fact: fact_loads, fill: zero, window: {start: 0d, length: 14d}, maturity: partial, owner: team-shop}
+metrics:
+  - {name: loads, direction: increase, kind: count, event: load}
+  - {name: median_load, direction: decrease, kind: quantile, q: 0.5, level: event, cluster: user_id, event: load, expr: seconds}
+",
+    ),
+];
+
+fn written() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
+    };
+    FILES.iter().for_each(|(path, text)| write(path, text));
+    let experiment = |index: usize| {
+        format!(
+            "  - key: e{index}\n    hypothesis: None.\n    owner: team-shop\n    variants: {{control: 0.5, test: 0.5}}\n    \
+             period: {{from: 2026-01-05, to: 2026-01-31}}\n    assignments: {{model: stg_assignments}}\n    \
+             metrics: {{primary: loads, secondary: [median_load]}}\n"
+        )
+    };
+    let experiments: String = (0..100).map(experiment).collect();
+    write("experiments/e.yml", &format!("experiments:\n{experiments}"));
+    folder
+}
+
+fn equipoise(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_equipoise"))
+        .args(arguments)
+        .arg("--project-dir")
+        .arg(folder)
+        .output()
+        .expect("the program runs")
+}
+
+/// Builds under a limit that is too small, and gives what is said without the bytes that the engine counts.
+fn refused(folder: &Path, limit: &str) -> String {
+    // How memory is shared depends on how many share it.
+    let arguments = ["build", "--threads", "1", "--memory-limit", limit];
+    let built = equipoise(folder, &arguments);
+    let said = String::from_utf8_lossy(&built.stderr).into_owned();
+    assert_eq!(built.status.code(), Some(1), "{said}");
+    assert!(said.contains("nothing was published to `dev`"), "{said}");
+    let history = equipoise(folder, &["history"]);
+    let versions = [history.stdout, history.stderr].concat();
+    assert_eq!(
+        String::from_utf8_lossy(&versions),
+        "nothing was published to `dev` yet\n"
+    );
+    let lines = said
+        .lines()
+        .skip_while(|line| !line.starts_with("error"))
+        .take_while(|line| !line.is_empty())
+        .map(|line| match line.split_once(" additional ") {
+            Some((start, _)) => format!("{start} ..."),
+            None => line.to_owned(),
+        });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn numbers_of_quantiles_that_do_not_fit_stop_the_build_and_publish_nothing() {
+    let folder = written();
+    insta::assert_snapshot!(refused(folder.path(), "30MB"), @r"
+    error[E0805]: `metric_aggregates` does not fit into the memory limit of 30 MB
+     --> models/metric_aggregates.sql:1:1
+      |
+    1 | {{ config(materialized='table') }}
+      | ^
+      |
+      = note: the engine says: Failed to allocate ...
+      = hint: quantiles, and caps that are quantiles, keep the numbers of all units; allow more with `--memory-limit`, or freeze the cap
+    ");
+    let built = equipoise(folder.path(), &["build", "--memory-limit", "1GB"]);
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{said}");
+    let query = "select count(*) from metric_aggregates where metric_name = 'median_load'";
+    let asked = equipoise(folder.path(), &["sql", query, "--output", "csv"]);
+    assert!(String::from_utf8_lossy(&asked.stdout).ends_with("\n200\n"));
+}
+
+#[test]
+fn a_step_that_does_not_fit_says_how_to_allow_more() {
+    insta::assert_snapshot!(refused(written().path(), "3MB"), @r"
+    error[E0805]: `fact_assignments` does not fit into the memory limit of 3 MB
+     --> models/fact_assignments.sql:1:1
+      |
+    1 | {{ config(materialized='table') }}
+      | ^
+      |
+      = note: the engine says: Failed to allocate ...
+      = hint: allow more with `--memory-limit`, or `memory_limit` in the target of `project.yml`
+    ");
+}
