@@ -7,6 +7,13 @@ use std::sync::LazyLock;
 
 /// A copy of this repository's project, built once for all tests of this file.
 static SHOP: LazyLock<(tempfile::TempDir, Output)> = LazyLock::new(|| {
+    let folder = shop();
+    let output = equipoise(folder.path(), &["build"]);
+    (folder, output)
+});
+
+/// The bundled project, not built.
+fn shop() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for part in [
@@ -22,9 +29,8 @@ static SHOP: LazyLock<(tempfile::TempDir, Output)> = LazyLock::new(|| {
     }
     std::fs::copy(root.join("project.yml"), folder.path().join("project.yml"))
         .expect("the project file is copied");
-    let output = equipoise(folder.path(), &["build"]);
-    (folder, output)
-});
+    folder
+}
 
 fn copy(from: &Path, to: &Path) {
     for entry in walkdir::WalkDir::new(from) {
@@ -48,15 +54,12 @@ fn equipoise(folder: &Path, arguments: &[&str]) -> Output {
 }
 
 fn rows(query: &str) -> Vec<serde_json::Value> {
-    rows_in("dev", query)
+    let (folder, _) = &*SHOP;
+    rows_in(folder.path(), query)
 }
 
-fn rows_in(target: &str, query: &str) -> Vec<serde_json::Value> {
-    let (folder, _) = &*SHOP;
-    let output = equipoise(
-        folder.path(),
-        &["sql", query, "--output", "json", "--target", target],
-    );
+fn rows_in(folder: &Path, query: &str) -> Vec<serde_json::Value> {
+    let output = equipoise(folder, &["sql", query, "--output", "json"]);
     assert!(
         output.status.success(),
         "{}",
@@ -203,11 +206,8 @@ pub fn assert_states_are_equal(operator: &serde_json::Value, sql: &serde_json::V
 
 #[test]
 fn plain_sql_computes_the_same_states_and_decides_the_same() {
-    let (folder, _) = &*SHOP;
-    let built = equipoise(
-        folder.path(),
-        &["build", "--target", "prod", "--engine", "sql"],
-    );
+    let folder = shop();
+    let built = equipoise(folder.path(), &["build", "--engine", "sql"]);
     assert!(
         built.status.success(),
         "{}",
@@ -215,7 +215,7 @@ fn plain_sql_computes_the_same_states_and_decides_the_same() {
     );
     let states = "select experiment_key, variant, metric_name, segment_dimension, segment, state, before_state
         from metric_aggregates order by 1, 2, 3, 4, 5";
-    let (operator, sql) = (rows(states), rows_in("prod", states));
+    let (operator, sql) = (rows(states), rows_in(folder.path(), states));
     assert_eq!(operator.len(), sql.len());
     assert!(operator.len() > 40, "{} states", operator.len());
     for (operator, sql) in operator.iter().zip(&sql) {
@@ -232,7 +232,7 @@ fn plain_sql_computes_the_same_states_and_decides_the_same() {
         assert_states_are_equal(&operator["before_state"], &sql["before_state"]);
     }
     let decisions = "select experiment_key, decision, reasons from experiment_decisions order by 1";
-    assert_eq!(rows(decisions), rows_in("prod", decisions));
+    assert_eq!(rows(decisions), rows_in(folder.path(), decisions));
 }
 
 #[test]
