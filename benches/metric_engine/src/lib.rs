@@ -18,6 +18,16 @@ pub mod merge;
 pub mod plan;
 #[path = "../../../src/engine/operator/queue.rs"]
 pub mod queue;
+#[path = "../../../src/engine/operator/firsts.rs"]
+pub mod firsts;
+#[path = "../../../src/engine/operator/numbers.rs"]
+pub mod numbers;
+#[path = "../../../src/engine/operator/segments.rs"]
+pub mod segments;
+#[path = "../../../src/engine/operator/unit.rs"]
+pub mod unit;
+#[path = "../../../src/engine/operator/vectors.rs"]
+pub mod vectors;
 #[path = "../../../src/engine/operator/running.rs"]
 pub mod running;
 #[path = "../../../src/engine/operator/days.rs"]
@@ -38,8 +48,8 @@ pub mod metrics {
 pub mod engine {
     pub mod operator {
         pub use crate::{
-            batches, blocks, cells, days, kernel, lanes, layout, merge, queue, running, special,
-            special_cells, states,
+            batches, blocks, cells, days, firsts, kernel, lanes, layout, merge, numbers, queue,
+            running, segments, special, special_cells, states, unit, vectors,
         };
     }
 }

@@ -26,7 +26,9 @@ use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::properties::WriterProperties;
 use metric_engine_bench::engine::operator::batches::*;
 use metric_engine_bench::engine::operator::cells::Cells;
-use metric_engine_bench::engine::operator::kernel::*;
+use metric_engine_bench::engine::operator::kernel::Kernel;
+use metric_engine_bench::engine::operator::segments::Segments;
+use metric_engine_bench::engine::operator::unit::Unit;
 use metric_engine_bench::engine::operator::lanes::Lanes;
 use metric_engine_bench::engine::operator::merge::Runs;
 use metric_engine_bench::engine::operator::special_cells::SpecialCells;
@@ -588,7 +590,7 @@ fn work<'a>(
             }
             macro_rules! fill_assignments {
                 () => {{
-                    fill!(assignments, |batch| reading.batch(batch, &mut segments));
+                    fill!(assignments, |batch, into| reading.read(batch, &mut segments, into));
                     while kernel.cells.len() < segments.known.len() {
                         let cells = kernel.cells_per_segment();
                         kernel.cells.push(Cells::new(lanes, cells));
@@ -596,17 +598,17 @@ fn work<'a>(
                 }};
             }
             fill_assignments!();
-            fill!(events, |batch| event_batch(lanes, batch));
+            fill!(events, |batch, into| read_events(lanes, batch, into));
             while let Some(key) = assignments.next_key() {
                 unit.clear();
                 while assignments.take(key, &mut unit) {
                     fill_assignments!();
                 }
                 while events.skip_below(key) {
-                    fill!(events, |batch| event_batch(lanes, batch));
+                    fill!(events, |batch, into| read_events(lanes, batch, into));
                 }
                 while events.take(key, &mut unit) {
-                    fill!(events, |batch| event_batch(lanes, batch));
+                    fill!(events, |batch, into| read_events(lanes, batch, into));
                 }
                 unit.put_in_order(1);
                 kernel.add(&unit);

@@ -5,23 +5,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array, UInt32Array,
-};
-use datafusion::arrow::buffer::ScalarBuffer;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array};
+use datafusion::arrow::buffer::{NullBuffer, ScalarBuffer};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
-    DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt32Type,
+    DataType, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
 
-use super::kernel::{AssignmentRow, Limits, NULL, Segments, Unit, scaled};
 use super::lanes::Lanes;
+use super::numbers::{NULL, scaled};
+use super::segments::Segments;
+use super::unit::{AssignmentRow, Limits, Unit};
+use super::vectors::for_long_vectors;
 use crate::metrics::plan::MetricPlan;
-
-const UNKNOWN: u16 = u16::MAX;
 
 /// A text that no row of an experiment had before, and one that is none of its variants.
 const UNSEEN: u16 = u16::MAX;
@@ -30,13 +29,14 @@ const NONE: u16 = u16::MAX - 1;
 /// The type of columns that hold codes of values rather than values.
 pub const CODE: DataType = DataType::FixedSizeBinary(8);
 
-/// Rows of one source, sorted by unit.
-pub trait Batch: Sized + Send {
+/// Rows of one source, sorted by unit; the memory of one batch is that of the next.
+pub trait Batch: Default + Send {
     fn keys(&self) -> &[i64];
     /// Appends the rows of a range to the unit.
     fn append(&self, range: std::ops::Range<usize>, unit: &mut Unit);
 }
 
+#[derive(Default)]
 pub struct EventBatch {
     keys: ScalarBuffer<i64>,
     times: ScalarBuffer<i64>,
@@ -44,8 +44,9 @@ pub struct EventBatch {
     values: Vec<Vec<f64>>,
 }
 
+#[derive(Default)]
 pub struct AssignmentBatch {
-    keys: Vec<i64>,
+    keys: ScalarBuffer<i64>,
     rows: Vec<AssignmentRow>,
     /// One per row, or none where those of the experiments hold.
     limits: Vec<Limits>,
@@ -91,18 +92,17 @@ pub fn is_decimal(data_type: &DataType) -> bool {
 }
 
 /// Columns: unit key, time, name, values, codes.
-pub fn event_batch(lanes: &Lanes, batch: &RecordBatch) -> Result<EventBatch> {
-    let names = optional_codes(batch.column(2), |name| lanes.code(name.unwrap_or_default()))?;
-    let values = batch.columns()[3..]
-        .iter()
-        .map(value_column)
-        .collect::<Result<_>>()?;
-    Ok(EventBatch {
-        keys: keys(batch.column(0))?,
-        times: times(batch.column(1))?,
-        names,
-        values,
-    })
+pub fn read_events(lanes: &Lanes, batch: &RecordBatch, into: &mut EventBatch) -> Result<()> {
+    into.keys = keys(batch.column(0))?;
+    into.times = times(batch.column(1))?;
+    let code = |name: Option<&str>| lanes.code(name.unwrap_or_default());
+    optional_codes(batch.column(2), code, &mut into.names)?;
+    let columns = &batch.columns()[3..];
+    into.values.resize_with(columns.len(), Vec::new);
+    for (column, values) in columns.iter().zip(&mut into.values) {
+        read_values(column, values)?;
+    }
+    Ok(())
 }
 
 /// What is remembered from batch to batch while reading assignments.
@@ -116,6 +116,9 @@ pub struct AssignmentReader<'a> {
     /// Texts that the variants have room for.
     room: usize,
     segments: HashMap<Vec<u16>, u32>,
+    /// Of a batch's rows: their experiments, and their texts by column.
+    codes: Vec<u16>,
+    text_codes: Vec<Vec<u16>>,
 }
 
 #[derive(Default)]
@@ -153,130 +156,175 @@ impl<'a> AssignmentReader<'a> {
             variants: Vec::new(),
             room: 0,
             segments: HashMap::new(),
+            codes: Vec::new(),
+            text_codes: vec![Vec::new(); plan.assignments.segments.len() + 1],
         }
     }
 
     /// Columns: unit key, time, experiment, variant, segment columns, start and end of what is measured if rows say so, and up to
     /// where it is complete if they say that.
-    pub fn batch(
+    pub fn read(
         &mut self,
         batch: &RecordBatch,
         segments: &mut Segments,
-    ) -> Result<AssignmentBatch> {
-        let (all_keys, times) = (keys(batch.column(0))?, times(batch.column(1))?);
-        let experiments = codes(batch.column(2), |key| {
-            self.experiments.get(key).copied().unwrap_or(UNKNOWN)
-        })?;
-        let mut texts = Vec::with_capacity(self.texts.len());
-        for (known, column) in self.texts.iter_mut().zip(&batch.columns()[3..]) {
-            texts.push(optional_codes(column, |text| known.position(text))?);
+        into: &mut AssignmentBatch,
+    ) -> Result<()> {
+        into.keys = keys(batch.column(0))?;
+        let times = times(batch.column(1))?;
+        let unknown = self.plan.experiments.len() as u16;
+        let experiment = |key: Option<&str>| {
+            let known = key.and_then(|key| self.experiments.get(key));
+            known.copied().unwrap_or(unknown)
+        };
+        optional_codes(batch.column(2), experiment, &mut self.codes)?;
+        let columns = batch.columns()[3..].iter().zip(&mut self.text_codes);
+        for (known, (column, codes)) in self.texts.iter_mut().zip(columns) {
+            optional_codes(column, |text| known.position(text), codes)?;
         }
         check_values(&self.texts)?;
         self.make_room();
-        let period = match &self.plan.assignments.period {
+        into.rows.clear();
+        into.rows.reserve(batch.num_rows());
+        let mut all_known = true;
+        let experiments = std::mem::take(&mut self.codes);
+        let variants = std::mem::take(&mut self.text_codes[0]);
+        let known = experiments.iter().zip(&variants).zip(times.iter());
+        into.rows.extend(known.map(|((experiment, text), time)| {
+            let variant = self.variant(*experiment, *text);
+            all_known &= variant != NONE;
+            AssignmentRow {
+                time: *time,
+                segment: 0,
+                experiment: if variant == NONE {
+                    unknown
+                } else {
+                    *experiment
+                },
+                variant: variant as u8,
+            }
+        }));
+        (self.codes, self.text_codes[0]) = (experiments, variants);
+        self.put_segments(segments, &mut into.rows);
+        self.read_limits(batch, into)?;
+        if !all_known {
+            into.retain(|row| row.experiment != unknown);
+        }
+        Ok(())
+    }
+
+    /// Rows of a unit stand together and have the same values, nearly always.
+    fn put_segments(&mut self, segments: &mut Segments, rows: &mut [AssignmentRow]) {
+        let columns = std::mem::take(&mut self.text_codes);
+        let segment_columns = &columns[1..];
+        let mut last: Option<(Vec<u16>, u32)> = None;
+        for (at, row) in rows.iter_mut().enumerate() {
+            let is_last = |(known, _): &(Vec<u16>, u32)| {
+                let mut pairs = segment_columns.iter().zip(known);
+                pairs.all(|(column, known)| column[at] == *known)
+            };
+            row.segment = match &last {
+                Some(last) if is_last(last) => last.1,
+                _ => {
+                    let codes: Vec<u16> = segment_columns.iter().map(|column| column[at]).collect();
+                    let segment = self.segment(&codes, segments);
+                    last = Some((codes, segment));
+                    segment
+                }
+            };
+        }
+        self.text_codes = columns;
+    }
+
+    /// What the rows themselves say of what is measured.
+    fn read_limits(&self, batch: &RecordBatch, into: &mut AssignmentBatch) -> Result<()> {
+        into.limits.clear();
+        let source = &self.plan.assignments;
+        let period = match &source.period {
             None => None,
             Some(_) => {
                 let columns = &batch.columns()[3 + self.texts.len()..];
                 Some([instants(&columns[0])?, instants(&columns[1])?])
             }
         };
-        let complete = match self.plan.assignments.complete_through.is_empty() {
-            true => None,
-            false => Some(instants(
-                batch.columns().last().expect("it is the last column"),
-            )?),
+        let complete = match (source.complete_through.is_empty(), batch.columns().last()) {
+            (false, Some(column)) => Some(instants(column)?),
+            _ => None,
         };
-        let (mut kept, mut rows) = (
-            Vec::with_capacity(batch.num_rows()),
-            Vec::with_capacity(batch.num_rows()),
-        );
-        let mut limits = Vec::new();
-        let mut last: (Vec<u16>, u32) = (Vec::new(), 0);
-        for row in 0..batch.num_rows() {
-            let experiment = experiments[row];
-            let Some(variant) = self.variant(experiment, texts[0][row]) else {
-                continue;
+        if period.is_none() && complete.is_none() {
+            return Ok(());
+        }
+        for (at, row) in into.rows.iter().enumerate() {
+            let mut own = match usize::from(row.experiment) {
+                known if known < self.plan.experiments.len() => Limits::of(self.plan, known),
+                _ => Limits::default(),
             };
-            if last.0.is_empty()
-                || texts[1..]
-                    .iter()
-                    .zip(&last.0[1..])
-                    .any(|(column, known)| column[row] != *known)
-            {
-                let codes: Vec<u16> = std::iter::once(0)
-                    .chain(texts[1..].iter().map(|column| column[row]))
-                    .collect();
-                last = (codes.clone(), self.segment(codes, segments));
-            }
-            kept.push(all_keys[row]);
-            rows.push(AssignmentRow {
-                time: times[row],
-                segment: last.1,
-                experiment,
-                variant,
-            });
-            if period.is_none() && complete.is_none() {
-                continue;
-            }
-            let mut own = Limits::of(self.plan, usize::from(experiment));
             if let Some([start, end]) = &period {
-                (own.period_start, own.measured_until) = (start[row], end[row]);
+                (own.period_start, own.measured_until) = (start[at], end[at]);
             }
             if let Some(complete) = &complete {
-                own.complete_until = complete[row];
+                own.complete_until = complete[at];
             }
-            limits.push(own);
+            into.limits.push(own);
         }
-        Ok(AssignmentBatch {
-            keys: kept,
-            rows,
-            limits,
-        })
+        Ok(())
     }
 
-    #[inline]
-    fn variant(&mut self, experiment: u16, text: u16) -> Option<u8> {
-        if experiment == UNKNOWN {
-            return None;
-        }
+    /// [`NONE`] for a text that is no variant of the experiment.
+    #[inline(always)]
+    fn variant(&mut self, experiment: u16, text: u16) -> u16 {
         let at = usize::from(experiment) * self.room + usize::from(text);
         match self.variants[at] {
-            NONE => None,
             UNSEEN => self.look_up_variant(experiment, text),
-            known => Some(known as u8),
+            known => known,
         }
     }
 
     #[cold]
-    fn look_up_variant(&mut self, experiment: u16, text: u16) -> Option<u8> {
-        let planned = &self.plan.experiments[usize::from(experiment)].variants;
+    fn look_up_variant(&mut self, experiment: u16, text: u16) -> u16 {
+        let planned = self.plan.experiments.get(usize::from(experiment));
+        let variants = planned.map_or(&[][..], |planned| &planned.variants);
         let name = self.texts[0].known[usize::from(text)].as_deref();
-        let position = planned
+        let position = variants
             .iter()
             .position(|variant| Some(variant.as_str()) == name);
-        let position = position.map(|position| position as u8);
         let at = usize::from(experiment) * self.room + usize::from(text);
-        self.variants[at] = position.map_or(NONE, u16::from);
-        position
+        self.variants[at] = position.map_or(NONE, |position| position as u16);
+        self.variants[at]
     }
 
     /// Room for the variants of all texts; what was known is looked up again.
     fn make_room(&mut self) {
         if self.room < self.texts[0].known.len() {
             self.room = self.texts[0].known.len().next_power_of_two();
-            self.variants = vec![UNSEEN; self.room * self.plan.experiments.len()];
+            self.variants = vec![UNSEEN; self.room * (self.plan.experiments.len() + 1)];
         }
     }
 
-    fn segment(&mut self, codes: Vec<u16>, segments: &mut Segments) -> u32 {
-        let texts = &self.texts[1..];
-        *self.segments.entry(codes).or_insert_with_key(|codes| {
-            let values = codes[1..]
-                .iter()
-                .zip(texts)
-                .map(|(code, texts)| texts.known[usize::from(*code)].clone());
-            segments.position(values.collect())
-        })
+    fn segment(&mut self, codes: &[u16], segments: &mut Segments) -> u32 {
+        if let Some(known) = self.segments.get(codes) {
+            return *known;
+        }
+        let texts = codes.iter().zip(&self.texts[1..]);
+        let values = texts.map(|(code, texts)| texts.known[usize::from(*code)].clone());
+        let segment = segments.position(values.collect());
+        self.segments.insert(codes.to_vec(), segment);
+        segment
+    }
+}
+
+impl AssignmentBatch {
+    fn retain(&mut self, is_kept: impl Fn(&AssignmentRow) -> bool) {
+        let kept: Vec<bool> = self.rows.iter().map(is_kept).collect();
+        let keys = self.keys.iter().zip(&kept);
+        self.keys = keys
+            .filter_map(|(key, kept)| kept.then_some(*key))
+            .collect();
+        let mut rows = kept.iter();
+        self.rows
+            .retain(|_| *rows.next().expect("one for each row"));
+        let mut limits = kept.iter();
+        self.limits
+            .retain(|_| *limits.next().expect("one for each row"));
     }
 }
 
@@ -284,7 +332,7 @@ impl<'a> AssignmentReader<'a> {
 fn check_values(texts: &[Texts]) -> Result<()> {
     match texts
         .iter()
-        .all(|texts| texts.known.len() < usize::from(UNKNOWN))
+        .all(|texts| texts.known.len() < usize::from(UNSEEN))
     {
         true => Ok(()),
         false => {
@@ -319,27 +367,34 @@ fn instants(column: &ArrayRef) -> Result<Vec<i64>> {
         .collect())
 }
 
-fn value_column(column: &ArrayRef) -> Result<Vec<f64>> {
+fn read_values(column: &ArrayRef, into: &mut Vec<f64>) -> Result<()> {
     if *column.data_type() == CODE {
-        return Ok(code_column(column.as_fixed_size_binary()));
+        *into = code_column(column.as_fixed_size_binary());
+        return Ok(());
     }
     let scales = is_decimal(column.data_type());
     let numbers = cast(column, &DataType::Float64)?;
     let numbers = numbers.as_primitive::<Float64Type>();
-    let mut values: Vec<f64> = match scales {
-        true => numbers
-            .values()
-            .iter()
-            .map(|value| scaled(*value))
-            .collect(),
-        false => numbers.values().to_vec(),
-    };
-    if let Some(nulls) = numbers.nulls() {
-        for (value, is_valid) in values.iter_mut().zip(nulls) {
-            *value = if is_valid { *value } else { NULL };
+    copy_values(numbers.values(), numbers.nulls(), scales, into);
+    Ok(())
+}
+
+for_long_vectors! {
+    /// Numbers as the kernel wants them.
+    fn copy_values(numbers: &[f64], nulls: Option<&NullBuffer>, scales: bool, into: &mut Vec<f64>) {
+        into.clear();
+        match scales {
+            true => into.extend(numbers.iter().map(|value| scaled(*value))),
+            false => into.extend_from_slice(numbers),
+        }
+        let Some(nulls) = nulls else { return };
+        let validity = nulls.inner().bit_chunks().iter_padded();
+        for (values, validity) in into.chunks_mut(64).zip(validity) {
+            for (at, value) in values.iter_mut().enumerate() {
+                *value = if validity >> at & 1 == 1 { *value } else { NULL };
+            }
         }
     }
-    Ok(values)
 }
 
 /// Codes travel as the bits of numbers with which nobody calculates.
@@ -351,29 +406,31 @@ fn code_column(codes: &FixedSizeBinaryArray) -> Vec<f64> {
     codes.iter().map(number).collect()
 }
 
-fn codes(column: &ArrayRef, mut code: impl FnMut(&str) -> u16) -> Result<Vec<u16>> {
-    optional_codes(column, |text| text.map_or(UNKNOWN, &mut code))
-}
-
 /// A code per row; the text of a dictionary is looked at once per batch.
 fn optional_codes(
     column: &ArrayRef,
     mut code: impl FnMut(Option<&str>) -> u16,
-) -> Result<Vec<u16>> {
+    into: &mut Vec<u16>,
+) -> Result<()> {
+    into.clear();
     if let DataType::Dictionary(..) = column.data_type() {
         let dictionary = column.as_any_dictionary();
         let values = cast(dictionary.values(), &DataType::Utf8)?;
         let by_value: Vec<u16> = values.as_string::<i32>().iter().map(&mut code).collect();
         let keys = cast(
             &(Arc::new(dictionary.keys().slice(0, dictionary.len())) as ArrayRef),
-            &DataType::UInt32,
+            &DataType::Int32,
         )?;
-        let keys = keys.as_primitive::<UInt32Type>();
-        return Ok(coded(
-            keys,
-            &by_value,
-            keys.null_count().gt(&0).then(|| code(None)),
-        ));
+        let keys = keys.as_primitive::<Int32Type>();
+        match keys.null_count() {
+            0 => into.extend(keys.values().iter().map(|key| by_value[*key as usize])),
+            _ => {
+                let of_null = code(None);
+                let coded = |key: Option<i32>| key.map_or(of_null, |key| by_value[key as usize]);
+                into.extend(keys.iter().map(coded));
+            }
+        }
+        return Ok(());
     }
     let texts = cast(column, &DataType::Utf8)?;
     let texts = texts.as_string::<i32>();
@@ -386,21 +443,8 @@ fn optional_codes(
             found
         }
     };
-    Ok(texts.iter().map(code_of).collect())
-}
-
-fn coded(keys: &UInt32Array, by_value: &[u16], of_null: Option<u16>) -> Vec<u16> {
-    match of_null {
-        None => keys
-            .values()
-            .iter()
-            .map(|key| by_value[*key as usize])
-            .collect(),
-        Some(of_null) => keys
-            .iter()
-            .map(|key| key.map_or(of_null, |key| by_value[key as usize]))
-            .collect(),
-    }
+    into.extend(texts.iter().map(code_of));
+    Ok(())
 }
 
 /// 64 bits that stand for a unit: an integer id itself, or the head of a hash of a text id.
@@ -427,4 +471,30 @@ pub fn unit_key(text: &str) -> i64 {
             .try_into()
             .expect("a hash has 32 bytes"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::Float64Array;
+
+    use super::*;
+
+    #[test]
+    fn values_without_one_are_null_whatever_their_place() {
+        // More than two words of validity, and a part of one.
+        let value = |at: usize| (at % 3 != 1).then_some(at as f64 / 4.0);
+        let numbers: Vec<Option<f64>> = (0..150).map(value).collect();
+        let expected: Vec<u64> = numbers
+            .iter()
+            .map(|number| number.map_or(NULL, scaled).to_bits())
+            .collect();
+        let array: ArrayRef = Arc::new(Float64Array::from(numbers));
+        let found = |array: &ArrayRef| {
+            let mut values = vec![7.0];
+            read_values(array, &mut values).unwrap();
+            values.into_iter().map(f64::to_bits).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&array), expected);
+        assert_eq!(found(&array.slice(5, 131)), expected[5..136]);
+    }
 }

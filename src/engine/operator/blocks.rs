@@ -15,11 +15,18 @@ pub struct Matrix<'a> {
     pub small_rows: usize,
     /// Rows whose wide products stay below 2^51 together.
     pub wide_rows: usize,
+    /// Whether some wide number is NaN.
+    pub has_gaps: bool,
 }
 
 impl<'a> Matrix<'a> {
     /// With the largest small and the largest wide number that the rows may hold.
-    pub fn new(numbers: &'a [f32], stride: usize, small: f32, wide: f32) -> Matrix<'a> {
+    pub fn new(
+        numbers: &'a [f32],
+        stride: usize,
+        (small, wide): (f32, f32),
+        has_gaps: bool,
+    ) -> Matrix<'a> {
         let rows = |bits: u64, largest: f32| {
             ((1u64 << bits) as f64 / f64::from(largest.max(1.0)).powi(2)) as usize
         };
@@ -28,6 +35,7 @@ impl<'a> Matrix<'a> {
             stride,
             small_rows: rows(24, small),
             wide_rows: rows(51, wide),
+            has_gaps,
         }
     }
 }
@@ -68,58 +76,82 @@ pub fn add(matrix: Matrix, group: &Group, rows: &[u32], totals: &mut Totals) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,fma")]
 fn add_with_avx512(matrix: Matrix, group: &Group, rows: &[u32], totals: &mut Totals) {
-    add_in_steps::<16, 8, true>(matrix, group, rows, totals);
+    add_in_steps::<true, true>(matrix, group, rows, totals);
 }
 
 /// The same code compiled for vectors of twice the length.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn add_with_avx2(matrix: Matrix, group: &Group, rows: &[u32], totals: &mut Totals) {
-    add_in_steps::<SMALL_STEP, WIDE_STEP, true>(matrix, group, rows, totals);
+    add_in_steps::<false, true>(matrix, group, rows, totals);
 }
 
 fn add_portably(matrix: Matrix, group: &Group, rows: &[u32], totals: &mut Totals) {
-    add_in_steps::<SMALL_STEP, WIDE_STEP, false>(matrix, group, rows, totals);
+    add_in_steps::<false, false>(matrix, group, rows, totals);
 }
 
-/// `S` small or `D` wide metrics at once, the rest in the steps of the layout; `FUSED` where the processor multiplies and adds in one go.
+/// In steps of the layout, or in multiples of them where that many fit into `LONG` vectors; `FUSED` where the processor multiplies
+/// and adds in one go.
 #[inline(always)]
-fn add_in_steps<const S: usize, const D: usize, const FUSED: bool>(
+fn add_in_steps<const LONG: bool, const FUSED: bool>(
     matrix: Matrix,
     group: &Group,
     rows: &[u32],
     totals: &mut Totals,
 ) {
-    let large = if group.is_small { S } else { D };
-    let whole = group.padded - group.padded % large;
-    for step in (0..whole).step_by(large) {
-        add_step::<S, D, FUSED>(matrix, (group, step), rows, totals);
-    }
-    let small = if group.is_small {
-        SMALL_STEP
-    } else {
-        WIDE_STEP
-    };
-    for step in (whole..group.padded).step_by(small) {
-        add_step::<SMALL_STEP, WIDE_STEP, FUSED>(matrix, (group, step), rows, totals);
+    const TWO: usize = 2 * SMALL_STEP;
+    const FOUR: usize = 4 * SMALL_STEP;
+    const TWO_WIDE: usize = 2 * WIDE_STEP;
+    let mut step = 0;
+    while step < group.padded {
+        let place = (group, step);
+        let steps = (group.padded - step)
+            / if group.is_small {
+                SMALL_STEP
+            } else {
+                WIDE_STEP
+            };
+        step += match (group.is_small, steps) {
+            (true, 4..) if LONG => add_small_step::<FOUR, FUSED>(matrix, place, rows, totals),
+            (true, 2..) if LONG => add_small_step::<TWO, FUSED>(matrix, place, rows, totals),
+            (true, _) => add_small_step::<SMALL_STEP, FUSED>(matrix, place, rows, totals),
+            (false, 2..) if LONG => add_wide_step::<TWO_WIDE, FUSED>(matrix, place, rows, totals),
+            (false, _) => add_wide_step::<WIDE_STEP, FUSED>(matrix, place, rows, totals),
+        };
     }
 }
 
 #[inline(always)]
-fn add_step<const S: usize, const D: usize, const FUSED: bool>(
+fn add_small_step<const S: usize, const FUSED: bool>(
     matrix: Matrix,
     place: (&Group, usize),
     rows: &[u32],
     totals: &mut Totals,
-) {
-    match (place.0.is_small, place.0.width) {
-        (true, 1) => add_small::<1, 2, S, FUSED>(matrix, place, rows, totals),
-        (true, 2) => add_small::<2, 5, S, FUSED>(matrix, place, rows, totals),
-        (true, _) => add_small::<4, 14, S, FUSED>(matrix, place, rows, totals),
-        (false, 1) => add_wide::<1, 2, D, FUSED>(matrix, place, rows, totals),
-        (false, 2) => add_wide::<2, 5, D, FUSED>(matrix, place, rows, totals),
-        (false, _) => add_wide::<4, 14, D, FUSED>(matrix, place, rows, totals),
+) -> usize {
+    match place.0.width {
+        1 => add_small::<1, 2, S, FUSED>(matrix, place, rows, totals),
+        2 => add_small::<2, 5, S, FUSED>(matrix, place, rows, totals),
+        _ => add_small::<4, 14, S, FUSED>(matrix, place, rows, totals),
     }
+    S
+}
+
+#[inline(always)]
+fn add_wide_step<const S: usize, const FUSED: bool>(
+    matrix: Matrix,
+    place: (&Group, usize),
+    rows: &[u32],
+    totals: &mut Totals,
+) -> usize {
+    match (place.0.width, matrix.has_gaps) {
+        (1, false) => add_wide::<1, 2, S, FUSED, false>(matrix, place, rows, totals),
+        (2, false) => add_wide::<2, 5, S, FUSED, false>(matrix, place, rows, totals),
+        (_, false) => add_wide::<4, 14, S, FUSED, false>(matrix, place, rows, totals),
+        (1, true) => add_wide::<1, 2, S, FUSED, true>(matrix, place, rows, totals),
+        (2, true) => add_wide::<2, 5, S, FUSED, true>(matrix, place, rows, totals),
+        (_, true) => add_wide::<4, 14, S, FUSED, true>(matrix, place, rows, totals),
+    }
+    S
 }
 
 /// `E` sums and products of `W` small numbers of each of `S` metrics.
@@ -156,9 +188,9 @@ fn add_small<const W: usize, const E: usize, const S: usize, const FUSED: bool>(
     lower_small::<W, S>(matrix, (first, group.padded), rows, totals.min);
 }
 
-/// `E` sums and products of `W` wide numbers of each of `S` metrics; a NaN is elsewhere and adds nothing.
+/// `E` sums and products of `W` wide numbers of each of `S` metrics; a NaN, which there is only with `GAPS`, is elsewhere and adds nothing.
 #[inline(always)]
-fn add_wide<const W: usize, const E: usize, const S: usize, const FUSED: bool>(
+fn add_wide<const W: usize, const E: usize, const S: usize, const FUSED: bool, const GAPS: bool>(
     matrix: Matrix,
     (group, step): (&Group, usize),
     rows: &[u32],
@@ -175,7 +207,8 @@ fn add_wide<const W: usize, const E: usize, const S: usize, const FUSED: bool>(
             for position in 0..W {
                 for at in 0..S {
                     let number = numbers[position][at];
-                    present[position][at] = f64::from(if number.is_nan() { 0.0 } else { number });
+                    present[position][at] =
+                        f64::from(if GAPS && number.is_nan() { 0.0 } else { number });
                 }
             }
             sum_up(&mut sums, &present, |a, b, sum| match FUSED {
@@ -370,7 +403,7 @@ mod tests {
             min: &mut min,
             max: &mut max,
         };
-        let matrix = Matrix::new(numbers, stride, limit as f32, limit as f32);
+        let matrix = Matrix::new(numbers, stride, (limit as f32, limit as f32), true);
         for rows in rows.chunks(70) {
             add(matrix, group, rows, &mut totals);
         }

@@ -14,7 +14,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf}
 use twox_hash::XxHash3_64;
 
 use super::batches::CODE;
-use super::kernel::NULL;
+use super::numbers::NULL;
 
 /// `value_code(expression)`: NULL stays NULL.
 pub fn value_code_function(data_type: &DataType) -> ScalarUDF {

@@ -32,14 +32,16 @@ use datafusion::physical_plan::{
 };
 use futures::{TryStreamExt, stream};
 
-use super::batches::{AssignmentBatch, AssignmentReader, EventBatch, event_batch, is_decimal};
+use super::batches::{AssignmentBatch, AssignmentReader, EventBatch, is_decimal, read_events};
 use super::cells::Cells;
-use super::kernel::{Kernel, Segments, Unit};
+use super::kernel::Kernel;
 use super::lanes::Lanes;
 use super::merge::Runs;
 use super::queue::Queue;
+use super::segments::Segments;
 use super::special::Specials;
 use super::states::{Filled, output_schema, state_rows};
+use super::unit::Unit;
 use crate::metrics::plan::MetricPlan;
 
 /// Memory for special metrics is reserved in steps of so many bytes.
@@ -398,7 +400,7 @@ impl Worker<'_> {
     }
 
     fn add_specials(&mut self, unit: &Unit) -> Result<()> {
-        self.specials.add(unit, self.kernel.counted());
+        self.specials.add(unit, self.kernel.counted(unit));
         let bytes = self.specials.cells.bytes;
         if bytes > self.special_bytes {
             let more = (bytes - self.special_bytes).max(SPECIAL_STEP);
@@ -413,7 +415,8 @@ impl Worker<'_> {
     async fn fill_assignments(&mut self, runs: &mut Runs<AssignmentBatch>) -> Result<()> {
         let started = Instant::now();
         let (reader, segments) = (&mut self.reader, &mut self.segments);
-        runs.fill(|batch| reader.batch(batch, segments)).await?;
+        runs.fill(|batch, into| reader.read(batch, segments, into))
+            .await?;
         self.count_reading(started);
         while self.kernel.cells.len() < self.segments.known.len() {
             let cells = self.kernel.cells_per_segment();
@@ -428,7 +431,7 @@ impl Worker<'_> {
 
     async fn fill_events(&mut self, runs: &mut Runs<EventBatch>) -> Result<()> {
         let started = Instant::now();
-        runs.fill(|batch| event_batch(&self.job.lanes, batch))
+        runs.fill(|batch, into| read_events(&self.job.lanes, batch, into))
             .await?;
         self.count_reading(started);
         Ok(())

@@ -5,124 +5,16 @@
 //! The usual unit has whole numbers only: its windows are differences of running totals ([`super::running`]). Any other is
 //! added up window by window. Assignments between the same events share one row.
 
-use std::collections::HashMap;
-
 use super::cells::{Cells, UnitRow};
+use super::firsts::{First, Firsts};
 use super::lanes::{Edge, Feed, Lanes};
-use super::layout::{MOST_EVENTS, SMALL_STEP, Source};
+use super::layout::{MOST_EVENTS, SMALL_STEP, Source, WIDE_STEP};
+use super::numbers::{LARGEST_WHOLE, SCALE, fits, is_null};
 use super::queue::{Largest, Queue};
 use super::running::Running;
+use super::unit::{Assignment, Limits, Unit};
+use super::vectors::for_long_vectors;
 use crate::metrics::plan::{Aggregate, MetricPlan};
-
-/// Values up to here, once scaled to whole numbers, take the fast way: their products stay far below 2^53.
-pub const LARGEST_WHOLE: f64 = (1u64 << 24) as f64;
-
-/// Decimals with two places become whole numbers.
-pub const SCALE: f64 = 100.0;
-
-/// What is known of one unit; reused from unit to unit.
-#[derive(Default)]
-pub struct Unit {
-    pub times: Vec<i64>,
-    pub names: Vec<u16>,
-    /// One value per event and value column, event by event: [`NULL`], or [`scaled`] where the column is.
-    pub values: Vec<f64>,
-    pub assignments: Vec<AssignmentRow>,
-    /// One per assignment, or none where those of the experiments hold.
-    pub limits: Vec<Limits>,
-}
-
-/// What is read of an assignment, many millions of times.
-#[derive(Clone, Copy)]
-pub struct AssignmentRow {
-    pub time: i64,
-    /// Which combination of segment values the unit had, by position in the kernel's list.
-    pub segment: u32,
-    pub experiment: u16,
-    pub variant: u8,
-}
-
-/// What of an assignment is measured.
-#[derive(Clone, Copy)]
-pub struct Limits {
-    pub period_start: i64,
-    /// Events at or after this instant are not measured.
-    pub measured_until: i64,
-    /// Up to where the unit's data are complete: decides which windows are full.
-    pub complete_until: i64,
-}
-
-impl Limits {
-    /// Those of all units of an experiment.
-    pub fn of(plan: &MetricPlan, experiment: usize) -> Limits {
-        let planned = &plan.experiments[experiment];
-        Limits {
-            period_start: planned.from,
-            measured_until: planned.measured_until,
-            complete_until: plan.complete_through,
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-pub struct Assignment {
-    pub time: i64,
-    pub period_start: i64,
-    pub measured_until: i64,
-    pub complete_until: i64,
-    pub experiment: u16,
-    pub variant: u8,
-    pub segment: u32,
-}
-
-impl Assignment {
-    fn new(row: &AssignmentRow, limits: &Limits) -> Assignment {
-        Assignment {
-            time: row.time,
-            period_start: limits.period_start,
-            measured_until: limits.measured_until,
-            complete_until: limits.complete_until,
-            experiment: row.experiment,
-            variant: row.variant,
-            segment: row.segment,
-        }
-    }
-}
-
-impl Unit {
-    /// Sorts events by time when runs overlapped; ties by what they hold, so that the layout of files never shows.
-    pub fn put_in_order(&mut self, columns: usize) {
-        if self.times.is_sorted() {
-            return;
-        }
-        let values = |event: usize| {
-            self.values[event * columns..(event + 1) * columns]
-                .iter()
-                .map(|value| value.to_bits())
-        };
-        let mut order: Vec<usize> = (0..self.times.len()).collect();
-        order.sort_by(|&a, &b| {
-            (self.times[a], self.names[a])
-                .cmp(&(self.times[b], self.names[b]))
-                .then_with(|| values(a).cmp(values(b)))
-        });
-        self.values = order
-            .iter()
-            .flat_map(|&event| values(event))
-            .map(f64::from_bits)
-            .collect();
-        self.names = order.iter().map(|&event| self.names[event]).collect();
-        self.times = order.iter().map(|&event| self.times[event]).collect();
-    }
-
-    pub fn clear(&mut self) {
-        self.times.clear();
-        self.names.clear();
-        self.values.clear();
-        self.assignments.clear();
-        self.limits.clear();
-    }
-}
 
 /// Fills cells, one set of cells per combination of segment values.
 pub struct Kernel<'a> {
@@ -133,9 +25,9 @@ pub struct Kernel<'a> {
     pub cells: Vec<Cells>,
     /// Most variants of any experiment: the width of an experiment's cells.
     pub variants: usize,
-    firsts: Vec<First>,
-    stamp: u32,
-    seen: Vec<Seen>,
+    firsts: Firsts,
+    /// Cells that get the current row.
+    waiting: Vec<u32>,
     scales: Vec<f64>,
     running: Running,
     /// The events at which the windows of the current row start and end.
@@ -150,42 +42,12 @@ pub struct Kernel<'a> {
 }
 
 /// How long the windows hold the events that they hold now.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Still {
     through: i64,
-    time: i64,
-    period_start: i64,
-    measured_until: i64,
-    complete_until: i64,
-}
-
-/// A unit's first assignment in one experiment.
-struct First {
-    assignment: Assignment,
-    is_crossed_over: bool,
-}
-
-/// Of an experiment: when assignments count, in which unit it was last met, and where among that unit's first assignments.
-// The plan says the same, but takes more memory than fits near the processor.
-struct Seen {
-    from: i64,
-    to: i64,
-    stamp: u32,
-    index: u32,
     limits: Limits,
-}
-
-impl Seen {
-    fn never(plan: &MetricPlan, experiment: usize) -> Seen {
-        let planned = &plan.experiments[experiment];
-        Seen {
-            limits: Limits::of(plan, experiment),
-            from: planned.from,
-            to: planned.to,
-            stamp: 0,
-            index: 0,
-        }
-    }
+    /// Whether the end of what is measured cuts no window.
+    is_free: bool,
 }
 
 impl<'a> Kernel<'a> {
@@ -204,16 +66,13 @@ impl<'a> Kernel<'a> {
             is_scaled,
             cells: Vec::new(),
             variants,
-            firsts: Vec::new(),
-            stamp: 0,
-            seen: (0..plan.experiments.len())
-                .map(|experiment| Seen::never(plan, experiment))
-                .collect(),
+            firsts: Firsts::new(plan),
+            waiting: Vec::new(),
             scales,
             running: Running::default(),
             edges: vec![0; lanes.edges.len()],
             small_sources: vec![0.0; layout.small_sources(windows)],
-            sums: vec![0.0; windows * layout.sums],
+            sums: vec![0.0; layout.sum_sources(windows)],
             lane_values: vec![0.0; lanes.lanes.len()],
             row: UnitRow::new(layout),
             still: Still::default(),
@@ -236,70 +95,89 @@ impl<'a> Kernel<'a> {
 
     /// Adds one unit.
     pub fn add(&mut self, unit: &Unit) {
-        self.collect_firsts(unit);
-        let firsts = std::mem::take(&mut self.firsts);
-        let is_plain = self.running.fill(self.lanes, unit, self.is_scaled.len());
-        let (mut has_row, mut queued) = (false, None);
-        for first in &firsts {
-            let assignment = &first.assignment;
-            let experiment = usize::from(assignment.experiment);
-            let cell = experiment * self.variants + usize::from(assignment.variant);
-            if first.is_crossed_over {
-                self.cells[assignment.segment as usize].add_crossed_over(cell);
-                if self.plan.experiments[experiment].excludes_crossed_over {
-                    continue;
-                }
-            }
-            let is_new = !(has_row && self.holds_still(assignment))
-                && (self.move_edges(unit, assignment) || !has_row);
-            if is_new {
-                self.fill_row(unit, is_plain);
-                (has_row, queued) = (true, None);
-            }
-            if !self.row.apart.is_empty() {
-                self.cells[assignment.segment as usize].add_apart(cell, &self.row);
-            }
-            if !self.row.is_apart {
-                let segment = assignment.segment as usize;
-                let queue = match queued {
-                    Some((known, queue)) if known == segment => queue,
-                    _ => self.queue_row(segment),
-                };
-                queued = Some((segment, queue));
-                self.queues[segment][queue].push(cell);
-            }
-        }
-        self.firsts = firsts;
+        add_unit(self, unit);
     }
 
-    /// Puts the current row into the queue of a segment; says which of them.
-    fn queue_row(&mut self, segment: usize) -> usize {
+    #[inline(always)]
+    fn add_with_vectors(&mut self, unit: &Unit) {
+        let mut firsts = std::mem::take(&mut self.firsts);
+        firsts.collect(unit);
+        let is_plain = self.running.fill(self.lanes, unit, self.is_scaled.len());
+        let (mut waiting, mut segment) = (std::mem::take(&mut self.waiting), 0);
+        let mut has_row = false;
+        for first in &firsts.list {
+            let Some(cell) = self.cell(first) else {
+                continue;
+            };
+            let limits = firsts.limits(unit, first);
+            if !(has_row && self.holds_still(first.row.time, limits)) {
+                let (has_moved, classes) = self.move_edges(unit, first.row.time, limits);
+                if has_moved || classes != self.row.classes || !has_row {
+                    self.queue_row(segment, &mut waiting);
+                    self.row.classes = classes;
+                    self.fill_row(unit, is_plain);
+                    has_row = true;
+                }
+            }
+            if first.row.segment as usize != segment {
+                self.queue_row(segment, &mut waiting);
+                segment = first.row.segment as usize;
+            }
+            if !self.row.apart.is_empty() {
+                self.cells[segment].add_apart(cell, &self.row);
+            }
+            if !self.row.is_apart {
+                waiting.push(cell as u32);
+            }
+        }
+        self.queue_row(segment, &mut waiting);
+        (self.waiting, self.firsts) = (waiting, firsts);
+    }
+
+    /// Where an assignment counts, if it does, among the cells of a segment.
+    #[inline(always)]
+    fn cell(&mut self, first: &First) -> Option<usize> {
+        let experiment = usize::from(first.row.experiment);
+        let cell = experiment * self.variants + usize::from(first.row.variant);
+        if first.is_crossed_over {
+            self.cells[first.row.segment as usize].add_crossed_over(cell);
+            if self.plan.experiments[experiment].excludes_crossed_over {
+                return None;
+            }
+        }
+        Some(cell)
+    }
+
+    /// Puts the current row into a queue of a segment, for the cells that wait for it.
+    #[inline(always)]
+    fn queue_row(&mut self, segment: usize, waiting: &mut Vec<u32>) {
+        if waiting.is_empty() {
+            return;
+        }
         let layout = &self.lanes.layout;
         let largest = Largest::of(&self.row, layout);
-        let queue = usize::from(largest.is_rare());
         if self.queues.len() < self.cells.len() {
             self.queues.resize_with(self.cells.len(), Default::default);
         }
-        if self.queues[segment][queue].is_full(self.cells_per_segment()) {
-            self.empty(segment, queue);
+        let cells = self.cells_per_segment();
+        let queue = &mut self.queues[segment][usize::from(largest.is_rare())];
+        if queue.is_full(cells) {
+            queue.empty(layout, &mut self.cells[segment], cells);
         }
-        self.queues[segment][queue].push_row(&self.row, layout, largest);
-        queue
+        queue.push(&self.row, layout, largest, waiting);
+        waiting.clear();
     }
 
-    /// The last unit's assignments that count, each with its cell among those of a segment.
-    pub fn counted(&self) -> impl Iterator<Item = (&Assignment, usize)> {
+    /// A unit's assignments that count, each with its cell among those of a segment; the unit is the last that was added.
+    pub fn counted(&self, unit: &Unit) -> impl Iterator<Item = (Assignment, usize)> {
         let counts = |first: &&First| {
-            let experiment = usize::from(first.assignment.experiment);
+            let experiment = usize::from(first.row.experiment);
             !(first.is_crossed_over && self.plan.experiments[experiment].excludes_crossed_over)
         };
-        self.firsts.iter().filter(counts).map(|first| {
-            let assignment = &first.assignment;
-            let experiment = usize::from(assignment.experiment);
-            (
-                assignment,
-                experiment * self.variants + usize::from(assignment.variant),
-            )
+        self.firsts.list.iter().filter(counts).map(|first| {
+            let experiment = usize::from(first.row.experiment);
+            let cell = experiment * self.variants + usize::from(first.row.variant);
+            (self.firsts.assignment(unit, first), cell)
         })
     }
 
@@ -316,80 +194,31 @@ impl<'a> Kernel<'a> {
     }
 
     /// Whether the windows of a later assignment hold what those of the last one held.
-    #[inline]
-    fn holds_still(&self, assignment: &Assignment) -> bool {
-        let (still, reach) = (&self.still, self.lanes.reach);
-        let is_free = |time: i64, until: i64| until >= time.saturating_add(reach);
-        let is_limited_alike = assignment.measured_until == still.measured_until
-            || (is_free(assignment.time, assignment.measured_until)
-                && is_free(still.time, still.measured_until));
-        assignment.time <= still.through
-            && assignment.period_start == still.period_start
-            && is_limited_alike
-            && (assignment.complete_until == still.complete_until || !self.lanes.has_full_windows)
+    #[inline(always)]
+    fn holds_still(&self, time: i64, limits: &Limits) -> bool {
+        let (still, lanes) = (&self.still, self.lanes);
+        let ends_alike = limits.measured_until == still.limits.measured_until
+            || (still.is_free && limits.measured_until >= time.saturating_add(lanes.reach));
+        time <= still.through
+            && ends_alike
+            && (limits.period_start == still.limits.period_start || !lanes.looks_at_periods)
+            && (limits.complete_until == still.limits.complete_until || !lanes.has_full_windows)
     }
 
-    /// First assignments by experiment, in time order, and whether another variant was seen later.
-    fn collect_firsts(&mut self, unit: &Unit) {
-        self.firsts.clear();
-        self.stamp += 1;
-        let mut is_sorted = true;
-        for (index, row) in unit.assignments.iter().enumerate() {
-            let seen = &mut self.seen[usize::from(row.experiment)];
-            if row.time < seen.from || row.time >= seen.to {
-                continue;
-            }
-            let limits = unit.limits.get(index).unwrap_or(&seen.limits);
-            let assignment = Assignment::new(row, limits);
-            if seen.stamp == self.stamp {
-                let index = seen.index as usize;
-                self.meet_again(index, &assignment);
-                continue;
-            }
-            (seen.stamp, seen.index) = (self.stamp, self.firsts.len() as u32);
-            is_sorted &= self
-                .firsts
-                .last()
-                .is_none_or(|last| last.assignment.time <= assignment.time);
-            self.firsts.push(First {
-                assignment,
-                is_crossed_over: false,
-            });
-        }
-        if !is_sorted {
-            self.firsts
-                .sort_by_key(|first| (first.assignment.time, first.assignment.experiment));
-        }
-    }
-
-    fn meet_again(&mut self, index: usize, assignment: &Assignment) {
-        let first = &mut self.firsts[index];
-        first.is_crossed_over |= first.assignment.variant != assignment.variant;
-        // Of two variants at the same instant the lower one is the first, whatever the order of rows.
-        let earlier = (assignment.time, assignment.variant)
-            < (first.assignment.time, first.assignment.variant);
-        if earlier {
-            first.assignment = *assignment;
-        }
-    }
-
-    /// Moves the windows to an assignment; false when they hold what they held and are as mature.
-    #[inline]
-    fn move_edges(&mut self, unit: &Unit, assignment: &Assignment) -> bool {
+    /// Moves the windows to an assignment. Whether they hold other events than they held, and the classes that count it.
+    #[inline(always)]
+    fn move_edges(&mut self, unit: &Unit, time: i64, limits: &Limits) -> (bool, u64) {
         let (mut classes, mut through) = (0, i64::MAX);
         for (class, end) in self.lanes.classes.iter().enumerate() {
-            let last = end.map_or(i64::MAX, |end| {
-                assignment.complete_until.saturating_sub(end)
-            });
-            if assignment.time <= last {
+            let last = end.map_or(i64::MAX, |end| limits.complete_until.saturating_sub(end));
+            if time <= last {
                 classes |= 1 << class;
                 through = through.min(last);
             }
         }
-        let mut has_moved = classes != self.row.classes;
-        self.row.classes = classes;
+        let mut has_moved = false;
         for (position, edge) in self.edges.iter_mut().zip(&self.lanes.edges) {
-            let found = first_at(&unit.times, *position, instant(edge, assignment));
+            let found = events_before(&unit.times, instant(edge, time, limits));
             has_moved |= found != *position;
             *position = found;
             if let (Some(offset), Some(next)) = (edge.offset, unit.times.get(found))
@@ -400,16 +229,14 @@ impl<'a> Kernel<'a> {
         }
         self.still = Still {
             through,
-            time: assignment.time,
-            period_start: assignment.period_start,
-            measured_until: assignment.measured_until,
-            complete_until: assignment.complete_until,
+            limits: *limits,
+            is_free: limits.measured_until >= time.saturating_add(self.lanes.reach),
         };
-        has_moved
+        (has_moved, classes)
     }
 
     /// The unit's events inside a window.
-    #[inline]
+    #[inline(always)]
     fn events_in(&self, window: usize) -> std::ops::Range<usize> {
         let window = self.lanes.windows[window];
         let start = self.edges[window.start];
@@ -417,6 +244,7 @@ impl<'a> Kernel<'a> {
     }
 
     /// The numbers of all metrics at the current edges.
+    #[inline(always)]
     fn fill_row(&mut self, unit: &Unit, is_plain: bool) {
         self.row.apart.clear();
         self.row.is_apart = unit.times.len() > usize::from(MOST_EVENTS);
@@ -427,7 +255,7 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn fill_from_totals(&mut self, unit: &Unit) {
         let layout = &self.lanes.layout;
         for window in 0..self.lanes.windows.len() {
@@ -454,22 +282,29 @@ impl<'a> Kernel<'a> {
         self.fill_wide_from_totals(unit);
     }
 
+    #[inline(always)]
     fn fill_wide_from_totals(&mut self, unit: &Unit) {
         let layout = &self.lanes.layout;
         if self.lanes.has_extremes {
             let lanes = self.lanes;
             self.add_up(unit, &lanes.extremes);
         }
-        let mut all_fit = true;
-        for (at, source) in &layout.wide_sources {
-            let value = match source {
-                Source::Sum(from) => self.sums[usize::from(*from)],
-                Source::Count(from) => f64::from(self.small_sources[usize::from(*from)]),
-                Source::Lane(lane) => self.lane_values[usize::from(*lane)],
-            };
-            all_fit &= fits(value);
-            self.row.numbers[usize::from(*at)] = value as f32;
+        for (to, from) in &layout.wide_copies {
+            let (to, from) = (usize::from(*to), usize::from(*from));
+            for at in 0..WIDE_STEP {
+                self.row.numbers[to + at] = self.sums[from + at] as f32;
+            }
         }
+        for (at, source) in &layout.wide_sources {
+            self.row.numbers[usize::from(*at)] = match source {
+                Source::Sum(from) => self.sums[usize::from(*from)] as f32,
+                Source::Count(from) => self.small_sources[usize::from(*from)],
+                Source::Lane(lane) => self.lane_values[usize::from(*lane)] as f32,
+            };
+        }
+        // Sums of whole numbers are whole, and none that is too large becomes one that is not.
+        let all_fit = Largest::of(&self.row, layout).wide < LARGEST_WHOLE as f32
+            && (!self.lanes.has_extremes || self.lane_values.iter().all(|value| fits(*value)));
         let mut is_whole = true;
         for (at, lane) in &layout.wide_bounds {
             let number = &mut self.row.numbers[usize::from(*at)];
@@ -540,44 +375,41 @@ impl<'a> Kernel<'a> {
     }
 }
 
+for_long_vectors! {
+    /// The same code compiled for the vectors of several processors.
+    fn add_unit(kernel: &mut Kernel<'_>, unit: &Unit) {
+        kernel.add_with_vectors(unit)
+    }
+}
+
 /// When an edge is, for an assignment.
-#[inline]
-fn instant(edge: &Edge, assignment: &Assignment) -> i64 {
+#[inline(always)]
+fn instant(edge: &Edge, time: i64, limits: &Limits) -> i64 {
     let anchor = if edge.from_period {
-        assignment.period_start
+        limits.period_start
     } else {
-        assignment.time
+        time
     };
-    let limit = assignment.measured_until;
     match edge.offset {
-        None => limit,
-        Some(offset) if edge.is_limited => anchor.saturating_add(offset).min(limit),
+        None => limits.measured_until,
+        Some(offset) if edge.is_limited => anchor.saturating_add(offset).min(limits.measured_until),
         Some(offset) => anchor.saturating_add(offset),
     }
 }
 
-/// Steps that are walked before it is better to search.
-const NEAR: usize = 16;
+/// Events that are counted faster than an instant among them is found, as a search guesses wrong every other time.
+const FEW: usize = 128;
 
-/// Position of the first event at or after a time, sought from a position nearby.
-#[inline]
-fn first_at(times: &[i64], near: usize, time: i64) -> usize {
-    let mut at = near.min(times.len());
-    for _ in 0..NEAR {
-        if at < times.len() && times[at] < time {
-            at += 1;
-        } else if at > 0 && times[at - 1] >= time {
-            at -= 1;
-        } else {
-            return at;
-        }
+/// How many events are before an instant: the position of the first that is not.
+#[inline(always)]
+fn events_before(times: &[i64], instant: i64) -> usize {
+    match times.len() <= FEW {
+        true => times
+            .iter()
+            .map(|time| u64::from(*time < instant))
+            .sum::<u64>() as usize,
+        false => times.partition_point(|time| *time < instant),
     }
-    times.partition_point(|&event| event < time)
-}
-
-/// Whether a row can hold the number.
-fn fits(value: f64) -> bool {
-    value.abs() <= LARGEST_WHOLE && value == nearest_whole(value)
 }
 
 /// A lane's values are whole after scaling when any event that feeds it has a decimal value column.
@@ -614,26 +446,6 @@ fn apply(lanes: &mut [f64], feed: &Feed, values: &[f64]) {
     }
 }
 
-/// A decimal number as the kernel wants it: hundredths, whole whenever the number has at most two decimal places.
-#[inline]
-pub fn scaled(value: f64) -> f64 {
-    let hundredths = value * SCALE;
-    let whole = nearest_whole(hundredths);
-    if whole / SCALE == value {
-        whole
-    } else {
-        hundredths
-    }
-}
-
-/// The nearest whole number of a number below 2^51; of others, something else.
-// Adding 1.5 x 2^52 leaves no bits for a fraction. `round` and `trunc` are function calls on processors without SSE 4.1.
-#[inline]
-pub fn nearest_whole(value: f64) -> f64 {
-    const NO_FRACTION: f64 = 1.5 * (1u64 << 52) as f64;
-    (value + NO_FRACTION) - NO_FRACTION
-}
-
 /// The new extreme; a NaN stays, so that it is seen.
 #[inline]
 fn extreme(known: f64, value: f64, is_beyond: bool) -> f64 {
@@ -641,32 +453,5 @@ fn extreme(known: f64, value: f64, is_beyond: bool) -> f64 {
         value
     } else {
         known
-    }
-}
-
-/// NULL in a value column: a NaN with a payload of its own, so that a NaN in the data is still seen.
-pub const NULL: f64 = f64::from_bits(0x7ff8_0000_dead_0001);
-
-#[inline]
-pub fn is_null(value: f64) -> bool {
-    value.to_bits() == NULL.to_bits()
-}
-
-/// Interns combinations of segment values.
-#[derive(Default)]
-pub struct Segments {
-    pub known: Vec<Vec<Option<String>>>,
-    positions: HashMap<Vec<Option<String>>, u32>,
-}
-
-impl Segments {
-    pub fn position(&mut self, values: Vec<Option<String>>) -> u32 {
-        if let Some(position) = self.positions.get(&values) {
-            return *position;
-        }
-        let position = self.known.len() as u32;
-        self.known.push(values.clone());
-        self.positions.insert(values, position);
-        position
     }
 }

@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 
-use super::kernel::scaled;
 use super::layout::{RowLayout, SMALL_STEP, WIDE_STEP};
+use super::numbers::scaled;
 use crate::metrics::plan::{Aggregate, Maturity, Measure, MetricPlan, MetricStates, SpecialMetric};
 
 pub const SECOND: i64 = 1_000_000;
@@ -29,6 +29,8 @@ pub struct Lanes {
     /// Distinct window ends that a unit must reach to count; `None` counts always.
     pub classes: Vec<Option<i64>>,
     pub has_full_windows: bool,
+    /// Whether some window hangs on the start of the experiment.
+    pub looks_at_periods: bool,
     pub totals: RunningTotals,
     pub layout: RowLayout,
     /// Value columns of the events.
@@ -64,8 +66,9 @@ pub struct RunningTotals {
     pub sums: Vec<(Option<u16>, u16)>,
     /// Whether some count takes only events with a value.
     pub has_conditions: bool,
-    /// A row per event code, as wide as the layout's: 1 for every count, and for every sum, that takes the event.
+    /// A row per event code, as wide as the layout's: 1 for every count that takes the event.
     pub count_rows: Vec<f32>,
+    /// A row per event code and value column: 1 for every sum that takes the column of the event.
     pub sum_rows: Vec<f64>,
     /// By event code and value column: all bits when some sum takes it.
     pub summed: Vec<u64>,
@@ -79,7 +82,7 @@ impl RunningTotals {
         let counts = self.counts.len().next_multiple_of(SMALL_STEP);
         let sums = self.sums.len().next_multiple_of(WIDE_STEP);
         self.count_rows = vec![0.0; codes * counts];
-        self.sum_rows = vec![0.0; codes * sums];
+        self.sum_rows = vec![0.0; codes * columns * sums];
         self.summed = vec![0; codes * columns];
         for event in 0..codes {
             let takes = |code: Option<u16>| code.is_none_or(|code| usize::from(code) == event);
@@ -87,9 +90,9 @@ impl RunningTotals {
                 self.count_rows[event * counts + at] = f32::from(u8::from(takes(*code)));
             }
             for (at, (code, column)) in self.sums.iter().enumerate() {
-                self.sum_rows[event * sums + at] = f64::from(u8::from(takes(*code)));
-                let takes = u64::from(takes(*code)).wrapping_neg();
-                self.summed[event * columns + usize::from(*column)] |= takes;
+                let row = event * columns + usize::from(*column);
+                self.sum_rows[row * sums + at] = f64::from(u8::from(takes(*code)));
+                self.summed[row] |= u64::from(takes(*code)).wrapping_neg();
             }
         }
     }
@@ -149,6 +152,7 @@ impl Lanes {
             metrics: Vec::new(),
             classes: Vec::new(),
             has_full_windows: false,
+            looks_at_periods: false,
             totals: RunningTotals::default(),
             layout: RowLayout::default(),
             columns: plan.sources().map(|source| source.values.len()).sum(),
@@ -162,6 +166,7 @@ impl Lanes {
             compiled.know(event);
         }
         compiled.has_full_windows = compiled.classes.iter().any(Option::is_some);
+        compiled.looks_at_periods = compiled.edges.iter().any(|edge| edge.from_period);
         compiled.feeds = compiled.feeds(|_| true);
         compiled.extremes =
             compiled.feeds(|measure| matches!(measure.aggregate, Aggregate::Max | Aggregate::Min));

@@ -31,7 +31,9 @@ pub struct RowLayout {
     pub sums: usize,
     /// Blocks of [`SMALL_STEP`] numbers to copy in this order: place in the row, place in the sources.
     pub copies: Vec<(u16, u16)>,
-    /// Where the number at a wide place comes from.
+    /// Blocks of [`WIDE_STEP`] sums to copy in this order: place in the row, place among the sums of all windows.
+    pub wide_copies: Vec<(u16, u16)>,
+    /// Where the number at a wide place comes from that is no sum.
     pub wide_sources: Vec<(u16, Source)>,
     /// Small places with a bound, and wide places with one: place and lane.
     pub small_bounds: Vec<(u16, u16)>,
@@ -133,6 +135,7 @@ impl RowLayout {
 
     fn find_sources(&mut self, lanes: &Lanes) {
         let mut small = vec![NOWHERE; self.small_lanes];
+        let mut wide = vec![NOWHERE; self.wide_lanes];
         for (metric, (group, place)) in self.places.iter().enumerate() {
             let group = &self.groups[*group];
             for (position, lane) in lanes.metrics[metric].lanes.iter().enumerate() {
@@ -142,6 +145,10 @@ impl RowLayout {
                     (true, Source::Count(from)) => {
                         small[at] = from;
                         &mut self.small_bounds
+                    }
+                    (_, Source::Sum(from)) => {
+                        wide[at] = from;
+                        &mut self.wide_bounds
                     }
                     _ => {
                         self.wide_sources.push((at as u16, source));
@@ -154,12 +161,16 @@ impl RowLayout {
                 }
             }
         }
-        self.copies = copies(&small);
+        self.copies = copies::<SMALL_STEP>(&small);
+        self.wide_copies = copies::<WIDE_STEP>(&wide);
         // Small numbers stand first in the row.
         let small_lanes = self.small_lanes;
         let is_wide = |group: &&mut Group| !group.is_small;
         for group in self.groups.iter_mut().filter(is_wide) {
             group.offset += small_lanes;
+        }
+        for (at, _) in &mut self.wide_copies {
+            *at += small_lanes as u16;
         }
         for (at, _) in &mut self.wide_sources {
             *at += small_lanes as u16;
@@ -177,6 +188,11 @@ impl RowLayout {
     /// Numbers in the sources of small places; [`SMALL_STEP`] more may be read.
     pub fn small_sources(&self, windows: usize) -> usize {
         windows * 2 * self.counts + SMALL_STEP
+    }
+
+    /// Sums of all windows; [`WIDE_STEP`] more may be read.
+    pub fn sum_sources(&self, windows: usize) -> usize {
+        windows * self.sums + WIDE_STEP
     }
 }
 
@@ -215,7 +231,7 @@ fn source(lanes: &Lanes, counts: usize, sums: usize, lane: u16) -> Source {
 }
 
 /// Blocks that fill the row from left to right, each overwriting what the one before copied too much.
-fn copies(sources: &[u16]) -> Vec<(u16, u16)> {
+fn copies<const STEP: usize>(sources: &[u16]) -> Vec<(u16, u16)> {
     let mut copies = Vec::new();
     let mut at = 0;
     while at < sources.len() {
@@ -228,7 +244,7 @@ fn copies(sources: &[u16]) -> Vec<(u16, u16)> {
             next < sources.len() && sources[next] == first + *step as u16
         };
         copies.push((at as u16, sources[at]));
-        at += (1..SMALL_STEP).take_while(follows).count() + 1;
+        at += (1..STEP).take_while(follows).count() + 1;
     }
     copies
 }

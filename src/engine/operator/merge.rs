@@ -7,7 +7,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 
 use super::batches::Batch;
-use super::kernel::Unit;
+use super::unit::Unit;
 
 /// Sorted runs of one source that together hold all rows of some units.
 pub struct Runs<B> {
@@ -18,7 +18,7 @@ pub struct Runs<B> {
 
 struct Run<B> {
     stream: SendableRecordBatchStream,
-    batch: Option<B>,
+    batch: B,
     position: usize,
 }
 
@@ -28,7 +28,7 @@ impl<B: Batch> Runs<B> {
             .into_iter()
             .map(|stream| Run {
                 stream,
-                batch: None,
+                batch: B::default(),
                 position: 0,
             })
             .collect();
@@ -36,14 +36,17 @@ impl<B: Batch> Runs<B> {
     }
 
     /// Reads until every run has a row to show or has ended.
-    pub async fn fill(&mut self, mut read: impl FnMut(&RecordBatch) -> Result<B>) -> Result<()> {
+    pub async fn fill(
+        &mut self,
+        mut read: impl FnMut(&RecordBatch, &mut B) -> Result<()>,
+    ) -> Result<()> {
         for run in &mut self.runs {
             while run.is_exhausted() {
                 let Some(batch) = run.stream.next().await.transpose()? else {
                     break;
                 };
                 self.rows += batch.num_rows();
-                run.batch = Some(read(&batch)?);
+                read(&batch, &mut run.batch)?;
                 run.position = 0;
             }
         }
@@ -80,14 +83,11 @@ impl<B: Batch> Runs<B> {
 
 impl<B: Batch> Run<B> {
     fn is_exhausted(&self) -> bool {
-        self.batch
-            .as_ref()
-            .is_none_or(|batch| self.position >= batch.keys().len())
+        self.position >= self.batch.keys().len()
     }
 
     fn key(&self) -> i64 {
-        let batch = self.batch.as_ref().expect("a filled run has a batch");
-        batch.keys()[self.position]
+        self.batch.keys()[self.position]
     }
 
     /// Passes the rows at the front whose key fits; true when that used up the batch.
@@ -97,17 +97,14 @@ impl<B: Batch> Run<B> {
         fits: impl Fn(i64) -> bool,
         mut pass: impl FnMut(&B, std::ops::Range<usize>),
     ) -> bool {
-        let Some(batch) = &self.batch else {
-            return false;
-        };
-        let keys = batch.keys();
+        let keys = self.batch.keys();
         let start = self.position;
         let mut end = start;
         while end < keys.len() && fits(keys[end]) {
             end += 1;
         }
         if end > start {
-            pass(batch, start..end);
+            pass(&self.batch, start..end);
             self.position = end;
         }
         end == keys.len()

@@ -2,7 +2,8 @@
 //! In: a [`MetricPlan`](crate::metrics::plan::MetricPlan) over a table of events and one of assignments. Out: one row of states per experiment, variant, metric and segment,
 //! by the table function `metric_states`. What a metric is, and what follows from its states, is decided elsewhere.
 //!
-//! [`lanes`] and [`layout`] (the plan compiled) -> [`merge`] (units) -> [`kernel`] (one unit) -> [`cells`] (sums) -> [`states`] (rows);
+//! [`lanes`] and [`layout`] (the plan compiled) -> [`merge`] (rows into a [`unit`]) -> [`kernel`] (its windows, one row of numbers per
+//! assignment that sees other events) -> [`queue`] and [`blocks`] (rows into [`cells`]) -> [`states`] (rows);
 //! [`exec`], [`sources`] and [`function`] hang it into DataFusion.
 
 mod batches;
@@ -12,19 +13,24 @@ mod codes;
 mod days;
 mod exec;
 pub mod facts;
+mod firsts;
 mod function;
 mod kernel;
 mod lanes;
 mod layout;
 mod merge;
+mod numbers;
 mod queue;
 mod running;
+mod segments;
 mod sources;
 mod special;
 mod special_cells;
 mod sql;
 mod states;
 mod union;
+mod unit;
+mod vectors;
 
 pub use exec::{Layout, MetricStatesExec};
 pub use function::{MetricStatesTable, register};

@@ -2,38 +2,21 @@
 //! In: a [`Unit`] in time order. Out: [`Running`], a row of totals before each event and after the last. All totals are whole numbers, so that
 //! differences are exact; a unit with other numbers is told apart and goes the slow way.
 
-use super::kernel::{LARGEST_WHOLE, Unit, is_null, nearest_whole};
 use super::lanes::{Lanes, RunningTotals};
 use super::layout::{MOST_EVENTS, SMALL_STEP, WIDE_STEP};
+use super::numbers::{LARGEST_WHOLE, is_null, nearest_whole};
+use super::unit::Unit;
 
 #[derive(Default)]
 pub struct Running {
     counts: Vec<f32>,
     sums: Vec<f64>,
-    /// The values that some sum takes, 0 for those that none does.
-    values: Vec<f64>,
 }
 
 impl Running {
     /// False when some number is not whole, or large, or there are too many events.
-    pub fn fill(&mut self, lanes: &Lanes, unit: &Unit, columns: usize) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has just said that it knows these instructions.
-            return unsafe { self.fill_with_avx2(lanes, unit, columns) };
-        }
-        self.fill_portably(lanes, unit, columns)
-    }
-
-    /// The same code compiled for longer vectors.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn fill_with_avx2(&mut self, lanes: &Lanes, unit: &Unit, columns: usize) -> bool {
-        self.fill_portably(lanes, unit, columns)
-    }
-
     #[inline(always)]
-    fn fill_portably(&mut self, lanes: &Lanes, unit: &Unit, columns: usize) -> bool {
+    pub fn fill(&mut self, lanes: &Lanes, unit: &Unit, columns: usize) -> bool {
         let (counts, sums) = (lanes.layout.counts, lanes.layout.sums);
         let events = unit.times.len();
         if events > usize::from(MOST_EVENTS) {
@@ -49,24 +32,37 @@ impl Running {
             false => self.count_events(unit, &totals.count_rows, counts),
             true => self.count_values(lanes, unit, columns),
         }
-        let is_whole = self.take_values(totals, unit, columns);
-        self.sum_values(totals, unit, sums);
-        is_whole
+        self.sum_values(totals, unit, (sums, columns))
     }
 
     /// Every event adds the row of its name.
     #[inline(always)]
     fn count_events(&mut self, unit: &Unit, adds: &[f32], width: usize) {
-        for step in (0..width).step_by(SMALL_STEP) {
-            let mut total = [0.0; SMALL_STEP];
-            let names = unit.names.iter();
-            for (name, row) in names.zip(self.counts[width..].chunks_exact_mut(width)) {
-                let adds = &adds[usize::from(*name) * width + step..][..SMALL_STEP];
-                for at in 0..SMALL_STEP {
-                    total[at] += adds[at];
-                }
-                row[step..step + SMALL_STEP].copy_from_slice(&total);
+        const TWO: usize = 2 * SMALL_STEP;
+        let long = width - width % TWO;
+        for step in (0..long).step_by(TWO) {
+            self.count_step::<TWO>(unit, adds, (width, step));
+        }
+        for step in (long..width).step_by(SMALL_STEP) {
+            self.count_step::<SMALL_STEP>(unit, adds, (width, step));
+        }
+    }
+
+    #[inline(always)]
+    fn count_step<const S: usize>(
+        &mut self,
+        unit: &Unit,
+        adds: &[f32],
+        (width, step): (usize, usize),
+    ) {
+        let mut total = [0.0; S];
+        let rows = self.counts[width..].chunks_exact_mut(width);
+        for (name, row) in unit.names.iter().zip(rows) {
+            let adds = &adds[usize::from(*name) * width + step..][..S];
+            for at in 0..S {
+                total[at] += adds[at];
             }
+            row[step..step + S].copy_from_slice(&total);
         }
     }
 
@@ -86,51 +82,63 @@ impl Running {
         }
     }
 
-    /// The values that are summed; false when one of them is not whole, or large.
+    /// Every event adds its values to the sums of its name; false when one of them is not whole, or large.
     #[inline(always)]
-    fn take_values(&mut self, totals: &RunningTotals, unit: &Unit, columns: usize) -> bool {
-        let width = totals.columns;
-        if width == 0 {
-            return true;
-        }
-        self.values.resize(unit.names.len() * width, 0.0);
-        let mut is_whole = true;
-        let events = unit.names.iter().zip(unit.values.chunks_exact(columns));
-        for ((name, values), taken) in events.zip(self.values.chunks_exact_mut(width)) {
-            let summed = &totals.summed[usize::from(*name) * width..][..width];
-            for ((taken, value), summed) in taken.iter_mut().zip(values).zip(summed) {
-                // Without a branch, which would go either way all the time.
-                let bits = if is_null(*value) { 0 } else { value.to_bits() };
-                *taken = f64::from_bits(bits & summed);
-                is_whole &= (taken.abs() <= LARGEST_WHOLE) & (*taken == nearest_whole(*taken));
-            }
+    fn sum_values(
+        &mut self,
+        totals: &RunningTotals,
+        unit: &Unit,
+        (width, columns): (usize, usize),
+    ) -> bool {
+        const TWO: usize = 2 * WIDE_STEP;
+        let place = (width, columns);
+        let (mut is_whole, mut step) = (true, 0);
+        while step < width {
+            let is_long = step + TWO <= width;
+            is_whole = match (is_long, columns == 1) {
+                (true, true) => self.sum_step::<TWO, true>(totals, unit, place, step),
+                (true, false) => self.sum_step::<TWO, false>(totals, unit, place, step),
+                (false, true) => self.sum_step::<WIDE_STEP, true>(totals, unit, place, step),
+                (false, false) => self.sum_step::<WIDE_STEP, false>(totals, unit, place, step),
+            };
+            step += if is_long { TWO } else { WIDE_STEP };
         }
         is_whole
     }
 
-    /// Every event adds its values to the sums of its name, and zeros to the others.
     #[inline(always)]
-    fn sum_values(&mut self, totals: &RunningTotals, unit: &Unit, width: usize) {
-        for step in (0..width).step_by(WIDE_STEP) {
-            let mut total = [0.0; WIDE_STEP];
-            let mut column_of = [0; WIDE_STEP];
-            for (column, (_, known)) in column_of.iter_mut().zip(&totals.sums[step..]) {
-                *column = usize::from(*known);
-            }
-            let values = self.values.chunks_exact(totals.columns);
-            let rows = self.sums[width..].chunks_exact_mut(width);
-            for ((name, values), row) in unit.names.iter().zip(values).zip(rows) {
-                let takes = &totals.sum_rows[usize::from(*name) * width + step..][..WIDE_STEP];
-                for at in 0..WIDE_STEP {
-                    total[at] += takes[at] * values[column_of[at]];
+    fn sum_step<const S: usize, const ONE_COLUMN: bool>(
+        &mut self,
+        totals: &RunningTotals,
+        unit: &Unit,
+        (width, columns): (usize, usize),
+        step: usize,
+    ) -> bool {
+        let (columns, summed) = match ONE_COLUMN {
+            true => (1, 1),
+            false => (columns, totals.columns),
+        };
+        let (mut total, mut is_whole) = ([0.0; S], true);
+        let events = unit.names.iter().zip(unit.values.chunks_exact(columns));
+        for ((name, values), row) in events.zip(self.sums[width..].chunks_exact_mut(width)) {
+            let first = usize::from(*name) * summed;
+            for (row, value) in (first..first + summed).zip(values) {
+                // Without a branch, which would go either way all the time.
+                let bits = if is_null(*value) { 0 } else { value.to_bits() };
+                let value = f64::from_bits(bits & totals.summed[row]);
+                is_whole &= (value.abs() <= LARGEST_WHOLE) & (value == nearest_whole(value));
+                let takes = &totals.sum_rows[row * width + step..][..S];
+                for at in 0..S {
+                    total[at] += takes[at] * value;
                 }
-                row[step..step + WIDE_STEP].copy_from_slice(&total);
             }
+            row[step..step + S].copy_from_slice(&total);
         }
+        is_whole
     }
 
     /// Counts of the events `start..end`, and whether there was one.
-    #[inline]
+    #[inline(always)]
     pub fn count(&self, width: usize, start: usize, end: usize, into: &mut [f32]) {
         let (before, after) = (&self.counts[start * width..], &self.counts[end * width..]);
         let (counts, any) = into[..2 * width].split_at_mut(width);
@@ -147,7 +155,7 @@ impl Running {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn sum(&self, width: usize, start: usize, end: usize, into: &mut [f64]) {
         let (before, after) = (&self.sums[start * width..], &self.sums[end * width..]);
         for ((sum, after), before) in into.iter_mut().zip(after).zip(before).take(width) {

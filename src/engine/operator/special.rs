@@ -6,9 +6,10 @@
 //! assignment whose windows hold the same.
 
 use super::days::{local_day, zone};
-use super::kernel::{Assignment, NULL, SCALE, Unit, is_null, scaled};
 use super::lanes::{Lanes, SECOND};
+use super::numbers::{NULL, SCALE, is_null, scaled};
 use super::special_cells::{Shape, SpecialCells};
+use super::unit::{Assignment, Unit};
 use crate::metrics::plan::{
     Cap, Fill, Maturity, MetricPlan, SpecialAggregate, SpecialMeasure, SpecialMetric, UnitNumber,
 };
@@ -108,17 +109,13 @@ impl<'a> Specials<'a> {
     }
 
     /// Adds one unit; each assignment with its cell among those of a segment.
-    pub fn add<'b>(
-        &mut self,
-        unit: &Unit,
-        assignments: impl Iterator<Item = (&'b Assignment, usize)>,
-    ) {
+    pub fn add(&mut self, unit: &Unit, assignments: impl Iterator<Item = (Assignment, usize)>) {
         self.take(unit);
         for (assignment, cell) in assignments {
             for at in 0..self.wanted[usize::from(assignment.experiment)].len() {
                 let metric = self.wanted[usize::from(assignment.experiment)][at];
-                if self.metrics[metric].is_mature(assignment) {
-                    self.add_metric(metric, unit, assignment, cell);
+                if self.metrics[metric].is_mature(&assignment) {
+                    self.add_metric(metric, unit, &assignment, cell);
                 }
             }
         }

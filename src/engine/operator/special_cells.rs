@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use super::cells::{joined, whole_state};
-use super::kernel::{LARGEST_WHOLE, NULL, is_null, nearest_whole};
+use super::numbers::{LARGEST_WHOLE, NULL, is_null, nearest_whole};
 use super::special::at_most;
 use crate::metrics::plan::{Cap, Fill, MetricPlan, SpecialMetric};
 use crate::stats::quantiles::{quantile_estimate, quantile_state_of};

@@ -14,8 +14,8 @@ use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 
 use super::cells::Cells;
-use super::kernel::Segments;
 use super::lanes::Lanes;
+use super::segments::Segments;
 use super::special_cells::{Caps, SpecialCells};
 use crate::metrics::plan::{Fill, MetricPlan};
 use crate::sql::functions::state_type;

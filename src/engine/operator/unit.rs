@@ -1,0 +1,106 @@
+//! One unit: all of its events and all of its assignments.
+//! In: rows of batches, appended by the merge. Out: a [`Unit`] whose events are in time order.
+
+use crate::metrics::plan::MetricPlan;
+
+/// What is known of one unit; reused from unit to unit.
+#[derive(Default)]
+pub struct Unit {
+    pub times: Vec<i64>,
+    pub names: Vec<u16>,
+    /// One value per event and value column, event by event: [`NULL`], or [`scaled`] where the column is.
+    pub values: Vec<f64>,
+    pub assignments: Vec<AssignmentRow>,
+    /// One per assignment, or none where those of the experiments hold.
+    pub limits: Vec<Limits>,
+}
+
+/// What is read of an assignment, many millions of times.
+#[derive(Clone, Copy)]
+pub struct AssignmentRow {
+    pub time: i64,
+    /// Which combination of segment values the unit had, by position in the kernel's list.
+    pub segment: u32,
+    pub experiment: u16,
+    pub variant: u8,
+}
+
+/// What of an assignment is measured.
+#[derive(Clone, Copy, Default)]
+pub struct Limits {
+    pub period_start: i64,
+    /// Events at or after this instant are not measured.
+    pub measured_until: i64,
+    /// Up to where the unit's data are complete: decides which windows are full.
+    pub complete_until: i64,
+}
+
+impl Limits {
+    /// Those of all units of an experiment.
+    pub fn of(plan: &MetricPlan, experiment: usize) -> Limits {
+        let planned = &plan.experiments[experiment];
+        Limits {
+            period_start: planned.from,
+            measured_until: planned.measured_until,
+            complete_until: plan.complete_through,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct Assignment {
+    pub time: i64,
+    pub period_start: i64,
+    pub measured_until: i64,
+    pub complete_until: i64,
+    pub experiment: u16,
+    pub segment: u32,
+}
+
+impl Assignment {
+    pub fn new(row: &AssignmentRow, limits: &Limits) -> Assignment {
+        Assignment {
+            time: row.time,
+            period_start: limits.period_start,
+            measured_until: limits.measured_until,
+            complete_until: limits.complete_until,
+            experiment: row.experiment,
+            segment: row.segment,
+        }
+    }
+}
+
+impl Unit {
+    /// Sorts events by time when runs overlapped; ties by what they hold, so that the layout of files never shows.
+    pub fn put_in_order(&mut self, columns: usize) {
+        if self.times.is_sorted() {
+            return;
+        }
+        let values = |event: usize| {
+            self.values[event * columns..(event + 1) * columns]
+                .iter()
+                .map(|value| value.to_bits())
+        };
+        let mut order: Vec<usize> = (0..self.times.len()).collect();
+        order.sort_by(|&a, &b| {
+            (self.times[a], self.names[a])
+                .cmp(&(self.times[b], self.names[b]))
+                .then_with(|| values(a).cmp(values(b)))
+        });
+        self.values = order
+            .iter()
+            .flat_map(|&event| values(event))
+            .map(f64::from_bits)
+            .collect();
+        self.names = order.iter().map(|&event| self.names[event]).collect();
+        self.times = order.iter().map(|&event| self.times[event]).collect();
+    }
+
+    pub fn clear(&mut self) {
+        self.times.clear();
+        self.names.clear();
+        self.values.clear();
+        self.assignments.clear();
+        self.limits.clear();
+    }
+}
