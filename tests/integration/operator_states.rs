@@ -76,9 +76,12 @@ pub fn data(random: &mut Random, experiments: usize) -> Data {
     };
     for unit in 0..40 + random.below(60) {
         let unit = format!("unit-{unit}");
+        // Sums of some units are too large for the fast way, though each number is not.
+        let is_rich = random.chance(10);
         for _ in 0..random.below(30) {
             let amount = match random.below(5) {
                 0 => None,
+                _ if is_rich => Some(100_000.0 + random.below(6_000_000) as f64 / 100.0),
                 1 => Some(random.below(1_000) as f64 / 7.0),
                 _ => Some(random.below(1_000_000) as f64 / 100.0),
             };

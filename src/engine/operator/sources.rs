@@ -326,9 +326,13 @@ impl Reach {
             length.map_or(i64::MAX / SECOND, |length| start + length)
         };
         let after = plan.windows().map(after).max().unwrap_or(0).max(0);
+        // What is before an assignment is looked at however late the assignment is.
+        let looks_back = plan.windows().any(|(_, _, lookback)| lookback.is_some());
+        let looked_at = if looks_back { to } else { from };
         let day = |micros: i64| micros.div_euclid(86_400 * SECOND);
         let first = day(from.saturating_sub(before.unwrap_or(0).max(0) * SECOND));
-        let last = day(to.saturating_add(after * SECOND).min(until).max(from));
+        let measured = to.saturating_add(after.saturating_mul(SECOND)).min(until);
+        let last = day(measured.max(looked_at));
         Reach {
             events: Days { first, last },
             assignments: Days {
