@@ -479,6 +479,38 @@ fn random_plans_give_the_states_of_plain_sql() {
 }
 
 #[test]
+fn sums_that_are_too_large_leave_other_metrics_alone() {
+    let mut random = Random(11);
+    let mut plan = plan(&mut random, 1);
+    let total = |event: &str, lookback| MetricStates {
+        name: format!("total of {event}"),
+        value: Measure {
+            event: Some(event.to_owned()),
+            aggregate: Aggregate::Sum,
+            value: Some(0),
+            cap: None,
+            at_least: 1,
+        },
+        denominator: None,
+        window_start: 0,
+        window_length: Some(50 * DAY),
+        lookback,
+        lookback_before_period: false,
+        maturity: Maturity::Partial,
+    };
+    plan.metrics = vec![total("visit", None), total("order", Some(DAY))];
+    let mut data = data(&mut random, 1);
+    for row in &mut data.events {
+        // 1.6e7 hundredths each fit, and their sum does not.
+        row.amount = Some(if row.name == "order" { 160_000.0 } else { 1.25 });
+    }
+    let context = session(&data, 1);
+    let found = states(&rows_of(&context, &flat(&operator_query(&plan))));
+    let expected = states(&rows_of(&context, &sql(&plan)));
+    assert!(assert_equal_states(&found, &expected) > 20);
+}
+
+#[test]
 fn the_number_of_partitions_and_the_order_of_rows_change_no_byte() {
     let mut random = Random(99);
     let (plan, data) = (plan(&mut random, 3), data(&mut random, 3));

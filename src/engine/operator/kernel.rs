@@ -295,6 +295,9 @@ impl<'a> Kernel<'a> {
                 self.row.numbers[to + at] = self.sums[from + at] as f32;
             }
         }
+        for at in &layout.wide_padding {
+            self.row.numbers[usize::from(*at)] = 0.0;
+        }
         for (at, source) in &layout.wide_sources {
             self.row.numbers[usize::from(*at)] = match source {
                 Source::Sum(from) => self.sums[usize::from(*from)] as f32,

@@ -33,6 +33,8 @@ pub struct RowLayout {
     pub copies: Vec<(u16, u16)>,
     /// Blocks of [`WIDE_STEP`] sums to copy in this order: place in the row, place among the sums of all windows.
     pub wide_copies: Vec<(u16, u16)>,
+    /// Wide places that hold nothing, into which such a block may have copied what is none of the row's.
+    pub wide_padding: Vec<u16>,
     /// Where the number at a wide place comes from that is no sum.
     pub wide_sources: Vec<(u16, Source)>,
     /// Small places with a bound, and wide places with one: place and lane.
@@ -163,6 +165,7 @@ impl RowLayout {
         }
         self.copies = copies::<SMALL_STEP>(&small);
         self.wide_copies = copies::<WIDE_STEP>(&wide);
+        self.wide_padding = self.padding();
         // Small numbers stand first in the row.
         let small_lanes = self.small_lanes;
         let is_wide = |group: &&mut Group| !group.is_small;
@@ -178,6 +181,23 @@ impl RowLayout {
         for (at, _) in &mut self.wide_bounds {
             *at += small_lanes as u16;
         }
+    }
+
+    /// Places after the metrics of wide groups.
+    fn padding(&self) -> Vec<u16> {
+        let small_lanes = self.small_lanes;
+        let of_group = |group: &Group| {
+            let empty = group.metrics.len()..group.padded;
+            let positions = 0..group.width;
+            positions
+                .flat_map(move |position| {
+                    let first = small_lanes + group.offset + position * group.padded;
+                    empty.clone().map(move |place| (first + place) as u16)
+                })
+                .collect::<Vec<u16>>()
+        };
+        let wide = self.groups.iter().filter(|group| !group.is_small);
+        wide.flat_map(of_group).collect()
     }
 
     /// Numbers of a row.
