@@ -37,8 +37,8 @@ const FILE: &str = "__equipoise_file";
 /// Files with fewer rows are small; when there are more such files than this, they are written anew as one.
 const SMALL_FILE_ROWS: i64 = 1 << 16;
 const MOST_SMALL_FILES: usize = 32;
-/// Runs per bucket of a clustered table before they are merged.
-const MOST_RUNS: usize = 12;
+/// Runs per bucket of a clustered table, beyond one per span of days, before they are merged.
+const SPARE_RUNS: usize = 8;
 
 impl Engine {
     /// Writes the rows of a query beside those that are there; with a key, a row takes the place of those with its key.
@@ -152,11 +152,8 @@ impl Engine {
             let schema = crate::warehouse::stored_schema(rows.schema().as_arrow())
                 .map_err(|error| DataFusionError::External(Box::new(error)))?;
             let mut facts = ClusteredFacts::open(folder, &schema, clustering).await?;
-            match place.from {
-                None => facts.load(rows).await?,
-                Some(_) => facts.append(&context, rows).await?,
-            };
-            let compacted = facts.compact(&context, MOST_RUNS).await?;
+            facts.append(&context, rows).await?;
+            let compacted = facts.tidy(&context, SPARE_RUNS).await?;
             if compacted.rows_rewritten > 0 {
                 facts.vacuum(chrono::Duration::zero()).await?;
             }

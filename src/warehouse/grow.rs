@@ -20,7 +20,7 @@ use deltalake::kernel::Add;
 
 use super::error::{IoContext, delta_error};
 use super::staging::Staging;
-use super::table::{check_partitions, folder_url, write_staged, write_with};
+use super::table::{check_partitions, commit, folder_url, write_staged, write_with};
 use super::types::stored_schema;
 use super::{Result, TableSummary, Warehouse, WarehouseError};
 
@@ -172,7 +172,8 @@ impl Unfinished {
         self.staging.folder()
     }
 
-    /// Begins with all that a table holds; logs and other small files are copied, so that they may be written over.
+    /// Begins with all that a table holds, under a log of one commit: versions are folders here, and a log that came along would grow
+    /// with every one. Small files beside the log are copied, so that they may be written over.
     pub async fn begin_from(
         &self,
         warehouse: &Warehouse,
@@ -180,20 +181,29 @@ impl Unfinished {
         from: &str,
     ) -> Result<()> {
         let folder = warehouse.table_folder(relation, from)?;
-        for (path, _) in files_of(&folder).await?.0 {
-            link(&folder.join(&path), &self.folder().join(&path))?;
+        let (files, table) = files_of(&folder).await?;
+        for (path, _) in &files {
+            link(&folder.join(path), &self.folder().join(path))?;
         }
-        for entry in walkdir::WalkDir::new(&folder).sort_by_file_name() {
-            let entry = entry
-                .map_err(std::io::Error::from)
-                .context("list", &folder)?;
-            let path = entry.path().strip_prefix(&folder).expect("it lies below");
-            let is_data = path.extension().is_some_and(|end| end == "parquet")
-                && !path.starts_with("_delta_log");
-            if entry.file_type().is_file() && !is_data {
-                copy(entry.path(), &self.folder().join(path))?;
+        for entry in fs::read_dir(&folder).context("list", &folder)? {
+            let entry = entry.context("list", &folder)?.path();
+            let is_data = entry.extension().is_some_and(|end| end == "parquet");
+            if entry.is_file() && !is_data {
+                let name = entry.file_name().expect("an entry of a folder has a name");
+                copy(&entry, &self.folder().join(name))?;
             }
         }
+        let failed = |error: deltalake::DeltaTableError| delta_error(&error, self.folder());
+        let state = table.snapshot().map_err(failed)?;
+        let partition_by = state.metadata().partition_columns().to_vec();
+        let schema = state.snapshot().arrow_schema();
+        let files = files.into_iter().map(|(_, file)| file).collect();
+        let copy = DeltaTableBuilder::from_url(folder_url(self.folder()))
+            .and_then(|builder| builder.build())
+            .map_err(failed)?;
+        commit(copy, &schema, &partition_by, files)
+            .await
+            .map_err(failed)?;
         Ok(())
     }
 

@@ -78,9 +78,24 @@ fn is_taken(error: &io::Error) -> bool {
 fn sync_tree(folder: &Path) -> Result<()> {
     for entry in walkdir::WalkDir::new(folder).contents_first(true) {
         let entry = entry.map_err(io::Error::from).context("list", folder)?;
-        sync_folder(entry.path())?;
+        if !is_shared(&entry) {
+            sync_folder(entry.path())?;
+        }
     }
     Ok(())
+}
+
+/// Whether a file is also one of an older version, which made it durable when it took its place.
+#[cfg(unix)]
+fn is_shared(entry: &walkdir::DirEntry) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let is_shared = |about: std::fs::Metadata| about.is_file() && about.nlink() > 1;
+    entry.metadata().is_ok_and(is_shared)
+}
+
+#[cfg(not(unix))]
+fn is_shared(_: &walkdir::DirEntry) -> bool {
+    false
 }
 
 /// Makes the content of a file, or the entries of a folder, survive a power failure.

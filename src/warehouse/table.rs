@@ -272,7 +272,8 @@ fn float_columns(fields: &Fields, parents: &[String]) -> Vec<ColumnPath> {
     paths
 }
 
-async fn commit(
+/// The first commit of a table, with its files.
+pub(super) async fn commit(
     table: DeltaTable,
     schema: &Schema,
     partition_by: &[String],

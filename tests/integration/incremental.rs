@@ -262,7 +262,7 @@ fn a_fact_by_unit_reads_like_any_table() {
         shop.day(1, &["a,1,5", "b,2,7", "late,3,6"]);
         shop.day(3, &["a,1,5", "d,2,4"]);
         shop.good(&["build"]);
-        // The first row of an id stays within its day; the same id on another day is another row.
+        // A row is known by unit, time and id; the same id at another time is another row.
         assert_eq!(shop.rows(), "a:5 a:5 b:7 c:1 d:4 late:6", "{kind}");
     }
 }

@@ -279,14 +279,80 @@ fn a_row_that_comes_twice_in_one_delivery_is_stored_once() {
 }
 
 #[test]
+fn a_day_that_comes_late_opens_only_the_runs_that_hold_it() {
+    let folder = TempDir::new().unwrap();
+    on_a_runtime(async {
+        let (_, data) = random_project(12);
+        let mut facts = Facts::open(folder.path()).await;
+        let (first, _) = facts.append(&data).await;
+        assert_eq!(first.runs_opened, 0, "an empty table was looked into");
+        let runs = facts.events.runs().unwrap();
+        let start = data.events.iter().map(|row| row.at).min().unwrap() / DAY;
+        for day in [start, start + 20, start + 58] {
+            let holding = runs
+                .iter()
+                .filter(|run| (i64::from(run.day)..=run.through.into()).contains(&day))
+                .count();
+            let (again, _) = facts
+                .append(&between(&data, day * DAY, (day + 1) * DAY))
+                .await;
+            assert_eq!((again.rows, again.runs_opened), (0, holding), "day {day}");
+            assert!(again.repeated > 0 && holding <= usize::from(BUCKETS));
+        }
+        assert!(runs.len() > 4 * usize::from(BUCKETS), "{} runs", runs.len());
+    });
+}
+
+#[test]
+fn a_history_of_days_ends_in_few_runs_that_were_seldom_rewritten() {
+    let folder = TempDir::new().unwrap();
+    on_a_runtime(async {
+        let (plan, data) = random_project(13);
+        let mut facts = Facts::open(folder.path()).await;
+        facts.append(&data).await;
+        let expected = facts.states(&plan).await;
+        let folder = TempDir::new().unwrap();
+        let mut facts = Facts::open(folder.path()).await;
+        let no_events = Data {
+            events: Vec::new(),
+            ..data.clone()
+        };
+        facts.append(&no_events).await;
+        let start = data.events.iter().map(|row| row.at).min().unwrap() / DAY * DAY;
+        let mut rewritten = 0;
+        for day in 0..61 {
+            // Each day comes with the two before it again.
+            let days = (start + (day - 2) * DAY, start + (day + 1) * DAY);
+            let rows = event_batch(&between(&data, days.0, days.1).events);
+            let rows = facts.context.read_batch(rows).unwrap();
+            let appended = facts.events.append(&facts.context, rows).await.unwrap();
+            assert!(appended.runs_opened <= 6 * usize::from(BUCKETS));
+            let tidied = facts.events.tidy(&facts.context, 4).await.unwrap();
+            rewritten += tidied.rows_rewritten;
+        }
+        assert_eq!(facts.states(&plan).await, expected);
+        let most = 14 * usize::from(BUCKETS);
+        let runs = facts.events.runs().unwrap().len();
+        assert!(runs <= most, "{runs} runs");
+        let rows = data.events.len() as u64;
+        assert!(rewritten <= 3 * rows, "{rewritten} of {rows} rows");
+    });
+}
+
+#[test]
 fn compaction_leaves_few_files_and_every_row() {
     let folder = TempDir::new().unwrap();
     on_a_runtime(async {
         let (plan, data) = random_project(9);
         let mut facts = Facts::open(folder.path()).await;
-        facts.append(&data).await;
+        let start = data.events.iter().map(|row| row.at).min().unwrap() / DAY * DAY;
+        for day in (-4..80).step_by(4) {
+            let piece = between(&data, start + day * DAY, start + (day + 4) * DAY);
+            facts.append(&piece).await;
+        }
         let (before, rows) = (facts.states(&plan).await, count(&facts).await);
-        assert!(facts.events.runs().unwrap().len() > 100);
+        assert_eq!(rows, (data.events.len(), data.assignments.len()));
+        assert!(facts.events.runs().unwrap().len() > 50);
         facts.compact(1).await;
         let runs = facts.events.runs().unwrap();
         assert_eq!(runs.len(), usize::from(BUCKETS));

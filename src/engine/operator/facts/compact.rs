@@ -1,20 +1,19 @@
-//! Compaction: few runs per bucket instead of one per day.
-//! Each row is rewritten about as often as the logarithm of the table's size: a large run is left alone until the
-//! smaller ones together are half as large.
+//! Compaction: few runs per bucket instead of one per append.
+//! In: how many runs a bucket may have. Out: a commit that replaces runs by merged ones, whose rows stay the same. Which of them lie
+//! together is said by [`super::spans`].
 
 use std::sync::Arc;
 
 use datafusion::error::Result;
 use datafusion::logical_expr::col;
 use datafusion::prelude::SessionContext;
-use deltalake::kernel::Action;
+use deltalake::kernel::{Action, Add};
 use deltalake::protocol::DeltaOperation;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-
-use super::append::Written;
-use super::{ClusteredFacts, RunFile, UNIT_KEY, external, with_partitions};
+use super::spans::{to_tidy, without_large};
+use super::write::RunWriter;
+use super::{ClusteredFacts, RunFile, UNIT_KEY, external};
 
 /// What a compaction has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,11 +24,34 @@ pub struct Compacted {
 }
 
 impl ClusteredFacts {
-    /// Merges runs of every bucket that has more than `most_runs` of them, in one commit; the rows stay the same.
+    /// Merges runs until no bucket has more than `most_runs` of them, whatever their days: for those who read more often than they
+    /// append.
     pub async fn compact(
         &mut self,
         context: &SessionContext,
         most_runs: usize,
+    ) -> Result<Compacted> {
+        let most = most_runs.max(1);
+        self.rewrite(context, |runs| match runs.len() <= most {
+            true => Vec::new(),
+            false => vec![without_large(runs, most - 1)],
+        })
+        .await
+    }
+
+    /// Merges runs within their spans of days, where a bucket has more than `spare` runs beyond one per span.
+    pub async fn tidy(&mut self, context: &SessionContext, spare: usize) -> Result<Compacted> {
+        let newest = self.runs()?.iter().map(|run| run.through).max();
+        let newest = newest.unwrap_or_default().into();
+        self.rewrite(context, |runs| to_tidy(&runs, newest, spare))
+            .await
+    }
+
+    /// Merges what is picked from the runs of each bucket, in one commit.
+    async fn rewrite(
+        &mut self,
+        context: &SessionContext,
+        pick: impl for<'a> Fn(Vec<&'a RunFile>) -> Vec<Vec<&'a RunFile>>,
     ) -> Result<Compacted> {
         let runs = self.runs()?;
         let mut compacted = Compacted {
@@ -39,23 +61,22 @@ impl ClusteredFacts {
         };
         let mut actions = Vec::new();
         for bucket in 0..self.clustering.buckets {
-            let merged = to_merge(
-                runs.iter().filter(|run| run.bucket == bucket).collect(),
-                most_runs,
-            );
-            if merged.len() < 2 {
-                continue;
+            let of_bucket = runs.iter().filter(|run| run.bucket == bucket).collect();
+            for merged in pick(of_bucket) {
+                if merged.len() < 2 {
+                    continue;
+                }
+                let file = self.merge(context, &merged).await?;
+                compacted.rows_rewritten += merged.iter().map(|run| run.rows).sum::<u64>();
+                compacted.files_after -= merged.len() - usize::from(file.is_some());
+                actions.extend(file.map(|file| {
+                    Action::Add(Add {
+                        data_change: false,
+                        ..file
+                    })
+                }));
+                actions.extend(self.removals(&merged)?);
             }
-            let Written { files, rows, .. } = self.merge(context, &merged).await?;
-            compacted.rows_rewritten += rows;
-            compacted.files_after = compacted.files_after + files.len() - merged.len();
-            actions.extend(files.into_iter().map(|file| {
-                Action::Add(deltalake::kernel::Add {
-                    data_change: false,
-                    ..file
-                })
-            }));
-            actions.extend(self.removals(&merged)?);
         }
         if !actions.is_empty() {
             self.commit(
@@ -71,7 +92,7 @@ impl ClusteredFacts {
     }
 
     /// One sorted file of several; the runs' declared order makes this a merge, not a sort.
-    async fn merge(&self, context: &SessionContext, merged: &[&RunFile]) -> Result<Written> {
+    async fn merge(&self, context: &SessionContext, merged: &[&RunFile]) -> Result<Option<Add>> {
         let paths: Vec<&str> = merged.iter().map(|run| run.path.as_str()).collect();
         let table = self
             .provider()?
@@ -83,27 +104,12 @@ impl ClusteredFacts {
                 .map(|name| col(*name).sort(true, true))
                 .collect(),
         )?;
-        let first = merged
-            .iter()
-            .map(|run| run.day)
-            .min()
-            .expect("two runs are merged");
-        let last = merged
-            .iter()
-            .map(|run| run.through)
-            .max()
-            .expect("two runs are merged");
-        let bucket = merged[0].bucket;
-        let batches: Vec<_> = rows
-            .execute_stream()
-            .await?
-            .map(|batch| self.respanned(&batch?, (first, last), bucket))
-            .try_collect()
-            .await?;
-        let schema = with_partitions(&self.schema);
-        let stream = futures::stream::iter(batches.into_iter().map(Ok));
-        self.write(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
-            .await
+        let mut writer = RunWriter::new(self);
+        let mut rows = rows.execute_stream().await?;
+        while let Some(batch) = rows.next().await {
+            writer.write(&batch?).await?;
+        }
+        writer.close(merged[0].bucket).await
     }
 
     fn removals(&self, merged: &[&RunFile]) -> Result<Vec<Action>> {
@@ -116,17 +122,4 @@ impl ClusteredFacts {
             .map(|file| Action::Remove(file.remove_action(false)));
         Ok(files.collect())
     }
-}
-
-/// All runs of a bucket but those that outweigh twice everything smaller.
-fn to_merge(mut runs: Vec<&RunFile>, most_runs: usize) -> Vec<&RunFile> {
-    if runs.len() <= most_runs.max(1) {
-        return Vec::new();
-    }
-    runs.sort_by_key(|run| std::cmp::Reverse(run.rows));
-    while runs.len() > 1 && runs[0].rows > 2 * runs[1..].iter().map(|run| run.rows).sum::<u64>() {
-        runs.remove(0);
-    }
-    runs.sort_by(|a, b| (a.day, &a.path).cmp(&(b.day, &b.path)));
-    runs
 }

@@ -1,14 +1,18 @@
 //! Facts clustered by unit: a Delta table of sorted runs.
-//! In: rows with a unit, a time and an id, in any order, some of them seen before. Out: one file per day and unit bucket and append, sorted
-//! by (unit key, time, id); compaction merges runs. A row goes to the day of its own time however late it comes, and a row
-//! whose id is stored already is dropped: so retries and re-runs in any order end in the same rows.
+//! In: rows with a unit, a time and an id, in any order, some of them seen before. Out: one file per unit bucket and span of days
+//! ([`spans`]) and append, sorted by (unit key, time, id); compaction merges runs. A row goes to the days of its own time however late
+//! it comes, and a row that is stored already, with the same unit, time and id, is dropped: so retries and re-runs in any order
+//! end in the same rows.
 //!
-//! Partition columns: `day` and `through`, the first and last day of a run (equal until runs are merged), and `bucket`.
+//! Partition columns: `day` and `through`, the first and last day that a run holds rows of, and `bucket`.
 
 mod append;
 mod compact;
 mod maintain;
 mod provider;
+mod spans;
+mod stored;
+mod write;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,9 +20,10 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::parquet::basic::{Compression, ZstdLevel};
+use datafusion::parquet::basic::{Compression, Encoding, ZstdLevel};
 use datafusion::parquet::file::metadata::SortingColumn;
 use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::parquet::schema::types::ColumnPath;
 use deltalake::datafile::writer::WriterConfig;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::CommitBuilder;
@@ -34,14 +39,17 @@ pub use provider::ClusteredTable;
 
 /// The sort key's first column: 64 bits that stand for a unit.
 pub const UNIT_KEY: &str = "unit_key";
-const PARTITIONS: [&str; 3] = ["day", "through", "bucket"];
+const PARTITIONS: [&str; 3] = ["day", "through", BUCKET];
+const BUCKET: &str = "bucket";
+/// How times are stored.
+const TIME_TYPE: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 /// Which columns cluster the rows.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Clustering {
     pub unit: String,
     pub time: String,
-    /// Tells rows apart; two rows with the same unit and id are one.
+    /// Tells rows apart; two rows with the same unit, time and id are one.
     pub id: String,
     pub buckets: u16,
 }
@@ -53,6 +61,8 @@ pub struct RunFile {
     /// Days since 1970, inclusive.
     pub day: i32,
     pub through: i32,
+    /// No row is later, in microseconds; a few early rows of a day do not make a file one of that day for those who look for later ones.
+    pub until: i64,
     pub path: String,
     pub size: u64,
     pub rows: u64,
@@ -99,7 +109,7 @@ impl ClusteredFacts {
         let mut runs = state
             .log_data()
             .iter()
-            .map(|file| run_file(&file))
+            .map(|file| run_file(&file, &self.clustering.time))
             .collect::<Result<Vec<_>>>()?;
         runs.sort_by(|a, b| (a.bucket, a.day, &a.path).cmp(&(b.bucket, b.day, &b.path)));
         Ok(runs)
@@ -135,7 +145,7 @@ impl ClusteredFacts {
         }
     }
 
-    /// Files are small enough to be one per partition and append.
+    /// For one run: one file, whose partition is known when it is closed.
     fn writer_config(&self) -> WriterConfig {
         let place = |name: &str| {
             self.schema
@@ -150,15 +160,22 @@ impl ClusteredFacts {
         let sorting = [UNIT_KEY, &self.clustering.time, &self.clustering.id]
             .map(ascending)
             .to_vec();
+        // Hardly a time or an id comes twice: a dictionary of them would only have to be read before the first of them. Times are read by
+        // whoever reads anything: as packed differences they take no more room than compressed, and no decompression.
+        let unique = [&self.clustering.time, &self.clustering.id];
+        let [time, id] = unique.map(|name| ColumnPath::new(vec![name.clone()]));
         let properties = WriterProperties::builder()
+            .set_column_dictionary_enabled(time.clone(), false)
+            .set_column_encoding(time.clone(), Encoding::DELTA_BINARY_PACKED)
+            .set_column_compression(time, Compression::UNCOMPRESSED)
+            .set_column_dictionary_enabled(id, false)
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_max_row_group_row_count(Some(256 * 1024))
             .set_sorting_columns(Some(sorting))
             .build();
-        let schema = with_partitions(&self.schema);
         WriterConfig::new(
-            schema,
-            PARTITIONS.map(str::to_owned).to_vec(),
+            Arc::clone(&self.schema),
+            Vec::new(),
             Some(properties),
             None,
             None,
@@ -166,6 +183,14 @@ impl ClusteredFacts {
             None,
         )
     }
+}
+
+/// In microseconds.
+const DAY: i64 = 86_400_000_000;
+
+/// The day of a time.
+fn day_of(micros: i64) -> i64 {
+    micros.div_euclid(DAY)
 }
 
 fn url_of(folder: &Path) -> Url {
@@ -207,7 +232,7 @@ fn file_schema(columns: &Schema, clustering: &Clustering) -> Result<SchemaRef> {
     for field in columns.fields() {
         let is_time = *field.name() == clustering.time;
         let data_type = if is_time {
-            DataType::Timestamp(TimeUnit::Microsecond, None)
+            TIME_TYPE
         } else {
             stored(field.data_type())
         };
@@ -238,7 +263,7 @@ fn with_partitions(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn run_file(file: &deltalake::kernel::LogicalFileView) -> Result<RunFile> {
+fn run_file(file: &deltalake::kernel::LogicalFileView, time: &str) -> Result<RunFile> {
     let partitions = file.partition_values_map();
     let value = |name: &str| {
         partitions
@@ -256,16 +281,28 @@ fn run_file(file: &deltalake::kernel::LogicalFileView) -> Result<RunFile> {
                 .num_days() as i32,
         )
     };
+    let through = day("through")?;
+    let last_moment = (i64::from(through) + 1) * DAY - 1;
+    let until = file.stats().and_then(|stats| latest(&stats, time));
     Ok(RunFile {
+        until: until.map_or(last_moment, |until| until.min(last_moment)),
         bucket: value("bucket")?
             .parse()
             .map_err(|_| damaged(&file.path(), "bucket"))?,
         day: day("day")?,
-        through: day("through")?,
+        through,
         path: file.path().into_owned(),
         size: file.size().unsigned_abs(),
         rows: file.num_records().unwrap_or_default() as u64,
     })
+}
+
+/// The latest time that the statistics of a file allow for, if they say; they leave out what is below a millisecond.
+fn latest(stats: &str, time: &str) -> Option<i64> {
+    let stats: serde_json::Value = serde_json::from_str(stats).ok()?;
+    let text = stats.get("maxValues")?.get(time)?.as_str()?;
+    let latest = chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok()?;
+    Some(latest.and_utc().timestamp_micros() + 999)
 }
 
 fn damaged(path: &str, column: &str) -> DataFusionError {

@@ -1,0 +1,219 @@
+//! Which days of a bucket lie together in a file: young ones by four, older ones in longer and longer spans.
+//! In: days, and how far the table reaches. Out: spans that hold each day once, the same for the same data; for a bucket with too many
+//! runs, which of them to merge. Nothing is read or written here.
+//!
+//! Spans have 4, 16, 64, ... days, each made of four shorter ones. One may be used when it ended more than three days before the span of
+//! the newest day, so that rows that come up to three days late meet short spans only. The number of spans grows with the
+//! logarithm of the history, and a row is rewritten once per length of span, and a few times while its first span lasts (TWCS of
+//! Cassandra and the blocks of Prometheus are levelled by time in the same way).
+
+use std::collections::BTreeMap;
+
+use super::RunFile;
+
+/// Days since 1970, both inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Span {
+    pub first: i64,
+    pub last: i64,
+}
+
+/// Days of the shortest span.
+const SHORTEST: i64 = 4;
+/// How many spans of one length make the next one.
+const GROWTH: i64 = 4;
+/// So many days late, rows still meet the shortest spans only.
+const LATE: i64 = 3;
+
+impl Span {
+    /// Where the rows of a day lie in a table that reaches to `newest`.
+    pub fn of(day: i64, newest: i64) -> Span {
+        let is_quiet = |span: &Span| span.last < Span::aligned(newest, SHORTEST).first - LATE;
+        let mut span = Span::aligned(day, SHORTEST);
+        loop {
+            let longer = span.longer();
+            if !is_quiet(&longer) {
+                return span;
+            }
+            span = longer;
+        }
+    }
+
+    fn aligned(day: i64, days: i64) -> Span {
+        let first = day.div_euclid(days) * days;
+        Span {
+            first,
+            last: first + days - 1,
+        }
+    }
+
+    fn longer(self) -> Span {
+        Span::aligned(self.first, (self.last - self.first + 1) * GROWTH)
+    }
+
+    /// The span of a run. Runs that came about otherwise can reach over several: then the shortest that holds them all.
+    fn of_run(run: &RunFile, newest: i64) -> Span {
+        let mut span = Span::of(run.day.into(), newest);
+        while i64::from(run.through) > span.last {
+            span = span.longer();
+        }
+        span
+    }
+}
+
+/// What to merge in a bucket, when it has more than `spare` runs beyond one per span; then half as many stay.
+pub(super) fn to_tidy<'a>(
+    runs: &[&'a RunFile],
+    newest: i64,
+    spare: usize,
+) -> Vec<Vec<&'a RunFile>> {
+    let mut by_span: BTreeMap<Span, Vec<&RunFile>> = BTreeMap::new();
+    for run in runs {
+        by_span
+            .entry(Span::of_run(run, newest))
+            .or_default()
+            .push(run);
+    }
+    let excess = runs.len() - by_span.len();
+    if excess <= spare {
+        return Vec::new();
+    }
+    let fewer = excess - spare / 2;
+    let spans: Vec<Vec<&RunFile>> = by_span.into_values().collect();
+    let small = |runs: &Vec<&'a RunFile>| without_large(runs.clone(), usize::MAX);
+    let merges = cheapest(spans.iter().map(small).collect(), fewer);
+    let removed: usize = merges.iter().map(|merged| merged.len() - 1).sum();
+    // What is left are large runs with few small ones beside each: they are rewritten only when nothing else helps.
+    match excess - removed <= spare {
+        true => merges,
+        false => cheapest(spans, fewer),
+    }
+}
+
+/// Merges that make at least so many runs fewer, those first that rewrite the fewest rows for it.
+fn cheapest(mut merges: Vec<Vec<&RunFile>>, fewer: usize) -> Vec<Vec<&RunFile>> {
+    merges.retain(|merged| merged.len() > 1);
+    merges.sort_by_key(|merged| rows_of(merged) / (merged.len() as u64 - 1));
+    let mut left = fewer;
+    merges.retain(|merged| {
+        let is_needed = left > 0;
+        left = left.saturating_sub(merged.len() - 1);
+        is_needed
+    });
+    merges
+}
+
+fn rows_of(runs: &[&RunFile]) -> u64 {
+    runs.iter().map(|run| run.rows).sum()
+}
+
+/// All runs but up to `most` of those that outweigh twice everything smaller: so a row is rewritten about as often as the logarithm
+/// of what lies beside it, however small the pieces that come.
+pub(super) fn without_large(mut runs: Vec<&RunFile>, most: usize) -> Vec<&RunFile> {
+    runs.sort_by_key(|run| std::cmp::Reverse(run.rows));
+    let is_large = |at: &usize| runs[*at].rows > 2 * rows_of(&runs[at + 1..]);
+    let large = (0..runs.len().min(most)).take_while(is_large).count();
+    let mut small = runs.split_off(large);
+    small.sort_by(|a, b| (a.day, &a.path).cmp(&(b.day, &b.path)));
+    small
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEWEST: i64 = 20_600;
+
+    #[test]
+    fn spans_hold_each_day_once_and_grow_with_age() {
+        let mut lengths = Vec::new();
+        let mut day = NEWEST - 3 * 365;
+        while day <= NEWEST {
+            let span = Span::of(day, NEWEST);
+            assert_eq!(span.first % SHORTEST, 0);
+            for day in span.first..=span.last {
+                assert_eq!(Span::of(day, NEWEST), span);
+            }
+            lengths.push(span.last - span.first + 1);
+            day = span.last + 1;
+        }
+        assert!(lengths.is_sorted_by(|a, b| a >= b), "{lengths:?}");
+        assert!(lengths.len() <= 16, "{lengths:?}");
+    }
+
+    #[test]
+    fn rows_that_come_a_little_late_meet_short_spans() {
+        for newest in NEWEST..NEWEST + 500 {
+            for day in newest - LATE..=newest {
+                let span = Span::of(day, newest);
+                assert_eq!(span.last - span.first + 1, SHORTEST);
+            }
+        }
+    }
+
+    fn run(number: usize, (day, through): (i64, i64), rows: u64) -> RunFile {
+        RunFile {
+            bucket: 0,
+            day: day as i32,
+            through: through as i32,
+            until: i64::MAX,
+            path: format!("{number:05}"),
+            size: rows,
+            rows,
+        }
+    }
+
+    /// A bucket that gets a day after the other, each with some rows of the three days before: most runs at a time, and how often a
+    /// row was written.
+    fn lived(days: i64, spare: usize) -> (usize, f64) {
+        let (mut runs, mut most): (Vec<RunFile>, usize) = (Vec::new(), 0);
+        let (mut offered, mut written) = (0, 0);
+        for day in 0..days {
+            let newest = NEWEST + day;
+            let mut by_span: BTreeMap<Span, (i64, i64, u64)> = BTreeMap::new();
+            for (age, rows) in [(3, 20), (2, 30), (1, 35), (0, 10_000)] {
+                let span = Span::of(newest - age, newest);
+                let entry = by_span.entry(span).or_insert((newest - age, 0, 0));
+                (entry.1, entry.2) = (newest - age, entry.2 + rows);
+                offered += rows;
+                written += rows;
+            }
+            for (first, last, rows) in by_span.into_values() {
+                runs.push(run(runs.len(), (first, last), rows));
+            }
+            most = most.max(runs.len());
+            let borrowed: Vec<&RunFile> = runs.iter().collect();
+            let merges = to_tidy(&borrowed, newest, spare);
+            let gone: Vec<String> = merges
+                .iter()
+                .flatten()
+                .map(|run| run.path.clone())
+                .collect();
+            let mut merged: Vec<RunFile> = Vec::new();
+            for merge in &merges {
+                let first = merge.iter().map(|run| run.day).min().unwrap();
+                let last = merge.iter().map(|run| run.through).max().unwrap();
+                written += rows_of(merge);
+                merged.push(run(0, (first.into(), last.into()), rows_of(merge)));
+            }
+            runs.retain(|run| !gone.contains(&run.path));
+            runs.extend(merged);
+            for (number, run) in runs.iter_mut().enumerate() {
+                run.path = format!("{number:05}");
+            }
+        }
+        (most, written as f64 / offered as f64)
+    }
+
+    #[test]
+    fn runs_stay_few_and_rows_are_seldom_rewritten_as_a_history_grows() {
+        let seen: Vec<_> = [30, 120, 365, 3650].map(|days| lived(days, 8)).into();
+        let allowed = [(17, 2.3), (20, 3.4), (22, 4.0), (27, 5.2)];
+        for ((most, written), (most_allowed, written_allowed)) in seen.iter().zip(allowed) {
+            assert!(
+                *most <= most_allowed && *written <= written_allowed,
+                "{seen:?}"
+            );
+        }
+    }
+}
