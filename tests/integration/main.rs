@@ -4,6 +4,7 @@ mod conformance;
 mod docs;
 mod drift_fuzz;
 mod drift_lints;
+mod drift_nests;
 mod drift_pairs;
 mod drift_project;
 mod drift_rules;

@@ -1,7 +1,7 @@
 //! What is known where an expression stands: which columns cannot be NULL, and on which declared constraint that rests.
 //! In: facts per column. Out: answers; every constraint an answer leaned on is noted in `used`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 
 use super::form::{ColumnRef, Expr, Node};
@@ -16,7 +16,14 @@ pub(super) struct Context<'a> {
     facts: Facts<'a>,
     used: &'a RefCell<Assumptions>,
     known: RefCell<HashMap<Expr, Forms>>,
+    /// What is left of [`STEPS`].
+    steps: Cell<usize>,
 }
+
+/// So many steps may be taken to put the booleans of one block in form: nodes of an opened CASE, pairs of literals that are compared.
+/// Counted rather than timed, so that a query has one form on every machine. Where they run out an expression stays as it
+/// is, and two queries that mean the same may be told as different, never the reverse.
+const STEPS: usize = 100_000;
 
 /// What is made of an expression, for whom.
 #[derive(Clone, Copy)]
@@ -37,7 +44,15 @@ impl<'a> Context<'a> {
             facts,
             used,
             known: RefCell::default(),
+            steps: Cell::new(STEPS),
         }
+    }
+
+    /// Takes steps from the budget if it has as many; once it had not, it has none.
+    pub fn takes(&self, steps: usize) -> bool {
+        let left = self.steps.get().checked_sub(steps);
+        self.steps.set(left.unwrap_or(0));
+        left.is_some()
     }
 
     /// `work(expr)`, done once: what a CASE asks is looked at again by each rule that opens the CASE, and conditions inside

@@ -34,10 +34,12 @@ pub(super) fn filter(predicates: Vec<Expr>, context: &Context) -> Vec<Expr> {
     let mut clauses = clauses(
         negation_normal(whole, false, Mode::Filter, context),
         Mode::Filter,
+        context,
     );
     for _ in 0..8 {
         let before = clauses.clone();
-        clauses = merge_units(propagate(absorb(clauses, Mode::Filter)));
+        let possible = propagate(absorb(clauses, Mode::Filter, context), context);
+        clauses = merge_units(possible, context);
         if clauses == before {
             break;
         }
@@ -61,9 +63,10 @@ fn valued(expr: Expr, context: &Context) -> Expr {
     let clauses = clauses(
         negation_normal(expr, false, Mode::Value, context),
         Mode::Value,
+        context,
     );
     conjunction(
-        absorb(clauses, Mode::Value)
+        absorb(clauses, Mode::Value, context)
             .into_iter()
             .map(clause_expr)
             .collect(),
@@ -147,7 +150,8 @@ fn filter_atom(expr: Expr, context: &Context) -> Expr {
             distinct_filter(left, right, context).map_or(expr, again)
         }
         Node::Case(arms, otherwise) => {
-            case_filter(arms, otherwise.as_deref(), &|value| value.clone()).map_or(expr, again)
+            case_filter(arms, otherwise.as_deref(), &|value| value.clone(), context)
+                .map_or(expr, again)
         }
         // `x = x` and `x <= x` ask only that x is there, `x < x` and `x <> x` are never TRUE; in the engine's total order
         // of floats NaN = NaN, so this holds for them too.
@@ -169,11 +173,11 @@ fn filter_atom(expr: Expr, context: &Context) -> Expr {
                         *is_negated,
                     ))
                 };
-                case_filter(arms, otherwise.as_deref(), &test).map_or(expr, again)
+                case_filter(arms, otherwise.as_deref(), &test, context).map_or(expr, again)
             }
             _ => expr,
         },
-        Node::IsNull(subject) => null_case(subject, true).map_or(expr, again),
+        Node::IsNull(subject) => null_case(subject, true, context).map_or(expr, again),
         Node::InQuery(needle, relation) => exists_equal(needle, relation).map_or(expr, again),
         Node::Not(inner) => match &inner.node {
             Node::IsTrue(tested) => again(Expr::boolean(Node::Or(vec![
@@ -185,10 +189,10 @@ fn filter_atom(expr: Expr, context: &Context) -> Expr {
             {
                 again((**left).clone().equals((**right).clone()))
             }
-            Node::IsNull(subject) => null_case(subject, false).map_or(expr, again),
+            Node::IsNull(subject) => null_case(subject, false, context).map_or(expr, again),
             Node::Case(arms, otherwise) => {
-                case_filter(arms, otherwise.as_deref(), &|value| value.clone().not())
-                    .map_or(expr, again)
+                let test = |value: &Expr| value.clone().not();
+                case_filter(arms, otherwise.as_deref(), &test, context).map_or(expr, again)
             }
             Node::InQuery(needle, relation) => {
                 not_in_not_null(needle, relation, context).map_or(expr, again)
@@ -218,11 +222,13 @@ fn distinct_filter(left: &Expr, right: &Expr, context: &Context) -> Option<Expr>
 }
 
 /// The rows for which `test` of a CASE is TRUE: some arm is the first whose condition is TRUE, and its value passes.
-/// Opened only when at most one value is not a literal, so that the result is not larger than the CASE.
+/// Opened only when at most one value is not a literal, so that values are not repeated; conditions are, which is what the
+/// budget is for.
 fn case_filter(
     arms: &[(Expr, Expr)],
     otherwise: Option<&Expr>,
     test: &dyn Fn(&Expr) -> Expr,
+    context: &Context,
 ) -> Option<Expr> {
     if !settles(arms, otherwise) {
         return None;
@@ -238,7 +244,16 @@ fn case_filter(
         earlier.push(test(otherwise));
         ways.push(Expr::boolean(Node::And(earlier)));
     }
-    Some(Expr::boolean(Node::Or(ways)))
+    affordable(Expr::boolean(Node::Or(ways)), context)
+}
+
+/// An opened CASE, if the budget has steps for each of its nodes.
+fn affordable(opened: Expr, context: &Context) -> Option<Expr> {
+    context.takes(size(&opened)).then_some(opened)
+}
+
+fn size(expr: &Expr) -> usize {
+    1 + expr.children().into_iter().map(size).sum::<usize>()
 }
 
 fn settles(arms: &[(Expr, Expr)], otherwise: Option<&Expr>) -> bool {
@@ -259,7 +274,7 @@ fn compared_case(
     comparison: Comparison,
     left: &Expr,
     right: &Expr,
-    _context: &Context,
+    context: &Context,
 ) -> Option<Expr> {
     let compare = |left: &Expr, right: &Expr| {
         Expr::boolean(Node::Compare(
@@ -270,17 +285,19 @@ fn compared_case(
     };
     match (&left.node, &right.node) {
         (Node::Case(arms, otherwise), Node::Literal(_)) => {
-            case_filter(arms, otherwise.as_deref(), &|value| compare(value, right))
+            let test = |value: &Expr| compare(value, right);
+            case_filter(arms, otherwise.as_deref(), &test, context)
         }
         (Node::Literal(_), Node::Case(arms, otherwise)) => {
-            case_filter(arms, otherwise.as_deref(), &|value| compare(left, value))
+            let test = |value: &Expr| compare(left, value);
+            case_filter(arms, otherwise.as_deref(), &test, context)
         }
         _ => None,
     }
 }
 
 /// `CASE … IS NULL` and `IS NOT NULL`: the first arm that is TRUE decides; IS NULL itself is never NULL.
-fn null_case(subject: &Expr, wants_null: bool) -> Option<Expr> {
+fn null_case(subject: &Expr, wants_null: bool, context: &Context) -> Option<Expr> {
     let Node::Case(arms, otherwise) = &subject.node else {
         return None;
     };
@@ -302,7 +319,7 @@ fn null_case(subject: &Expr, wants_null: bool) -> Option<Expr> {
     let last = otherwise.as_deref().map_or(Expr::truth(wants_null), test);
     earlier.push(last);
     ways.push(Expr::boolean(Node::And(earlier)));
-    Some(Expr::boolean(Node::Or(ways)))
+    affordable(Expr::boolean(Node::Or(ways)), context)
 }
 
 /// `x IN (query)` is TRUE exactly when some row of the query equals x; FALSE and NULL are one here.
@@ -336,16 +353,16 @@ fn not_in_not_null(needle: &Expr, relation: &Relation, context: &Context) -> Opt
         .flatten()
 }
 
-fn clauses(expr: Expr, mode: Mode) -> Vec<Clause> {
+fn clauses(expr: Expr, mode: Mode, context: &Context) -> Vec<Clause> {
     match expr.node {
         Node::And(items) => {
             let all = items
                 .into_iter()
-                .flat_map(|item| clauses(item, mode))
+                .flat_map(|item| clauses(item, mode, context))
                 .collect();
-            tidy(all, mode)
+            tidy(all, mode, context)
         }
-        Node::Or(items) => disjunction(items, mode),
+        Node::Or(items) => disjunction(items, mode, context),
         _ if expr.is_truth(true) => vec![],
         _ if expr.is_truth(false) => vec![Clause::new()],
         _ => vec![Clause::from([expr])],
@@ -353,12 +370,16 @@ fn clauses(expr: Expr, mode: Mode) -> Vec<Clause> {
 }
 
 /// OR over AND: every choice of one clause per item, `(a AND b) OR (a AND c)` becomes `a AND (b OR c)`.
-fn disjunction(items: Vec<Expr>, mode: Mode) -> Vec<Clause> {
+fn disjunction(items: Vec<Expr>, mode: Mode, context: &Context) -> Vec<Clause> {
     let mut product = vec![Clause::new()];
     let mut opaque = Clause::new();
     for item in flatten_or(items) {
-        let item_clauses = clauses(item.clone(), mode);
-        if product.len() * item_clauses.len() > LIMIT {
+        let item_clauses = clauses(item, mode, context);
+        let choices = product.len() * item_clauses.len();
+        let literals = |clauses: &[Clause]| clauses.iter().map(Clause::len).sum::<usize>();
+        let steps =
+            product.len() * literals(&item_clauses) + item_clauses.len() * literals(&product);
+        if choices > LIMIT || choices > 1 && !context.takes(steps) {
             opaque.insert(conjunction(
                 item_clauses.into_iter().map(clause_expr).collect(),
             ));
@@ -368,7 +389,7 @@ fn disjunction(items: Vec<Expr>, mode: Mode) -> Vec<Clause> {
             .iter()
             .flat_map(|left| item_clauses.iter().map(move |right| left | right))
             .collect();
-        product = tidy(joined, mode);
+        product = tidy(joined, mode, context);
     }
     product
         .into_iter()
@@ -386,18 +407,16 @@ fn flatten_or(items: Vec<Expr>) -> Vec<Expr> {
         .collect()
 }
 
-fn tidy(clauses: Vec<Clause>, mode: Mode) -> Vec<Clause> {
-    absorb(
-        clauses
-            .into_iter()
-            .map(|clause| merge_sets(clause, mode))
-            .collect(),
-        mode,
-    )
+fn tidy(clauses: Vec<Clause>, mode: Mode, context: &Context) -> Vec<Clause> {
+    let merged = clauses
+        .into_iter()
+        .map(|clause| merge_sets(clause, mode, context))
+        .collect();
+    absorb(merged, mode, context)
 }
 
 /// `x = a OR x = b` is `x IN (a, b)`, exactly; a clause with TRUE is TRUE; FALSE adds nothing to a clause.
-fn merge_sets(clause: Clause, mode: Mode) -> Clause {
+fn merge_sets(clause: Clause, mode: Mode, context: &Context) -> Clause {
     if clause.iter().any(|literal| literal.is_truth(true)) {
         return Clause::from([Expr::truth(true)]);
     }
@@ -413,7 +432,7 @@ fn merge_sets(clause: Clause, mode: Mode) -> Clause {
             merged.push(literal);
         }
     }
-    if mode == Mode::Filter {
+    if mode == Mode::Filter && context.takes(merged.len() * merged.len()) {
         drop_implied_literals(&mut merged);
     }
     merged.into_iter().collect()
@@ -456,7 +475,7 @@ fn drop_implied_literals(literals: &mut Vec<Expr>) {
 }
 
 /// Drops clauses that another clause already demands.
-fn absorb(clauses: Vec<Clause>, mode: Mode) -> Vec<Clause> {
+fn absorb(clauses: Vec<Clause>, mode: Mode, context: &Context) -> Vec<Clause> {
     let mut clauses: Vec<Clause> = clauses
         .into_iter()
         .filter(|clause| !clause.iter().any(|literal| literal.is_truth(true)))
@@ -468,8 +487,12 @@ fn absorb(clauses: Vec<Clause>, mode: Mode) -> Vec<Clause> {
     }
     let mut index = 0;
     while index < clauses.len() {
-        let is_demanded = (0..clauses.len())
-            .any(|other| other != index && clause_implies(&clauses[other], &clauses[index], mode));
+        let is_demanded = (0..clauses.len()).any(|other| {
+            let (strong, weak) = (&clauses[other], &clauses[index]);
+            other != index
+                && context.takes(strong.len() * weak.len())
+                && clause_implies(strong, weak, mode)
+        });
         if is_demanded {
             clauses.remove(index);
         } else {
@@ -521,13 +544,17 @@ pub(super) fn excludes(left: &Expr, right: &Expr) -> bool {
 }
 
 /// A literal that a clause of one literal rules out can never make its own clause TRUE.
-fn propagate(clauses: Vec<Clause>) -> Vec<Clause> {
+fn propagate(clauses: Vec<Clause>, context: &Context) -> Vec<Clause> {
     let units: Vec<Expr> = clauses
         .iter()
         .filter(|clause| clause.len() == 1)
         .flatten()
         .cloned()
         .collect();
+    let literals: usize = clauses.iter().map(Clause::len).sum();
+    if !context.takes(units.len() * literals) {
+        return clauses;
+    }
     let is_possible = |literal: &Expr| {
         !units
             .iter()
@@ -540,7 +567,7 @@ fn propagate(clauses: Vec<Clause>) -> Vec<Clause> {
 }
 
 /// Clauses of one literal about one expression become their intersection.
-fn merge_units(clauses: Vec<Clause>) -> Vec<Clause> {
+fn merge_units(clauses: Vec<Clause>, context: &Context) -> Vec<Clause> {
     let mut subjects: Vec<(Expr, domain::Domain)> = vec![];
     let mut rest = vec![];
     for clause in clauses {
@@ -568,7 +595,7 @@ fn merge_units(clauses: Vec<Clause>) -> Vec<Clause> {
                 }),
         );
     }
-    absorb(rest, Mode::Filter)
+    absorb(rest, Mode::Filter, context)
 }
 
 fn clause_expr(clause: Clause) -> Expr {
