@@ -2,7 +2,10 @@
 //! In: the files with flags and their lock. Out: a [`FlagSet`], and every diagnostic with its place.
 //! What makes a set sound is said in [`crate::flags`].
 
+use chrono::NaiveDateTime;
+
 use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
+use crate::experiments::{Experiment, Experiments};
 use crate::flags::spec::FlagsFile;
 use crate::flags::{self, FlagSet, FlagSource, LockFile};
 use crate::manifest::Manifest;
@@ -135,4 +138,68 @@ pub(super) fn unknown_variants(manifest: &Manifest, set: &FlagSet) -> Vec<Diagno
         }
     }
     diagnostics
+}
+
+/// An experiment's allocations give variants to units while its period lasts: others are not analysed.
+pub(super) fn never_assigned(experiments: &Experiments, set: &FlagSet) -> Vec<Diagnostic> {
+    experiments
+        .by_key
+        .values()
+        .filter_map(|experiment| {
+            let mut delivered = set.experiments.iter();
+            let delivered = delivered.find(|one| *one.key == *experiment.key)?;
+            never_assigns(experiment, &assigning(delivered))
+        })
+        .collect()
+}
+
+/// From when to when units get variants; without an end, still.
+type InForce = (NaiveDateTime, Option<NaiveDateTime>);
+
+/// When each allocation that has a range is in force.
+fn assigning(delivered: &flags::set::Experiment) -> Vec<InForce> {
+    let allocations = &delivered.allocations;
+    let starts = |index: usize| Some(allocations.get(index)?.valid_from.naive_utc());
+    allocations
+        .iter()
+        .enumerate()
+        .filter(|(_, allocation)| {
+            let ranges = &allocation.split.ranges;
+            ranges.iter().any(|range| range.start < range.end)
+        })
+        .filter_map(|(index, _)| Some((starts(index)?, starts(index + 1))))
+        .collect()
+}
+
+fn never_assigns(experiment: &Experiment, assigning: &[InForce]) -> Option<Diagnostic> {
+    let is_within = |(from, until): &InForce| {
+        experiment.until.is_none_or(|end| *from < end)
+            && until.is_none_or(|until| until > experiment.from)
+    };
+    let ((from, _), (_, until)) = (assigning.first()?, assigning.last()?);
+    if assigning.iter().any(is_within) {
+        return None;
+    }
+    let period = text_of(experiment.from, experiment.until);
+    let message = format!(
+        "no unit is assigned to `{}` in its period, {period}",
+        experiment.key
+    );
+    let hint = format!(
+        "its allocations assign units {}; correct `period`, or the `valid_from` of the allocations",
+        text_of(*from, *until)
+    );
+    Some(
+        Diagnostic::warning(Code::E0605, message)
+            .at(experiment.span.clone())
+            .hint(hint),
+    )
+}
+
+fn text_of(from: NaiveDateTime, until: Option<NaiveDateTime>) -> String {
+    let text = |instant: NaiveDateTime| instant.format("%Y-%m-%d %H:%M").to_string();
+    match until {
+        Some(until) => format!("from {} until {}", text(from), text(until)),
+        None => format!("from {} on", text(from)),
+    }
 }

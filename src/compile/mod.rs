@@ -59,6 +59,9 @@ pub async fn compile(
         checked
             .diagnostics
             .extend(flags::unknown_variants(manifest, &flags.value));
+        checked
+            .diagnostics
+            .extend(flags::never_assigned(&experiments, &flags.value));
     }
     let flags = checked.absorb(flags);
     let pins = checked.absorb(kept::pins(manifest, &experiments, &metrics));

@@ -3,7 +3,8 @@
 //! says stands beside it in `snapshots`. `-- base: experiment` starts from a good project and changes the files named,
 //! `(escaped)` after a path reads `\xff` as a byte, and `-- target:`, `-- select:` are options of the command line.
 //! What compiles is also read as a build reads it: names, contracts and copies of metrics.
-//! `project.yml` may be left out where it only gives a name. Projects whose name starts with `good_` must be silent.
+//! `project.yml` may be left out where it only gives a name. Projects whose name starts with `good_` must be silent,
+//! those of `lint_` and `warned_` may have warnings only.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -143,6 +144,8 @@ projects! {
     test_unknown_column
     test_wrong_arguments
     var_missing
+    warned_experiment_never_assigned
+    warned_semantic_losses
     yaml_duplicate_key
     yaml_invalid_utf8
     yaml_is_a_list
@@ -181,7 +184,10 @@ fn check(name: &str) {
     }
     let is_refused = said.contains("error[E0");
     // What only looks wrong is a warning.
-    let is_warned = name.starts_with("lint_") && said.contains("warning[E0");
+    let may_warn = ["lint_", "warned_"]
+        .iter()
+        .any(|start| name.starts_with(start));
+    let is_warned = may_warn && said.contains("warning[E0");
     assert!(is_refused || is_warned, "{name} must be refused");
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(folder().join("snapshots"));

@@ -4,11 +4,13 @@
 //! `governance:`, on the metric or under its `config.meta`, where dbt reads over it.
 
 mod filter;
+mod losses;
 mod meaning;
 mod model;
 
 use std::collections::BTreeMap;
 
+use self::losses::Losses;
 use self::meaning::Metric;
 use self::model::{Base, SemanticModel};
 use super::metric::MetricSpec;
@@ -71,10 +73,12 @@ pub fn read(nodes: &SemanticNodes) -> Semantic {
         .iter()
         .filter_map(|(name, model)| Some((name.clone(), model.fact()?)))
         .collect();
+    let mut losses = reader.losses;
+    losses.extend(reader.common.warnings());
     Semantic {
         metrics: reader.metrics,
         facts,
-        losses: reader.losses,
+        losses,
     }
 }
 
@@ -85,6 +89,8 @@ struct Reader {
     bases: BTreeMap<String, Base>,
     metrics: Vec<MetricSpec>,
     losses: Vec<Diagnostic>,
+    /// Those that many metrics may have.
+    common: Losses,
 }
 
 impl Reader {

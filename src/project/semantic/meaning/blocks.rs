@@ -3,6 +3,7 @@
 use super::Metric;
 use crate::diagnostics::Span;
 use crate::project::metric::{CapSpec, CovariateSpec, MetricSpec, SlaSpec, WindowSpec};
+use crate::project::semantic::losses::Loss;
 use crate::project::semantic::{Reader, entries, items, number_at, text, text_at, texts};
 use crate::project::yaml::{Node, Spot, Value};
 
@@ -53,11 +54,8 @@ impl Reader {
         let config = metric.node.get("config").unwrap_or(&nothing);
         spec.owner = text_at(block, "owner").or(text_at(config, "group"));
         if spec.owner.is_none() {
-            self.lose(
-                &metric.name.span,
-                format!("the metric `{}` has no owner", metric.name.value),
-                "add `governance: {owner: ...}` under `config.meta`",
-            );
+            self.common
+                .add(Loss::NoOwner, &metric.name, metric.name.span.clone());
             spec.owner = Some(metric.spot("nobody"));
         }
         // What says nothing of experiments is a part of others.
@@ -133,14 +131,8 @@ impl Reader {
         });
         spec.maturity = metric.said("maturity");
         if spec.maturity.is_none() {
-            self.lose(
-                &block.span,
-                format!(
-                    "`{}` does not say which units count before their window closed",
-                    metric.name.value
-                ),
-                "it is read as `maturity: partial`; `full_window` waits",
-            );
+            self.common
+                .add(Loss::NoMaturity, &metric.name, block.span.clone());
             spec.maturity = Some(metric.spot("partial"));
         }
         spec.cap = block.get("cap").map(|cap| CapSpec::Quantile {
@@ -186,11 +178,7 @@ impl Reader {
             keys.extend(node.map(|node| (key.to_string(), node.span.clone())));
         }
         for (key, span) in keys {
-            self.lose(
-                &span,
-                format!("`{key}` of the metric `{name}` is not read"),
-                "nothing depends on it here",
-            );
+            self.common.add(Loss::Unread(key), &metric.name, span);
         }
         if let Some(unread) = items(metric.node, "filter").first()
             && metric.kind != "simple"
