@@ -2,6 +2,7 @@
 //! In: a [`Manifest`], its [`Graph`], the schemas and contents of its files. Out: [`Compiled`]: for each node its SQL, output
 //! columns and fingerprint, all known before a row moves; and every error of every model at once.
 
+mod checks;
 mod contract;
 mod declared;
 mod domain;
@@ -49,7 +50,7 @@ pub async fn compile(
     let metrics = checked.absorb(crate::metrics::resolve(manifest));
     checked
         .diagnostics
-        .extend(domain::derived_expressions(&metrics, analyzer).await);
+        .extend(checks::derived_expressions(&metrics, analyzer).await);
     let experiments = checked.absorb(crate::experiments::resolve(manifest, &metrics));
     let flags = flags::flags(&manifest.flag_files, &manifest.flag_lock);
     if !flags.has_errors() {
@@ -169,7 +170,7 @@ impl Work {
         };
         let schema = checked.value.as_ref().map(|compiled| &compiled.schema);
         let found = match schema {
-            Some(schema) => domain::check_at(manifest, node, analyzer, schema).await,
+            Some(schema) => checks::check_at(manifest, node, analyzer, schema).await,
             None => Vec::new(),
         };
         let outcome = Outcome {

@@ -3,6 +3,7 @@
 
 mod aggregates;
 mod daily;
+mod side;
 mod unit;
 
 pub use aggregates::{Use, aggregates, aggregates_until, complete_ends};

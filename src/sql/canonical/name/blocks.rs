@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{Named, Namer, ORDERS, Scope, lone_scope, prefixed};
-use crate::sql::canonical::block::equal_columns;
+use crate::sql::canonical::equality::equal_columns;
 use crate::sql::canonical::form::{Block, ColumnRef, Expr};
 
 impl Namer<'_> {
