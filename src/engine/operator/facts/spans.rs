@@ -22,6 +22,8 @@ pub(super) struct Span {
 const SHORTEST: i64 = 4;
 /// How many spans of one length make the next one.
 const GROWTH: i64 = 4;
+/// Days of the longest span, 179 years: spans on both sides of 1970 never meet.
+const LONGEST: i64 = 1 << 16;
 /// So many days late, rows still meet the shortest spans only.
 const LATE: i64 = 3;
 
@@ -32,11 +34,15 @@ impl Span {
         let mut span = Span::aligned(day, SHORTEST);
         loop {
             let longer = span.longer();
-            if !is_quiet(&longer) {
+            if span.days() >= LONGEST || !is_quiet(&longer) {
                 return span;
             }
             span = longer;
         }
+    }
+
+    fn days(&self) -> i64 {
+        self.last - self.first + 1
     }
 
     fn aligned(day: i64, days: i64) -> Span {
@@ -48,16 +54,19 @@ impl Span {
     }
 
     fn longer(self) -> Span {
-        Span::aligned(self.first, (self.last - self.first + 1) * GROWTH)
+        Span::aligned(self.first, self.days() * GROWTH)
     }
 
     /// The span of a run. Runs that came about otherwise can reach over several: then the shortest that holds them all.
     fn of_run(run: &RunFile, newest: i64) -> Span {
         let mut span = Span::of(run.day.into(), newest);
-        while i64::from(run.through) > span.last {
+        while i64::from(run.through) > span.last && span.days() < LONGEST {
             span = span.longer();
         }
-        span
+        Span {
+            last: span.last.max(run.through.into()),
+            ..span
+        }
     }
 }
 
@@ -134,7 +143,7 @@ mod tests {
             for day in span.first..=span.last {
                 assert_eq!(Span::of(day, NEWEST), span);
             }
-            lengths.push(span.last - span.first + 1);
+            lengths.push(span.days());
             day = span.last + 1;
         }
         assert!(lengths.is_sorted_by(|a, b| a >= b), "{lengths:?}");
@@ -146,9 +155,25 @@ mod tests {
         for newest in NEWEST..NEWEST + 500 {
             for day in newest - LATE..=newest {
                 let span = Span::of(day, newest);
-                assert_eq!(span.last - span.first + 1, SHORTEST);
+                assert_eq!(span.days(), SHORTEST);
             }
         }
+    }
+
+    #[test]
+    fn days_far_from_all_others_have_a_span_too() {
+        let far = i64::MAX / 86_400_000_000;
+        for day in [-far, -1_000_000, -719_162, -1, 0, NEWEST, far] {
+            for newest in [-far, -1, 0, NEWEST, far] {
+                let span = Span::of(day, newest);
+                assert!((span.first..=span.last).contains(&day), "{day} {newest}");
+                assert!(span.days() <= LONGEST, "{day} {newest}");
+            }
+        }
+        // As a table of before was written: in one run, from a wrong clock on.
+        let all = run(0, (-1, NEWEST), 10);
+        let span = Span::of_run(&all, NEWEST);
+        assert!(span.first <= -1 && NEWEST <= span.last);
     }
 
     fn run(number: usize, (day, through): (i64, i64), rows: u64) -> RunFile {

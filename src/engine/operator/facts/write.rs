@@ -8,6 +8,7 @@ use datafusion::arrow::array::{ArrayRef, AsArray, PrimitiveArray, UInt32Array};
 use datafusion::arrow::compute::{cast, max, min, partition, take_record_batch};
 use datafusion::arrow::datatypes::{TimestampMicrosecondType, UInt32Type};
 use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::{exec_err, internal_err};
 use datafusion::error::{DataFusionError, Result};
 use deltalake::datafile::writer::DeltaWriter;
 use deltalake::kernel::Add;
@@ -138,7 +139,11 @@ impl<'a> RunWriter<'a> {
         let (Some(file), Some((first, last))) = (files.pop(), self.days) else {
             return Ok(None);
         };
-        let values = [date_text(first), date_text(last), bucket.to_string()];
+        if !files.is_empty() {
+            // The writer has no size after which it would begin another file.
+            return internal_err!("a run became {} files", files.len() + 1);
+        }
+        let values = [date_text(first)?, date_text(last)?, bucket.to_string()];
         let named = PARTITIONS.iter().zip(values);
         Ok(Some(Add {
             partition_values: named
@@ -172,8 +177,29 @@ fn days_of(times: &PrimitiveArray<TimestampMicrosecondType>) -> Option<(i64, i64
     Some((day_of(min(times)?), day_of(max(times)?)))
 }
 
-/// A day as partition values are written.
-fn date_text(day: i64) -> String {
-    let date = chrono::NaiveDate::default() + chrono::Duration::days(day);
-    date.format("%Y-%m-%d").to_string()
+/// A day as partition values are written; an error for one that no calendar has, though a time can say it.
+fn date_text(day: i64) -> Result<String> {
+    let date = chrono::TimeDelta::try_days(day)
+        .and_then(|days| chrono::NaiveDate::default().checked_add_signed(days));
+    match date {
+        Some(date) => Ok(date.format("%Y-%m-%d").to_string()),
+        None => exec_err!(
+            "a row's time is {} years away from 1970; filter such rows, or give them another time",
+            day.abs() / 365
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_of_no_calendar_are_refused() {
+        assert_eq!(date_text(-1).unwrap(), "1969-12-31");
+        for micros in [i64::MIN, i64::MAX] {
+            let said = date_text(day_of(micros)).unwrap_err().to_string();
+            assert!(said.contains("292471 years away from 1970"), "{said}");
+        }
+    }
 }
