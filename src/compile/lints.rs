@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::Compiled;
-use super::meanings::{Meanings, Sources, plain};
+use super::meanings::{Meanings, Sources, in_parallel, plain};
 use crate::contracts::{
     Meaning, NearDuplicate, Rederivation, differences, duplicates, near_duplicates, rederivations,
 };
@@ -13,8 +13,8 @@ use crate::graph::Graph;
 use crate::manifest::{Manifest, Node, NodeId, NodeKind, identifier};
 use crate::metrics::{Aggregation, Kind, Measure as Definition};
 use crate::project::SqlFile;
-use crate::sql::Analyzer;
-use crate::sql::canonical::{Measure, identifies, measures};
+use crate::sql::Query;
+use crate::sql::canonical::{Catalog, Measure, identifies, measures};
 
 /// Macros that write a metric's SQL from its one definition; what reads them repeats nothing.
 const WRITTEN_BY_US: [&str; 2] = ["metric_daily(", "metric_aggregates("];
@@ -36,20 +36,22 @@ pub async fn lints(sources: &Sources<'_>, meanings: &Meanings) -> Vec<Diagnostic
     let mut found = grains(manifest, meanings);
     found.extend(second_names(meanings, &at));
     found.extend(untrue_aliases(compiled, meanings));
-    let mut metrics: Vec<(String, Measure)> = vec![];
+    let mut ways = vec![];
     // What is said of a metric need not be said of its second name.
     let originals = compiled
         .metrics
         .iter()
         .filter(|metric| metric.alias_of.is_none());
     for metric in originals {
-        let found = ways(&metric.kind, sources, meanings).await;
-        metrics.extend(
-            found
-                .into_iter()
-                .map(|measure| (metric.name.clone(), measure)),
-        );
+        for sql in queries_of(&metric.kind, sources) {
+            let analyzed = sources.analyzer.analyze(&sql).await;
+            let query = analyzed.map(|analyzed| meanings.queries.bind(&analyzed));
+            if let Ok(Ok(query)) = query {
+                ways.push((metric.name.as_str(), query));
+            }
+        }
     }
+    let metrics = measured(&ways, &meanings.catalog);
     found.extend(near(&metrics, &at));
     let models = other_models(manifest, graph, compiled, meanings);
     for copy in rederivations(&metrics, &models) {
@@ -107,7 +109,7 @@ fn is_tested(manifest: &Manifest, node: &Node, grain: &[String]) -> bool {
 /// The aggregate that a metric is over all its rows, to find it again in models. A ratio of two facts, and a kind whose
 /// number is no plain aggregate, has none. Distinct values may be counted on either side of a join that they are the key of,
 /// and what else a query reads decides which: so they are looked for at the grain of each column.
-async fn ways(kind: &Kind, sources: &Sources<'_>, meanings: &Meanings) -> Vec<Measure> {
+fn queries_of(kind: &Kind, sources: &Sources<'_>) -> Vec<String> {
     let parts = match kind {
         Kind::Mean(measure) => vec![measure],
         Kind::Ratio {
@@ -136,27 +138,27 @@ async fn ways(kind: &Kind, sources: &Sources<'_>, meanings: &Meanings) -> Vec<Me
             format!("select {column} as grain, {value} as value from {relation} group by {column}")
         }));
     }
-    let mut found: Vec<Measure> = vec![];
-    for sql in queries {
-        let measure = measure(&sql, sources.analyzer, meanings).await;
-        let is_new = |measure: &Measure| {
-            let mut known = found.iter();
-            !known.any(|known| {
-                known.signature == measure.signature && known.filters == measure.filters
-            })
-        };
-        found.extend(measure.filter(is_new));
-    }
-    found
+    queries
 }
 
-/// The first measure of a query.
-async fn measure(sql: &str, analyzer: &Analyzer, meanings: &Meanings) -> Option<Measure> {
-    let query = meanings.queries.bind(&analyzer.analyze(sql).await.ok()?);
-    let (query, catalog) = (query.ok()?, &meanings.catalog);
-    measures(&query.inlined(catalog), catalog)
-        .into_iter()
-        .next()
+/// The first measure of each query, by metric; those of one metric differ.
+fn measured(ways: &[(&str, Query)], catalog: &Catalog) -> Vec<(String, Measure)> {
+    let first = |(metric, query): &(&str, Query)| {
+        let found = measures(&query.inlined(catalog), catalog);
+        Some((metric.to_string(), found.into_iter().next()?))
+    };
+    let mut found: Vec<(String, Measure)> = vec![];
+    for (metric, measure) in in_parallel(ways, first) {
+        let is_known = found.iter().any(|(name, known)| {
+            *name == metric
+                && known.signature == measure.signature
+                && known.filters == measure.filters
+        });
+        if !is_known {
+            found.push((metric, measure));
+        }
+    }
+    found
 }
 
 fn aggregate(measure: &Definition) -> Option<String> {
@@ -292,17 +294,15 @@ fn other_models(
         .filter_map(|fact| meanings.queries.get(&plain(&fact.relation())))
         .flat_map(|query| query.base_tables())
         .collect();
-    models
-        .filter_map(|node| {
-            let query = meanings.queries.get(&plain(&node.relation()))?;
-            // What reads none of the metrics' tables copies none, and canonical forms of wide unions take long.
-            if query.base_tables().is_disjoint(&of_facts) {
-                return None;
-            }
-            let found = measures(&query.inlined(&meanings.catalog), &meanings.catalog);
-            (!found.is_empty()).then(|| (node.name.clone(), found))
-        })
-        .collect()
+    in_parallel(&models.collect::<Vec<_>>(), |node| {
+        let query = meanings.queries.get(&plain(&node.relation()))?;
+        // What reads none of the metrics' tables copies none, and canonical forms of wide unions take long.
+        if query.base_tables().is_disjoint(&of_facts) {
+            return None;
+        }
+        let found = measures(&query.inlined(&meanings.catalog), &meanings.catalog);
+        (!found.is_empty()).then(|| (node.name.clone(), found))
+    })
 }
 
 fn by_hand(manifest: &Manifest, copy: &Rederivation) -> Option<Diagnostic> {

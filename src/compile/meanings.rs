@@ -6,6 +6,7 @@ mod fields;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fields::{daily_fields, fields};
 
@@ -187,27 +188,37 @@ fn add_words(found: &mut Meanings, before: &Meanings, open: &[Open], detail: Det
     found.words = words.into_iter().collect();
 }
 
-/// Runs `work` over all items on two threads, and gives the results in the order of the items.
-fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Option<R> + Sync) -> Vec<R> {
-    let of = |part: &[T]| part.iter().map(&work).collect::<Vec<_>>();
-    let (left, right) = items.split_at(items.len() / 2);
-    let both = std::thread::scope(|scope| {
+/// Runs `work` over all items on two threads, and gives the results in the order of the items. Each takes the next one, as some take
+/// a hundred times as long as others.
+pub(super) fn in_parallel<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Option<R> + Sync,
+) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let rest = || {
+        let taken = || {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            items.get(index).map(|item| (index, work(item)))
+        };
+        std::iter::from_fn(taken).collect::<Vec<_>>()
+    };
+    let mut done = std::thread::scope(|scope| {
         // Canonical forms of deep queries recurse as deep.
         let thread = std::thread::Builder::new().stack_size(16 << 20);
-        let other = thread.spawn_scoped(scope, || of(right));
-        let left = of(left);
-        match other {
-            Ok(other) => (
-                left,
+        // Without a thread to be had one does all.
+        let other = thread.spawn_scoped(scope, rest);
+        let mut done = rest();
+        if let Ok(other) = other {
+            done.extend(
                 other
                     .join()
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            ),
-            // No thread to be had: one does all.
-            Err(_) => (left, of(right)),
+            );
         }
+        done
     });
-    both.0.into_iter().chain(both.1).flatten().collect()
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().filter_map(|(_, result)| result).collect()
 }
 
 impl Meanings {

@@ -1,7 +1,9 @@
 //! Data tests become nodes: a singular test is its own file, a generic one is a call of the macro `test_<name>`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use regex::Regex;
 
 use super::discover::{Discovery, Names};
 use super::node::{Node, NodeId, NodeKind, Settings, TestSettings, TestSeverity};
@@ -427,9 +429,11 @@ fn templated(text: &str) -> String {
 fn expression(value: &Yaml) -> String {
     match &value.value {
         Value::String(text) => {
-            let call = regex::Regex::new(r"^\s*(ref|source|var|env_var)\s*\(.*\)\s*$")
-                .expect("the pattern is constant");
-            match call.is_match(text) {
+            static CALL: LazyLock<Regex> = LazyLock::new(|| {
+                Regex::new(r"^\s*(ref|source|var|env_var)\s*\(.*\)\s*$")
+                    .expect("the pattern is constant")
+            });
+            match CALL.is_match(text) {
                 true => text.clone(),
                 false => templated(text),
             }

@@ -2,9 +2,10 @@
 //! A mark is two private-use characters around a number, put before the first visible character of each piece of
 //! template text, so that whitespace control (`{%- -%}`) works as if it were not there.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use minijinja::machinery::{Token, tokenize};
+use regex::{Captures, Regex};
 
 use super::Parameter;
 use super::source_map::Piece;
@@ -104,44 +105,46 @@ fn data_pieces(text: &str) -> Option<Vec<(&str, usize)>> {
     Some(pieces)
 }
 
+/// Compiled once: that costs more than looking through a file.
+type Pattern = LazyLock<Regex>;
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("the pattern is constant")
+}
+
 /// Rewrites dbt's `{% test name(...) %}` to the macro `test_name` that dbt makes of it. Lines stay where they were.
 pub(super) fn without_custom_tags(text: &str) -> String {
-    let open =
-        regex::Regex::new(r"(\{%-?\s*)test\s+([A-Za-z_]\w*)").expect("the pattern is constant");
-    let close = regex::Regex::new(r"(\{%-?\s*)endtest(\s*-?%\})").expect("the pattern is constant");
-    let text = open.replace_all(text, "${1}macro test_${2}");
-    close.replace_all(&text, "${1}endmacro${2}").into_owned()
+    static TEST: Pattern = LazyLock::new(|| pattern(r"(\{%-?\s*)test\s+([A-Za-z_]\w*)"));
+    static END: Pattern = LazyLock::new(|| pattern(r"(\{%-?\s*)endtest(\s*-?%\})"));
+    let text = TEST.replace_all(text, "${1}macro test_${2}");
+    END.replace_all(&text, "${1}endmacro${2}").into_owned()
 }
 
 /// Names of the macros that a file defines.
 pub(super) fn macro_names(text: &str) -> Vec<String> {
-    let pattern =
-        regex::Regex::new(r"\{%-?\s*macro\s+([A-Za-z_]\w*)").expect("the pattern is constant");
-    pattern
-        .captures_iter(text)
+    static NAME: Pattern = LazyLock::new(|| pattern(r"\{%-?\s*macro\s+([A-Za-z_]\w*)"));
+    NAME.captures_iter(text)
         .map(|found| found[1].to_string())
         .collect()
 }
 
 /// Names of macros and tests, each with the byte where the name stands.
 pub(super) fn macro_definitions(text: &str) -> Vec<(String, usize)> {
-    let pattern = regex::Regex::new(r"\{%-?\s*(macro|test)\s+([A-Za-z_]\w*)")
-        .expect("the pattern is constant");
-    let named = |found: regex::Captures<'_>| {
+    static NAME: Pattern = LazyLock::new(|| pattern(r"\{%-?\s*(macro|test)\s+([A-Za-z_]\w*)"));
+    let named = |found: Captures<'_>| {
         let prefix = if &found[1] == "test" { "test_" } else { "" };
         (
             format!("{prefix}{}", &found[2]),
             found.get(2).expect("the group is not optional").start(),
         )
     };
-    pattern.captures_iter(text).map(named).collect()
+    NAME.captures_iter(text).map(named).collect()
 }
 
 /// What each macro of a file takes.
 pub(super) fn macro_parameters(text: &str) -> Vec<(String, Vec<Parameter>)> {
-    let pattern =
-        regex::Regex::new(r"\{%-?\s*macro\s+([A-Za-z_]\w*)\s*\(").expect("the pattern is constant");
-    let macros = pattern.captures_iter(text).map(|found| {
+    static NAME: Pattern = LazyLock::new(|| pattern(r"\{%-?\s*macro\s+([A-Za-z_]\w*)\s*\("));
+    let macros = NAME.captures_iter(text).map(|found| {
         let list = &text[found.get(0).expect("the whole always matches").end()..];
         (found[1].to_string(), parameters(list))
     });
