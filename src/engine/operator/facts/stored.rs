@@ -3,19 +3,27 @@
 //! times are opened, and of those only unit keys and times are read through; ids only where both are those of a row.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder};
 use datafusion::arrow::buffer::{BooleanBuffer, ScalarBuffer};
-use datafusion::arrow::compute::{filter, filter_record_batch};
-use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};
+use datafusion::arrow::compute::{concat_batches, filter, filter_record_batch};
+use datafusion::arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::error::Result;
-use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf, ident, lit};
+use datafusion::parquet::arrow::ProjectionMask;
+use datafusion::parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+};
+use datafusion::parquet::file::metadata::RowGroupMetaData;
+use datafusion::parquet::file::statistics::Statistics;
 use datafusion::prelude::SessionContext;
+use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{BUCKET, ClusteredFacts, DAY, RunFile, TIME_TYPE, UNIT_KEY};
+use super::{BUCKET, ClusteredFacts, DAY, RunFile, UNIT_KEY};
 
 impl ClusteredFacts {
     /// The rows that no run holds, and how many runs were opened to know.
@@ -26,24 +34,30 @@ impl ClusteredFacts {
         batches: Vec<RecordBatch>,
     ) -> Result<(Vec<RecordBatch>, usize)> {
         let late = self.late(runs, &batches);
-        if late.rows.is_empty() {
+        if late.runs.is_empty() {
             return Ok((batches, 0));
         }
-        let table = self
-            .provider()?
-            .restricted(|run| late.paths.contains(run.path.as_str()));
-        let opened = table.runs().len();
-        let (first, last) = (late.rows[0].0, late.rows[late.rows.len() - 1].0);
-        // Row groups of other units are not even decoded.
-        let near = ident(UNIT_KEY).between(lit(first), lit(last));
-        let names = [UNIT_KEY, &self.clustering.time, &self.clustering.id];
-        let same = late_function(late.rows).call(vec![ident(names[0]), ident(names[1])]);
-        let stored = context.read_table(Arc::new(table))?;
-        let stored = stored
-            .filter(near.and(same))?
-            .select(names.map(ident).to_vec())?;
-        let stored = stored.collect().await?;
-        if stored.iter().all(|batch| batch.num_rows() == 0) {
+        let opened = late.runs.len();
+        let names = [UNIT_KEY, &self.clustering.time, &self.clustering.id].map(str::to_owned);
+        let lookups = late.rows.into_iter().map(|rows| {
+            let names = names.clone();
+            Arc::new(Lookup { rows, names })
+        });
+        let lookups: Vec<Arc<Lookup>> = lookups.collect();
+        let read = |run: &RunFile| {
+            let lookup = Arc::clone(&lookups[usize::from(run.bucket)]);
+            let path = self.folder.join(&run.path);
+            tokio::task::spawn_blocking(move || {
+                let stored = lookup.stored(&path);
+                stored.map_err(|error| error.context(path.display().to_string()))
+            })
+        };
+        let stored = stream::iter(late.runs.into_iter().map(read))
+            .buffered(context.state().config().target_partitions())
+            .map(|done| done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())));
+        let stored: Vec<Option<RecordBatch>> = stored.try_collect().await?;
+        let stored: Vec<RecordBatch> = stored.into_iter().flatten().collect();
+        if stored.is_empty() {
             return Ok((batches, opened));
         }
         let known = Known::of(&names, &stored)?;
@@ -53,7 +67,7 @@ impl ClusteredFacts {
 
     /// Rows of times that a run of their bucket reaches over.
     fn late<'a>(&self, runs: &'a [RunFile], batches: &[RecordBatch]) -> Late<'a> {
-        let mut rows = Vec::new();
+        let mut rows = vec![Vec::new(); self.clustering.buckets.into()];
         let mut of_bucket = vec![Vec::new(); self.clustering.buckets.into()];
         for (number, run) in runs.iter().enumerate() {
             of_bucket[usize::from(run.bucket)].push((number, i64::from(run.day) * DAY, run.until));
@@ -65,59 +79,130 @@ impl ClusteredFacts {
             let times = column(batch, &self.clustering.time);
             let times = times.as_primitive::<TimestampMicrosecondType>();
             for row in 0..batch.num_rows() {
-                let time = times.value(row);
+                let (bucket, time) = (buckets.value(row) as usize, times.value(row));
                 let mut is_late = false;
-                for (number, from, until) in &of_bucket[buckets.value(row) as usize] {
+                for (number, from, until) in &of_bucket[bucket] {
                     if (*from..=*until).contains(&time) {
                         is_late = true;
                         is_opened[*number] = true;
                     }
                 }
                 if is_late {
-                    rows.push((keys.value(row), time));
+                    rows[bucket].push((keys.value(row), time));
                 }
             }
         }
-        rows.sort_unstable();
-        let opened = runs
-            .iter()
-            .zip(is_opened)
-            .filter(|(_, is_opened)| *is_opened);
-        let paths = opened.map(|(run, _)| run.path.as_str()).collect();
-        Late { rows, paths }
+        rows.iter_mut().for_each(|rows| rows.sort_unstable());
+        let opened = runs.iter().zip(is_opened);
+        let runs = opened.filter_map(|(run, is_opened)| is_opened.then_some(run));
+        Late {
+            rows,
+            runs: runs.collect(),
+        }
     }
 }
 
 /// Rows that may be stored.
 struct Late<'a> {
+    /// By bucket: unit keys and times, sorted.
+    rows: Vec<Vec<(i64, i64)>>,
+    /// The runs that may hold them.
+    runs: Vec<&'a RunFile>,
+}
+
+/// A run's file.
+struct OpenRun {
+    file: File,
+    metadata: ArrowReaderMetadata,
+    /// The row groups that are read.
+    near: Vec<usize>,
+}
+
+impl OpenRun {
+    fn columns(&self, names: &[String]) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+        let (file, metadata) = (self.file.try_clone()?, self.metadata.clone());
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+        let names = names.iter().map(String::as_str);
+        let mask = ProjectionMask::columns(builder.parquet_schema(), names);
+        Ok(builder
+            .with_projection(mask)
+            .with_row_groups(self.near.clone()))
+    }
+}
+
+/// What is sought in the runs of a bucket.
+// Not by a plan of the engine: hundreds of small files are opened for a few rows each, and planning, filters of row groups and streams
+// took a third of the time of a day that joins many.
+struct Lookup {
     /// Unit keys and times, sorted.
     rows: Vec<(i64, i64)>,
-    /// The runs that may hold them.
-    paths: HashSet<&'a str>,
+    /// The columns of unit key, time and id.
+    names: [String; 3],
+}
+
+impl Lookup {
+    /// The rows of a run that have unit key and time of one that is sought, with their ids; nothing where there is none.
+    fn stored(&self, path: &Path) -> Result<Option<RecordBatch>> {
+        let run = self.open(path)?;
+        let (mut moments, mut found) = (Vec::new(), Vec::new());
+        for batch in run.columns(&self.names[..2])?.build()? {
+            let batch = batch?;
+            let [keys, times] = [0, 1].map(|at| column(&batch, &self.names[at]));
+            let keys = keys.as_primitive::<Int64Type>().values();
+            let times = times.as_primitive::<TimestampMicrosecondType>().values();
+            let is_sought = BooleanArray::new(are_late(&self.rows, keys, times), None);
+            moments.push(filter_record_batch(&batch, &is_sought)?);
+            found.push(is_sought);
+        }
+        if found.iter().all(|found| found.true_count() == 0) {
+            return Ok(None);
+        }
+        let moments = concat_batches(moments[0].schema_ref(), &moments)?;
+        let ids = run
+            .columns(&self.names[2..])?
+            .with_row_selection(RowSelection::from_filters(&found))
+            .build()?
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let ids = concat_batches(ids[0].schema_ref(), &ids)?;
+        let [keys, times] = [0, 1].map(|at| column(&moments, &self.names[at]));
+        let columns = [keys, times, ids.column(0)];
+        let named = self.names.iter().zip(columns.map(Arc::clone));
+        Ok(Some(RecordBatch::try_from_iter(named)?))
+    }
+
+    fn open(&self, path: &Path) -> Result<OpenRun> {
+        let file = File::open(path)?;
+        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
+        let groups = metadata.metadata().row_groups().iter().enumerate();
+        let near = groups.filter(|(_, group)| self.may_be_in(group));
+        Ok(OpenRun {
+            near: near.map(|(number, _)| number).collect(),
+            file,
+            metadata,
+        })
+    }
+
+    /// Whether the units of a row group reach over one that is sought.
+    fn may_be_in(&self, group: &RowGroupMetaData) -> bool {
+        let units = group.columns().iter().find(|column| {
+            let path = column.column_path().parts();
+            path.len() == 1 && path[0] == self.names[0]
+        });
+        let Some(Statistics::Int64(units)) = units.and_then(|units| units.statistics()) else {
+            return true;
+        };
+        let (Some(first), Some(last)) = (units.min_opt(), units.max_opt()) else {
+            return true;
+        };
+        let next = self.rows.partition_point(|row| row.0 < *first);
+        self.rows.get(next).is_some_and(|row| row.0 <= *last)
+    }
 }
 
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> &'a ArrayRef {
     batch
         .column_by_name(name)
         .expect("a clustered batch has the clustering columns")
-}
-
-/// Whether a unit key and a time are those of a row.
-fn late_function(rows: Vec<(i64, i64)>) -> ScalarUDF {
-    let function = move |arguments: &[ColumnarValue]| {
-        let arrays = ColumnarValue::values_to_arrays(arguments)?;
-        let keys = arrays[0].as_primitive::<Int64Type>().values();
-        let times = arrays[1].as_primitive::<TimestampMicrosecondType>();
-        let found = BooleanArray::new(are_late(&rows, keys, times.values()), None);
-        Ok(ColumnarValue::Array(Arc::new(found) as ArrayRef))
-    };
-    create_udf(
-        "is_late",
-        vec![DataType::Int64, TIME_TYPE],
-        DataType::Boolean,
-        Volatility::Immutable,
-        Arc::new(function),
-    )
 }
 
 /// Which keys and times are among sorted ones. Most keys lie between two of the sorted ones, as most before them did, for stored rows
@@ -146,7 +231,7 @@ fn are_late(rows: &[(i64, i64)], keys: &[i64], times: &[i64]) -> BooleanBuffer {
 
 /// Stored rows by unit key, time and id.
 struct Known<'a> {
-    names: &'a [&'a str; 3],
+    names: &'a [String; 3],
     converter: RowConverter,
     /// Unit keys and times, sorted.
     moments: Vec<(i64, i64)>,
@@ -154,9 +239,9 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn of(names: &'a [&'a str; 3], stored: &[RecordBatch]) -> Result<Known<'a>> {
+    fn of(names: &'a [String; 3], stored: &[RecordBatch]) -> Result<Known<'a>> {
         let schema = stored[0].schema();
-        let field = |name: &&str| {
+        let field = |name: &String| {
             Ok(SortField::new(
                 schema.field_with_name(name)?.data_type().clone(),
             ))
@@ -181,12 +266,12 @@ impl<'a> Known<'a> {
     }
 
     fn keys(&self, batch: &RecordBatch) -> ScalarBuffer<i64> {
-        let keys = column(batch, self.names[0]).as_primitive::<Int64Type>();
+        let keys = column(batch, &self.names[0]).as_primitive::<Int64Type>();
         keys.values().clone()
     }
 
     fn times(&self, batch: &RecordBatch) -> ScalarBuffer<i64> {
-        let times = column(batch, self.names[1]).as_primitive::<TimestampMicrosecondType>();
+        let times = column(batch, &self.names[1]).as_primitive::<TimestampMicrosecondType>();
         times.values().clone()
     }
 
@@ -199,8 +284,10 @@ impl<'a> Known<'a> {
         let mut is_new = BooleanBufferBuilder::new(batch.num_rows());
         is_new.append_n(batch.num_rows(), true);
         let near = BooleanArray::new(is_near.clone(), None);
-        let columns = self.names.map(|name| filter(column(batch, name), &near));
-        let columns = columns.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let columns = self.names.iter();
+        let columns = columns
+            .map(|name| filter(column(batch, name), &near))
+            .collect::<Result<Vec<_>, _>>()?;
         let rows = self.converter.convert_columns(&columns)?;
         for (at, row) in is_near.set_indices().zip(rows.iter()) {
             is_new.set_bit(at, !self.rows.contains(&row.owned()));
