@@ -20,7 +20,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::{
-    ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::properties::WriterProperties;
@@ -44,7 +44,9 @@ fn main() {
         "cluster" => cluster(&folder),
         "decode" => {
             for _ in 0..arguments.get(3).map_or(3, |n| n.parse().unwrap()) {
-                decode(&folder, arguments.get(4).is_some_and(|a| a == "segments"))
+                let segments = arguments.get(4).is_some_and(|a| a == "segments");
+                decode(&folder, segments, Texts::Codes);
+                decode(&folder, segments, Texts::Views);
             }
         }
         "run" => {
@@ -53,14 +55,16 @@ fn main() {
             let metrics: usize = arguments.get(5).map_or(50, |n| n.parse().unwrap());
             let experiments = arguments.get(6).map_or(usize::MAX, |n| n.parse().unwrap());
             for _ in 0..repeats {
-                decode(&folder, segments);
+                decode(&folder, segments, Texts::Codes);
+                decode(&folder, segments, Texts::Views);
                 run(&folder, segments, (metrics, experiments));
             }
         }
-        "plan" => println!(
-            "{}",
-            serde_json::to_string(&plan(&folder, false, (50, usize::MAX))).unwrap()
-        ),
+        "plan" => {
+            // For another program: nothing else is printed.
+            let plan = plan(&folder, false, (50, usize::MAX));
+            return println!("{}", serde_json::to_string(&plan).unwrap());
+        }
         other => panic!("unknown {other}"),
     }
     print_memory();
@@ -435,16 +439,32 @@ fn columns(table: &str, segments: bool) -> &'static [&'static str] {
     }
 }
 
+/// How texts come out of a file: as codes of a dictionary, as the operator asks for them, or one by one as `Utf8View`, as a scan of
+/// DataFusion gives them if nobody asks.
+#[derive(Clone, Copy, PartialEq)]
+enum Texts {
+    Codes,
+    Views,
+}
+
 fn reader(
     folder: &Path,
     table: &str,
     bucket: usize,
     segments: bool,
+    texts: Texts,
 ) -> impl Iterator<Item = datafusion::error::Result<RecordBatch>> + Send + use<> {
     let file = File::open(folder.join(format!("clustered/{table}/{bucket:02}.parquet"))).unwrap();
-    let builder =
-        ParquetRecordBatchReaderBuilder::try_new_with_options(file, ArrowReaderOptions::new())
-            .unwrap();
+    let stored = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).unwrap();
+    let typed = |field: &FieldRef| match (texts, field.data_type()) {
+        (Texts::Views, DataType::Dictionary(..)) => {
+            field.as_ref().clone().with_data_type(DataType::Utf8View)
+        }
+        _ => field.as_ref().clone(),
+    };
+    let fields: Vec<Field> = stored.schema().fields().iter().map(typed).collect();
+    let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
+    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).unwrap();
     let mask = ProjectionMask::columns(
         builder.parquet_schema(),
         columns(table, segments).iter().copied(),
@@ -467,7 +487,7 @@ fn in_parallel<T: Send>(work: impl Fn(&AtomicUsize) -> T + Sync) -> Vec<T> {
     })
 }
 
-fn decode(folder: &Path, segments: bool) {
+fn decode(folder: &Path, segments: bool, texts: Texts) {
     let started = Instant::now();
     let cpu = cpu_time();
     let rows = in_parallel(|next| {
@@ -477,16 +497,20 @@ fn decode(folder: &Path, segments: bool) {
             if bucket >= BUCKETS {
                 return rows;
             }
-            for batch in reader(folder, "events", bucket, segments) {
+            for batch in reader(folder, "events", bucket, segments, texts) {
                 rows[0] += batch.unwrap().num_rows();
             }
-            for batch in reader(folder, "assignments", bucket, segments) {
+            for batch in reader(folder, "assignments", bucket, segments, texts) {
                 rows[1] += batch.unwrap().num_rows();
             }
         }
     });
+    let what = match texts {
+        Texts::Codes => "decode",
+        Texts::Views => "views",
+    };
     println!(
-        "decode {:?} cpu {:?} {:?}",
+        "{what} {:?} cpu {:?} {:?}",
         started.elapsed(),
         cpu_time() - cpu,
         rows.iter().fold([0, 0], |a, b| [a[0] + b[0], a[1] + b[1]])
@@ -575,6 +599,7 @@ fn work<'a>(
                 table,
                 bucket,
                 with_segments,
+                Texts::Codes,
             ))) as SendableRecordBatchStream]
         };
         let mut events: Runs<EventBatch> = Runs::new(stream("events"));
