@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::Compiled;
-use super::meanings::{Meanings, Sources, in_parallel, plain};
+use super::meanings::{Meanings, Sources, plain};
+use super::parallel::in_parallel;
 use crate::contracts::{
     Meaning, NearDuplicate, Rederivation, differences, duplicates, near_duplicates, rederivations,
 };

@@ -13,6 +13,7 @@ mod kept;
 mod lints;
 mod meanings;
 mod node;
+mod parallel;
 pub mod snapshot;
 
 pub use flags::{ProjectFlags, flags, load_flags, lock_file, unlocked_flags};
