@@ -304,6 +304,37 @@ fn a_day_that_comes_late_opens_only_the_runs_that_hold_it() {
 }
 
 #[test]
+fn a_run_that_cannot_be_read_is_named_and_nothing_is_stored() {
+    let folder = TempDir::new().unwrap();
+    on_a_runtime(async {
+        let (_, data) = random_project(12);
+        let mut facts = Facts::open(folder.path()).await;
+        let rows = facts.append(&data).await.0.rows;
+        let run = facts.events.runs().unwrap()[0].path.clone();
+        let path = folder.path().join("events").join(&run);
+        let whole = std::fs::read(&path).unwrap();
+        let damages: [(&str, &dyn Fn()); 2] = [
+            ("truncated", &|| {
+                std::fs::write(&path, &whole[..whole.len() / 2]).unwrap()
+            }),
+            ("missing", &|| std::fs::remove_file(&path).unwrap()),
+        ];
+        for (damage, harm) in damages {
+            harm();
+            let late = facts
+                .context
+                .read_batch(event_batch(&data.events[..]))
+                .unwrap();
+            let refused = facts.events.append(&facts.context, late).await.unwrap_err();
+            let root = refused.find_root().to_string();
+            assert!(root.contains(&run), "{damage}: {root}");
+        }
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(count(&facts).await.0 as u64, rows);
+    });
+}
+
+#[test]
 fn a_history_of_days_ends_in_few_runs_that_were_seldom_rewritten() {
     let folder = TempDir::new().unwrap();
     on_a_runtime(async {

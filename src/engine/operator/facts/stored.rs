@@ -13,6 +13,7 @@ use datafusion::arrow::compute::{concat_batches, filter, filter_record_batch};
 use datafusion::arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::common::exec_datafusion_err;
 use datafusion::error::Result;
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::{
@@ -49,7 +50,10 @@ impl ClusteredFacts {
             let path = self.folder.join(&run.path);
             tokio::task::spawn_blocking(move || {
                 let stored = lookup.stored(&path);
-                stored.map_err(|error| error.context(path.display().to_string()))
+                // Not as the error's context: what is shown of an error is its root.
+                stored.map_err(|error| {
+                    exec_datafusion_err!("{} cannot be read: {error}", path.display())
+                })
             })
         };
         let stored = stream::iter(late.runs.into_iter().map(read))
