@@ -1,238 +1,278 @@
-//! Sums, products and extremes of many rows of one cell at once, in registers.
-//! In: a matrix of rows, and which of them the cell gets. Out: added to the cell's totals. Loops over fixed steps, without branches per
-//! number: this is where the time goes.
+//! Sums and extremes of many rows of one cell at once, in registers.
+//! In: rows in lines of the cache, and which of them the cell gets. Out: added to the cell's totals. Loops over lines of a fixed length,
+//! without branches per number: this is where the time goes.
 //!
 //! Everything is exact: rows hold whole numbers, and before a sum could leave those that its type holds exactly it is moved on.
 
-use super::layout::{Group, SMALL_STEP, WIDE_STEP};
+use std::hint::black_box;
+use std::ops::{AddAssign, Mul};
 
-/// Rows of numbers, [`super::layout::RowLayout`] says where which.
+use super::layout::{Section, WIDE_LINE};
+
+/// Numbers that are loaded together: a line of the cache.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub struct Line<N, const S: usize>(pub [N; S]);
+
+/// Rows of numbers in lines, the same number of lines for each.
 #[derive(Clone, Copy)]
-pub struct Matrix<'a> {
-    pub numbers: &'a [f32],
+pub struct Rows<'a, N, const S: usize> {
+    pub lines: &'a [Line<N, S>],
+    /// Lines of a row.
     pub stride: usize,
-    /// Rows whose small products binary32 adds exactly.
-    pub small_rows: usize,
-    /// Rows whose wide products stay below 2^51 together.
-    pub wide_rows: usize,
-    /// Whether some wide number is NaN.
-    pub has_gaps: bool,
+    /// Rows whose numbers of one place can be added without leaving what the type holds.
+    pub most: usize,
 }
 
-impl<'a> Matrix<'a> {
-    /// With the largest small and the largest wide number that the rows may hold.
-    pub fn new(
-        numbers: &'a [f32],
-        stride: usize,
-        (small, wide): (f32, f32),
-        has_gaps: bool,
-    ) -> Matrix<'a> {
-        let rows = |bits: u64, largest: f32| {
-            ((1u64 << bits) as f64 / f64::from(largest.max(1.0)).powi(2)) as usize
-        };
-        Matrix {
-            numbers,
-            stride,
-            small_rows: rows(24, small),
-            wide_rows: rows(51, wide),
-            has_gaps,
-        }
+/// A line as words. While no sum leaves the bits of its number, words are added instead of the numbers in them.
+// Compilers keep words in vectors over a loop, but not numbers of 16 bits.
+type Words = [u64; 8];
+
+/// A small number in a row: 16 bits where they are enough.
+pub trait Small: Copy + Default + PartialOrd + Mul<Output = Self> {
+    /// Largest sum.
+    const MOST: f64;
+    /// Whether the wide numbers of such a row may be elsewhere.
+    const HAS_GAPS: bool;
+    /// A whole number from 0 to 2^23.
+    fn of(number: f32) -> Self;
+    fn narrow(self) -> u16;
+    fn wide(self) -> u32;
+}
+
+/// What, added to a number below it, leaves the number in the lowest bits.
+const LOWEST_BITS: f32 = (1 << 23) as f32;
+
+impl Small for u16 {
+    const MOST: f64 = u16::MAX as f64;
+    const HAS_GAPS: bool = false;
+
+    #[inline(always)]
+    fn of(number: f32) -> u16 {
+        (number + LOWEST_BITS).to_bits() as u16
+    }
+    #[inline(always)]
+    fn narrow(self) -> u16 {
+        self
+    }
+    #[inline(always)]
+    fn wide(self) -> u32 {
+        u32::from(self)
     }
 }
 
-/// Where a cell keeps what it knows of a group.
-pub struct Totals<'a> {
-    pub small: &'a mut [f64],
-    pub wide: WideTotals<'a>,
-    /// Of the whole row.
-    pub min: &'a mut [f32],
-    pub max: &'a mut [f32],
+impl Small for u32 {
+    const MOST: f64 = u32::MAX as f64;
+    const HAS_GAPS: bool = true;
+
+    #[inline(always)]
+    fn of(number: f32) -> u32 {
+        (number + LOWEST_BITS).to_bits() & ((1 << 23) - 1)
+    }
+    #[inline(always)]
+    fn narrow(self) -> u16 {
+        self as u16
+    }
+    #[inline(always)]
+    fn wide(self) -> u32 {
+        self
+    }
 }
 
-/// Whole numbers of 128 bits as halves, so that many are added at once.
+#[inline(always)]
+fn words_of<N: Small, const S: usize>(line: &Line<N, S>) -> Words {
+    const { assert!(size_of::<Line<N, S>>() == size_of::<Words>()) };
+    // SAFETY: a line is as long as the words and aligned to more than they are, and any bits are words.
+    unsafe { *std::ptr::from_ref(line).cast::<Words>() }
+}
+
+#[inline(always)]
+fn numbers_of<N: Small, const S: usize>(words: &Words) -> [N; S] {
+    const { assert!(size_of::<[N; S]>() == size_of::<Words>()) };
+    // SAFETY: the numbers are as long as the words, aligned to no more than they are, and integers, which any bits are.
+    unsafe { *std::ptr::from_ref(words).cast::<[N; S]>() }
+}
+
+/// Where a cell keeps what it knows of a section of small numbers.
+pub struct SmallTotals<'a> {
+    /// Sums of few rows.
+    pub recent: &'a mut [u32],
+    pub min: &'a mut [u16],
+    pub max: &'a mut [u16],
+}
+
+/// The same of wide ones: whole numbers of 128 bits as halves, so that many are added at once.
 pub struct WideTotals<'a> {
     pub low: &'a mut [u64],
     pub high: &'a mut [i64],
+    pub min: &'a mut [f64],
+    pub max: &'a mut [f64],
 }
 
-/// Adds rows to the totals of a group of metrics.
-pub fn add(matrix: Matrix, group: &Group, rows: &[u32], totals: &mut Totals) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::is_x86_feature_detected as has;
-        if has!("avx512f") && has!("avx512vl") && has!("avx512dq") && has!("fma") {
-            // SAFETY: the processor has just said that it knows these instructions.
-            return unsafe { add_with_avx512(matrix, group, rows, totals) };
-        }
-        if has!("avx2") && has!("fma") {
-            // SAFETY: as above.
-            return unsafe { add_with_avx2(matrix, group, rows, totals) };
-        }
-    }
-    add_portably(matrix, group, rows, totals);
-}
-
-/// The same code compiled for vectors of four times the length, and twice as many.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx512dq,fma")]
-fn add_with_avx512(matrix: Matrix, group: &Group, rows: &[u32], totals: &mut Totals) {
-    add_in_steps::<true, true>(matrix, group, rows, totals);
-}
-
-/// The same code compiled for vectors of twice the length.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn add_with_avx2(matrix: Matrix, group: &Group, rows: &[u32], totals: &mut Totals) {
-    add_in_steps::<false, true>(matrix, group, rows, totals);
-}
-
-fn add_portably(matrix: Matrix, group: &Group, rows: &[u32], totals: &mut Totals) {
-    add_in_steps::<false, false>(matrix, group, rows, totals);
-}
-
-/// In steps of the layout, or in multiples of them where that many fit into `LONG` vectors; `FUSED` where the processor multiplies
-/// and adds in one go.
+/// Adds small numbers and products; those of all rows together must fit into 32 bits.
 #[inline(always)]
-fn add_in_steps<const LONG: bool, const FUSED: bool>(
-    matrix: Matrix,
-    group: &Group,
+pub fn add_small<N: Small, const S: usize>(
+    matrix: Rows<'_, N, S>,
+    section: &Section,
     rows: &[u32],
-    totals: &mut Totals,
+    totals: &mut SmallTotals<'_>,
 ) {
-    const TWO: usize = 2 * SMALL_STEP;
-    const FOUR: usize = 4 * SMALL_STEP;
-    const TWO_WIDE: usize = 2 * WIDE_STEP;
-    let mut step = 0;
-    while step < group.padded {
-        let place = (group, step);
-        let steps = (group.padded - step)
-            / if group.is_small {
-                SMALL_STEP
-            } else {
-                WIDE_STEP
-            };
-        step += match (group.is_small, steps) {
-            (true, 4..) if LONG => add_small_step::<FOUR, FUSED>(matrix, place, rows, totals),
-            (true, 2..) if LONG => add_small_step::<TWO, FUSED>(matrix, place, rows, totals),
-            (true, _) => add_small_step::<SMALL_STEP, FUSED>(matrix, place, rows, totals),
-            (false, 2..) if LONG => add_wide_step::<TWO_WIDE, FUSED>(matrix, place, rows, totals),
-            (false, _) => add_wide_step::<WIDE_STEP, FUSED>(matrix, place, rows, totals),
+    let lines = section.entries.start / S..section.entries.end / S;
+    let mut line = lines.start;
+    while line < lines.end {
+        let sums = &mut totals.recent[(line - lines.start) * S..];
+        line += match lines.end - line {
+            4.. => small_sums::<N, S, 4>(matrix, line, rows, sums),
+            2.. => small_sums::<N, S, 2>(matrix, line, rows, sums),
+            _ => small_sums::<N, S, 1>(matrix, line, rows, sums),
         };
     }
-}
-
-#[inline(always)]
-fn add_small_step<const S: usize, const FUSED: bool>(
-    matrix: Matrix,
-    place: (&Group, usize),
-    rows: &[u32],
-    totals: &mut Totals,
-) -> usize {
-    match place.0.width {
-        1 => add_small::<1, 2, S, FUSED>(matrix, place, rows, totals),
-        2 => add_small::<2, 5, S, FUSED>(matrix, place, rows, totals),
-        _ => add_small::<4, 14, S, FUSED>(matrix, place, rows, totals),
-    }
-    S
-}
-
-#[inline(always)]
-fn add_wide_step<const S: usize, const FUSED: bool>(
-    matrix: Matrix,
-    place: (&Group, usize),
-    rows: &[u32],
-    totals: &mut Totals,
-) -> usize {
-    match (place.0.width, matrix.has_gaps) {
-        (1, false) => add_wide::<1, 2, S, FUSED, false>(matrix, place, rows, totals),
-        (2, false) => add_wide::<2, 5, S, FUSED, false>(matrix, place, rows, totals),
-        (_, false) => add_wide::<4, 14, S, FUSED, false>(matrix, place, rows, totals),
-        (1, true) => add_wide::<1, 2, S, FUSED, true>(matrix, place, rows, totals),
-        (2, true) => add_wide::<2, 5, S, FUSED, true>(matrix, place, rows, totals),
-        (_, true) => add_wide::<4, 14, S, FUSED, true>(matrix, place, rows, totals),
-    }
-    S
-}
-
-/// `E` sums and products of `W` small numbers of each of `S` metrics.
-#[inline(always)]
-fn add_small<const W: usize, const E: usize, const S: usize, const FUSED: bool>(
-    matrix: Matrix,
-    (group, step): (&Group, usize),
-    rows: &[u32],
-    totals: &mut Totals,
-) {
-    let first = group.offset + step;
-    let mut high = block_of::<_, W, S>(totals.max, first, group.padded);
-    for rows in rows.chunks(matrix.small_rows) {
-        let mut sums = [[0.0_f32; S]; E];
-        for row in rows {
-            let numbers = matrix.block::<W, S>(*row, first, group.padded);
-            sum_up(&mut sums, &numbers, |a, b, sum| match FUSED {
-                // Whole numbers that are exact either way.
-                true => a.mul_add(b, sum),
-                false => a * b + sum,
-            });
-            raise(&mut high, &numbers);
-        }
-        for (entry, sums) in sums.iter().enumerate() {
-            let at = group.entries + entry * group.padded + step;
-            let mut block = block_of::<_, 1, S>(totals.small, at, 0);
-            for (total, sum) in block[0].iter_mut().zip(sums) {
-                *total += f64::from(*sum);
-            }
-            put_back(totals.small, &block, at, 0);
+    let numbers = section.numbers.len().div_ceil(S);
+    for line in 0..numbers {
+        let limits = line * S..(line + 1) * S;
+        let place = lines.start + line;
+        let (min, max) = (&mut totals.min[limits.clone()], &mut totals.max[limits]);
+        // Small numbers are never negative: where all minima are 0 there is nothing left to find.
+        match min.iter().any(|min| *min > 0) {
+            true => small_limits::<N, S, true>(matrix, place, rows, (min, max)),
+            false => small_limits::<N, S, false>(matrix, place, rows, (min, max)),
         }
     }
-    put_back(totals.max, &high, first, group.padded);
-    lower_small::<W, S>(matrix, (first, group.padded), rows, totals.min);
 }
 
-/// `E` sums and products of `W` wide numbers of each of `S` metrics; a NaN, which there is only with `GAPS`, is elsewhere and adds nothing.
 #[inline(always)]
-fn add_wide<const W: usize, const E: usize, const S: usize, const FUSED: bool, const GAPS: bool>(
-    matrix: Matrix,
-    (group, step): (&Group, usize),
+fn small_sums<N: Small, const S: usize, const L: usize>(
+    matrix: Rows<'_, N, S>,
+    first: usize,
     rows: &[u32],
-    totals: &mut Totals,
-) {
-    let first = group.offset + step;
-    let mut low = block_of::<_, W, S>(totals.min, first, group.padded);
-    let mut high = block_of::<_, W, S>(totals.max, first, group.padded);
-    for rows in rows.chunks(matrix.wide_rows) {
-        let mut sums = [[0.0_f64; S]; E];
+    totals: &mut [u32],
+) -> usize {
+    for rows in rows.chunks(matrix.most) {
+        let mut words = [[0_u64; 8]; L];
         for row in rows {
-            let numbers = matrix.block::<W, S>(*row, first, group.padded);
-            let mut present = [[0.0_f64; S]; W];
-            for position in 0..W {
-                for at in 0..S {
-                    let number = numbers[position][at];
-                    present[position][at] =
-                        f64::from(if GAPS && number.is_nan() { 0.0 } else { number });
+            let lines = matrix.lines_of::<L>(*row, first);
+            for (words, line) in words.iter_mut().zip(lines) {
+                let more = words_of(line);
+                for at in 0..8 {
+                    words[at] = words[at].wrapping_add(more[at]);
                 }
             }
-            sum_up(&mut sums, &present, |a, b, sum| match FUSED {
-                true => a.mul_add(b, sum),
-                false => a * b + sum,
-            });
-            raise(&mut high, &numbers);
-            lower(&mut low, &numbers);
         }
-        for (entry, sums) in sums.iter().enumerate() {
-            let at = group.entries + entry * group.padded + step;
-            add_whole(&mut totals.wide, at, sums);
+        // The box keeps compilers from taking the words apart all through the loop, number by number.
+        for (totals, words) in totals.chunks_exact_mut(S).zip(&black_box(words)) {
+            let sums = numbers_of::<N, S>(words);
+            for at in 0..S {
+                totals[at] += sums[at].wide();
+            }
         }
     }
-    put_back(totals.min, &low, first, group.padded);
-    put_back(totals.max, &high, first, group.padded);
+    L
+}
+
+#[inline(always)]
+fn small_limits<N: Small, const S: usize, const BOTH: bool>(
+    matrix: Rows<'_, N, S>,
+    place: usize,
+    rows: &[u32],
+    (min, max): (&mut [u16], &mut [u16]),
+) {
+    let first = matrix.lines_of::<1>(rows[0], place)[0];
+    let (mut low, mut high) = (first.0, first.0);
+    for row in rows {
+        let [numbers] = matrix.lines_of::<1>(*row, place);
+        raise(&mut high, &numbers.0);
+        if BOTH {
+            lower(&mut low, &numbers.0);
+        }
+    }
+    let (low, high) = black_box((low, high));
+    for at in 0..S {
+        max[at] = max[at].max(high[at].narrow());
+        if BOTH {
+            min[at] = min[at].min(low[at].narrow());
+        }
+    }
+}
+
+/// Adds wide numbers and products; `limits` is the line where the numbers themselves start, NaN where they are elsewhere.
+#[inline(always)]
+pub fn add_wide(
+    matrix: Rows<'_, f64, WIDE_LINE>,
+    (section, limits): (&Section, usize),
+    (rows, lowest): (&[u32], f64),
+    totals: &mut WideTotals<'_>,
+) {
+    const S: usize = WIDE_LINE;
+    let lines = section.entries.start / S..section.entries.end / S;
+    let mut line = lines.start;
+    while line < lines.end {
+        let at = (line - lines.start) * S;
+        let sums = (&mut totals.low[at..], &mut totals.high[at..]);
+        line += match lines.end - line {
+            5 => wide_sums::<5>(matrix, line, rows, sums),
+            4.. => wide_sums::<4>(matrix, line, rows, sums),
+            2.. => wide_sums::<2>(matrix, line, rows, sums),
+            _ => wide_sums::<1>(matrix, line, rows, sums),
+        };
+    }
+    for line in 0..section.limits.len() / S {
+        let place = line * S..(line + 1) * S;
+        let (min, max) = (&mut totals.min[place.clone()], &mut totals.max[place]);
+        match min.iter().any(|min| *min > lowest) {
+            true => wide_limits::<true>(matrix, limits + line, rows, (min, max)),
+            false => wide_limits::<false>(matrix, limits + line, rows, (min, max)),
+        }
+    }
+}
+
+#[inline(always)]
+fn wide_sums<const L: usize>(
+    matrix: Rows<'_, f64, WIDE_LINE>,
+    first: usize,
+    rows: &[u32],
+    (low, high): (&mut [u64], &mut [i64]),
+) -> usize {
+    for rows in rows.chunks(matrix.most) {
+        let mut sums = [[0.0; WIDE_LINE]; L];
+        for row in rows {
+            add_lines(&mut sums, matrix.lines_of::<L>(*row, first));
+        }
+        let low = low.chunks_exact_mut(WIDE_LINE);
+        let high = high.chunks_exact_mut(WIDE_LINE);
+        for (sums, (low, high)) in sums.iter().zip(low.zip(high)) {
+            add_whole(low, high, sums);
+        }
+    }
+    L
+}
+
+#[inline(always)]
+fn wide_limits<const BOTH: bool>(
+    matrix: Rows<'_, f64, WIDE_LINE>,
+    place: usize,
+    rows: &[u32],
+    (min, max): (&mut [f64], &mut [f64]),
+) {
+    let (mut low, mut high) = ([f64::INFINITY; WIDE_LINE], [f64::NEG_INFINITY; WIDE_LINE]);
+    low.copy_from_slice(min);
+    high.copy_from_slice(max);
+    for row in rows {
+        let [numbers] = matrix.lines_of::<1>(*row, place);
+        raise(&mut high, &numbers.0);
+        if BOTH {
+            lower(&mut low, &numbers.0);
+        }
+    }
+    max.copy_from_slice(&high);
+    if BOTH {
+        min.copy_from_slice(&low);
+    }
 }
 
 /// Adds whole numbers below 2^51 to totals of 128 bits.
 #[inline(always)]
-fn add_whole<const S: usize>(totals: &mut WideTotals, at: usize, sums: &[f64; S]) {
-    let mut low = block_of::<_, 1, S>(totals.low, at, 0);
-    let mut high = block_of::<_, 1, S>(totals.high, at, 0);
-    for ((low, high), sum) in low[0].iter_mut().zip(&mut high[0]).zip(sums) {
+fn add_whole(low: &mut [u64], high: &mut [i64], sums: &[f64; WIDE_LINE]) {
+    for ((low, high), sum) in low.iter_mut().zip(high).zip(sums) {
         // At this size the last bit of a binary64 is worth 1, so that its bits count like an integer. `as` saturates, one by one.
         const SHIFT: f64 = 1.5 * (1u64 << 52) as f64;
         let whole = (sum + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits());
@@ -240,244 +280,242 @@ fn add_whole<const S: usize>(totals: &mut WideTotals, at: usize, sums: &[f64; S]
         *high += (whole as i64 >> 63) + i64::from(next < whole);
         *low = next;
     }
-    put_back(totals.low, &low, at, 0);
-    put_back(totals.high, &high, at, 0);
 }
 
-impl Matrix<'_> {
+impl<'a, N, const S: usize> Rows<'a, N, S> {
     #[inline(always)]
-    fn block<const W: usize, const S: usize>(
-        &self,
-        row: u32,
-        first: usize,
-        apart: usize,
-    ) -> [[f32; S]; W] {
-        block_of(self.numbers, row as usize * self.stride + first, apart)
+    fn lines_of<const L: usize>(&self, row: u32, first: usize) -> &'a [Line<N, S>; L] {
+        let lines = &self.lines[row as usize * self.stride + first..][..L];
+        lines.try_into().expect("as many lines were taken")
     }
 }
 
-/// `S` numbers of each of `W` positions that lie `apart`.
 #[inline(always)]
-fn block_of<N: Copy + Default, const W: usize, const S: usize>(
-    numbers: &[N],
-    start: usize,
-    apart: usize,
-) -> [[N; S]; W] {
-    let mut blocks = [[N::default(); S]; W];
-    for (position, block) in blocks.iter_mut().enumerate() {
-        let from = start + position * apart;
-        block.copy_from_slice(&numbers[from..from + S]);
-    }
-    blocks
-}
-
-/// The other way round.
-#[inline(always)]
-fn put_back<N: Copy, const W: usize, const S: usize>(
-    numbers: &mut [N],
-    blocks: &[[N; S]; W],
-    start: usize,
-    apart: usize,
+fn add_lines<N: Copy + AddAssign, const S: usize, const L: usize>(
+    sums: &mut [[N; S]; L],
+    lines: &[Line<N, S>; L],
 ) {
-    for (position, block) in blocks.iter().enumerate() {
-        let to = start + position * apart;
-        numbers[to..to + S].copy_from_slice(block);
-    }
-}
-
-/// Minima of small numbers. Those are never negative: where all minima are 0 there is nothing left to find.
-#[inline(always)]
-fn lower_small<const W: usize, const S: usize>(
-    matrix: Matrix,
-    (first, apart): (usize, usize),
-    rows: &[u32],
-    minima: &mut [f32],
-) {
-    for position in 0..W {
-        let at = first + position * apart;
-        let mut low = block_of::<_, 1, S>(minima, at, 0);
-        if low[0].iter().any(|low| *low > 0.0) {
-            for row in rows {
-                lower(&mut low, &matrix.block(*row, at, 0));
-            }
-            put_back(minima, &low, at, 0);
-        }
-    }
-}
-
-#[inline(always)]
-fn lower<const W: usize, const S: usize>(low: &mut [[f32; S]; W], numbers: &[[f32; S]; W]) {
-    for position in 0..W {
+    for (sums, line) in sums.iter_mut().zip(lines) {
         for at in 0..S {
-            let (number, low) = (numbers[position][at], &mut low[position][at]);
-            // A NaN compares false and changes nothing.
-            *low = if number < *low { number } else { *low };
+            sums[at] += line.0[at];
         }
     }
 }
 
+// A NaN compares false and changes nothing.
+
 #[inline(always)]
-fn raise<const W: usize, const S: usize>(high: &mut [[f32; S]; W], numbers: &[[f32; S]; W]) {
-    for position in 0..W {
-        for at in 0..S {
-            let (number, high) = (numbers[position][at], &mut high[position][at]);
-            *high = if number > *high { number } else { *high };
-        }
+fn lower<N: Copy + PartialOrd, const S: usize>(low: &mut [N; S], numbers: &[N; S]) {
+    for at in 0..S {
+        low[at] = if numbers[at] < low[at] {
+            numbers[at]
+        } else {
+            low[at]
+        };
     }
 }
 
-/// Sums first, then the products of the upper triangle; `add_product` is a x b + sum.
 #[inline(always)]
-fn sum_up<N, const W: usize, const E: usize, const S: usize>(
-    sums: &mut [[N; S]; E],
-    numbers: &[[N; S]; W],
-    add_product: impl Fn(N, N, N) -> N,
-) where
-    N: Copy + std::ops::AddAssign,
-{
-    let mut entry = W;
-    for i in 0..W {
-        for at in 0..S {
-            sums[i][at] += numbers[i][at];
-        }
-        for j in i..W {
-            for at in 0..S {
-                sums[entry][at] = add_product(numbers[i][at], numbers[j][at], sums[entry][at]);
-            }
-            entry += 1;
-        }
+fn raise<N: Copy + PartialOrd, const S: usize>(high: &mut [N; S], numbers: &[N; S]) {
+    for at in 0..S {
+        high[at] = if numbers[at] > high[at] {
+            numbers[at]
+        } else {
+            high[at]
+        };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::operator::layout::SMALL_LINE;
+    use crate::engine::operator::vectors::for_long_vectors;
 
-    type Add = fn(Matrix, &Group, &[u32], &mut Totals);
+    const ROWS: usize = 100;
 
-    fn group(width: usize, is_small: bool) -> Group {
-        Group {
-            width,
+    /// Some lines of sums before the section, which are not its own.
+    fn section(numbers: usize, entries: usize, line: usize) -> Section {
+        Section {
             class: 0,
-            is_small,
-            metrics: Vec::new(),
-            padded: 24 + if is_small { SMALL_STEP } else { WIDE_STEP },
-            offset: 4,
-            entries: 8,
+            numbers: 0..numbers,
+            entries: 2 * line..2 * line + entries.next_multiple_of(line),
+            limits: 0..numbers.next_multiple_of(line),
+            products: Vec::new(),
         }
     }
 
-    /// Whole numbers up to a limit, wide ones of both signs, and now and then none.
-    fn numbers(count: usize, is_small: bool, limit: u64) -> Vec<f32> {
-        let mut seed = 7_u64;
-        let mut next = || {
+    fn random(seed: u64) -> impl FnMut(u64) -> u64 {
+        let mut seed = seed;
+        move |below| {
             seed = seed
                 .wrapping_mul(6364136223846793005)
                 .wrapping_add(1442695040888963407);
-            seed >> 33
-        };
-        let number = |_| match (is_small, next() % limit, next()) {
-            (true, number, _) => number as f32,
-            (false, _, choice) if choice % 16 == 0 => f32::NAN,
-            (false, number, choice) => (number as f32) * if choice % 2 == 0 { 1.0 } else { -1.0 },
-        };
-        (0..count).map(number).collect()
+            (seed >> 33) % below
+        }
     }
 
-    /// Sums, products and extremes of a group: as text, so that bits are compared and differences are readable.
-    fn totals(add: Add, group: &Group, numbers: &[f32], rows: &[u32], limit: u64) -> String {
-        let (stride, entries) = (
-            numbers.len() / 100,
-            8 + group.entries_per_metric() * group.padded,
-        );
-        let (mut small, mut low, mut high) =
-            (vec![0.0; entries], vec![0; entries], vec![0; entries]);
-        let (mut min, mut max) = (vec![f32::INFINITY; stride], vec![f32::NEG_INFINITY; stride]);
-        let wide = WideTotals {
-            low: &mut low,
-            high: &mut high,
-        };
-        let mut totals = Totals {
-            small: &mut small,
-            wide,
-            min: &mut min,
-            max: &mut max,
-        };
-        let matrix = Matrix::new(numbers, stride, (limit as f32, limit as f32), true);
-        for rows in rows.chunks(70) {
-            add(matrix, group, rows, &mut totals);
-        }
-        let sum = |at: usize| match group.is_small {
-            true => small[at] as i128,
-            false => (i128::from(high[at]) << 64) + i128::from(low[at]),
-        };
-        let sums: Vec<i128> = (8..entries).map(sum).collect();
-        let lanes = 4..4 + group.width * group.padded;
-        format!("{sums:?} {:?} {:?}", &min[lanes.clone()], &max[lanes])
+    /// Some of the rows, most of them several times.
+    fn chosen(next: &mut impl FnMut(u64) -> u64) -> Vec<u32> {
+        (0..400).map(|_| next(ROWS as u64) as u32).collect()
     }
 
-    /// The same number by number.
-    fn expected(group: &Group, numbers: &[f32], rows: &[u32]) -> String {
-        let stride = numbers.len() / 100;
-        let lane = |row: &u32, lane: usize| numbers[*row as usize * stride + 4 + lane];
-        let whole = |number: f32| if number.is_nan() { 0 } else { number as i128 };
-        let places = || 0..group.padded;
-        let at = |position: usize, place: usize| position * group.padded + place;
-        let mut sums: Vec<i128> = Vec::new();
-        for i in 0..group.width {
-            sums.extend(places().map(|place| {
-                rows.iter()
-                    .map(|row| whole(lane(row, at(i, place))))
-                    .sum::<i128>()
-            }));
-        }
-        for i in 0..group.width {
-            for j in i..group.width {
-                let product =
-                    |row, place| whole(lane(row, at(i, place))) * whole(lane(row, at(j, place)));
-                sums.extend(
-                    places().map(|place| rows.iter().map(|row| product(row, place)).sum::<i128>()),
-                );
-            }
-        }
-        let lanes = 0..group.width * group.padded;
-        let extreme = |start: f32, pick: fn(f32, f32) -> f32| -> Vec<f32> {
-            let of = |number| rows.iter().map(|row| lane(row, number)).fold(start, pick);
-            lanes.clone().map(of).collect()
+    fn matrix<N: Copy, const S: usize>(
+        stride: usize,
+        mut number: impl FnMut() -> N,
+    ) -> Vec<Line<N, S>> {
+        let mut line = || Line(std::array::from_fn(|_| number()));
+        (0..ROWS * stride).map(|_| line()).collect()
+    }
+
+    fn add_small_numbers<N: Small, const S: usize>(
+        (numbers, entries): (usize, usize),
+        below: u64,
+        add: impl Fn(Rows<'_, N, S>, &Section, &[u32], &mut SmallTotals<'_>),
+    ) {
+        let mut next = random(entries as u64);
+        let section = section(numbers, entries, S);
+        let stride = section.entries.end / S;
+        let lines = matrix::<N, S>(stride, || N::of(next(below) as f32));
+        let rows = Rows {
+            lines: &lines,
+            stride,
+            most: (N::MOST / (below - 1) as f64) as usize,
         };
-        let (min, max) = (
-            extreme(f32::INFINITY, f32::min),
-            extreme(f32::NEG_INFINITY, f32::max),
+        let chosen = chosen(&mut next);
+        let (mut recent, mut min, mut max) = (
+            vec![7; section.entries.len()],
+            vec![u16::MAX; section.limits.len()],
+            vec![0; section.limits.len()],
         );
-        format!("{sums:?} {min:?} {max:?}")
+        for rows_of_block in chosen.chunks(70) {
+            let mut totals = SmallTotals {
+                recent: &mut recent,
+                min: &mut min,
+                max: &mut max,
+            };
+            add(rows, &section, rows_of_block, &mut totals);
+        }
+        let number = |row: &u32, at: usize| {
+            let line = &lines[*row as usize * stride + section.entries.start / S + at / S];
+            line.0[at % S].wide()
+        };
+        for (at, found) in recent.iter().enumerate() {
+            let sum: u32 = chosen.iter().map(|row| number(row, at)).sum();
+            assert_eq!(*found, 7 + sum, "entry {at} of {entries}");
+        }
+        for at in 0..numbers {
+            let numbers = || chosen.iter().map(|row| number(row, at));
+            let found = (u32::from(min[at]), u32::from(max[at]));
+            assert_eq!(Some(found), numbers().min().zip(numbers().max()));
+        }
+    }
+
+    for_long_vectors! {
+        fn add_narrow_block(matrix: Rows<'_, u16, SMALL_LINE>, section: &Section, rows: &[u32], totals: &mut SmallTotals<'_>) {
+            add_small(matrix, section, rows, totals)
+        }
+    }
+
+    for_long_vectors! {
+        fn add_wide_block(matrix: Rows<'_, f64, WIDE_LINE>, section: (&Section, usize), rows: (&[u32], f64), totals: &mut WideTotals<'_>) {
+            add_wide(matrix, section, rows, totals)
+        }
     }
 
     #[test]
-    fn every_way_to_add_is_exact() {
-        let rows: Vec<u32> = (0..400).map(|row| row * 37 % 100).collect();
-        for (width, is_small, limit) in [1, 2, 4].into_iter().flat_map(|width| {
-            [
-                (width, true, 64),
-                (width, true, 1 << 12),
-                (width, false, 1 << 10),
-                (width, false, 1 << 24),
-            ]
-        }) {
-            let group = group(width, is_small);
-            let numbers = numbers(100 * (4 + width * group.padded), is_small, limit);
-            let expected = expected(&group, &numbers, &rows);
-            let found = |add| totals(add, &group, &numbers, &rows, limit);
-            assert_eq!(found(add), expected);
-            assert_eq!(found(add_portably), expected);
-            #[cfg(target_arch = "x86_64")]
-            if std::arch::is_x86_feature_detected!("avx2")
-                && std::arch::is_x86_feature_detected!("fma")
-            {
-                // SAFETY: the processor knows these instructions.
-                assert_eq!(
-                    found(|m, g, r, t| unsafe { add_with_avx2(m, g, r, t) }),
-                    expected
-                );
+    fn sums_of_small_numbers_are_exact() {
+        for shape in [(1, 1), (5, 40), (40, 64), (33, 97), (70, 230), (64, 260)] {
+            add_small_numbers::<u16, SMALL_LINE>(shape, 64 * 64, add_small);
+            add_small_numbers::<u16, SMALL_LINE>(shape, 64 * 64, add_narrow_block);
+            add_small_numbers::<u16, SMALL_LINE>(shape, 2, add_narrow_block);
+            const HALF: usize = SMALL_LINE / 2;
+            add_small_numbers::<u32, HALF>(shape, 1 << 12, add_small);
+        }
+    }
+
+    type AddWide =
+        fn(Rows<'_, f64, WIDE_LINE>, (&Section, usize), (&[u32], f64), &mut WideTotals<'_>);
+
+    /// With a line of numbers of their own after the sums where there are gaps.
+    fn add_wide_numbers((numbers, entries): (usize, usize), has_gaps: bool, add: AddWide) {
+        const LARGEST: u64 = 1 << 44;
+        let mut next = random(entries as u64);
+        let section = section(numbers, entries, WIDE_LINE);
+        let (sums, end) = (
+            section.entries.start / WIDE_LINE,
+            section.entries.end / WIDE_LINE,
+        );
+        let stride = end + section.limits.len() / WIDE_LINE;
+        let number = |next: &mut dyn FnMut(u64) -> u64| {
+            next(LARGEST) as f64 * if next(2) == 0 { 1.0 } else { -1.0 }
+        };
+        let mut lines = matrix::<f64, WIDE_LINE>(stride, || number(&mut next));
+        if has_gaps {
+            let gaps = lines.iter_mut().flat_map(|line| &mut line.0).step_by(5);
+            gaps.for_each(|number| *number = f64::NAN);
+            for (at, line) in lines.iter_mut().enumerate() {
+                if at % stride < end {
+                    line.0.iter_mut().for_each(|number| {
+                        *number = if number.is_nan() { 0.0 } else { *number };
+                    });
+                }
+            }
+        }
+        let rows = Rows {
+            lines: &lines,
+            stride,
+            most: ((1u64 << 51) / LARGEST) as usize,
+        };
+        let limits = if has_gaps { end } else { sums };
+        let chosen = chosen(&mut next);
+        let (mut low, mut high) = (
+            vec![u64::MAX - 5; section.entries.len()],
+            vec![-1; section.entries.len()],
+        );
+        let (mut min, mut max) = (
+            vec![f64::INFINITY; section.limits.len()],
+            vec![f64::NEG_INFINITY; section.limits.len()],
+        );
+        for rows_of_block in chosen.chunks(170) {
+            let mut totals = WideTotals {
+                low: &mut low,
+                high: &mut high,
+                min: &mut min,
+                max: &mut max,
+            };
+            let lowest = -(LARGEST as f64);
+            add(
+                rows,
+                (&section, limits),
+                (rows_of_block, lowest),
+                &mut totals,
+            );
+        }
+        let number = |row: &u32, first: usize, at: usize| {
+            lines[*row as usize * stride + first + at / WIDE_LINE].0[at % WIDE_LINE]
+        };
+        for at in 0..section.entries.len() {
+            let sum: i128 = chosen.iter().map(|row| number(row, sums, at) as i128).sum();
+            let found = (i128::from(high[at]) << 64) + i128::from(low[at]);
+            assert_eq!(found, sum - 6, "entry {at} of {entries}");
+        }
+        for at in 0..numbers {
+            let numbers = || chosen.iter().map(|row| number(row, limits, at));
+            let expected = (
+                numbers().fold(f64::INFINITY, f64::min),
+                numbers().fold(f64::NEG_INFINITY, f64::max),
+            );
+            assert_eq!((min[at], max[at]), expected);
+        }
+    }
+
+    #[test]
+    fn sums_of_wide_numbers_are_exact() {
+        for shape in [(1, 2), (3, 9), (8, 20), (11, 33), (9, 41), (16, 57)] {
+            for has_gaps in [false, true] {
+                add_wide_numbers(shape, has_gaps, add_wide);
+                add_wide_numbers(shape, has_gaps, add_wide_block);
             }
         }
     }

@@ -1,15 +1,16 @@
 //! Sums of every experiment x variant x segment, exact whatever the order of units.
-//! In: rows of whole numbers, many at a time, and their cell. Out: [`State`]s per metric, after merging the cells of all partitions.
+//! In: rows of whole numbers and their products, many at a time, and their cell. Out: [`State`]s per metric, after merging the cells of
+//! all partitions.
 //!
-//! Sums of small numbers are kept in binary64, which adds whole numbers exactly below 2^53, those of wide ones in 128-bit integers.
-//! Decimals with up to two places are whole numbers after scaling by 100. A number that is neither goes to an exact accumulator
-//! of the statistics library, metric by metric.
+//! Sums of small numbers are kept in 32 bits, and moved to binary64, which adds whole numbers exactly below 2^53, before they leave them;
+//! those of wide ones are kept in 128-bit integers. Decimals with up to two places are whole numbers after scaling by 100. A number that
+//! is neither goes to an exact accumulator of the statistics library, metric by metric.
 
 use std::collections::HashMap;
 
-use super::blocks::{self, Matrix, Totals, WideTotals};
+use super::blocks::{self, Rows, Small, SmallTotals, WideTotals};
 use super::lanes::Lanes;
-use super::layout::{RowLayout, SMALL_STEP};
+use super::layout::{RowLayout, SMALL_STEP, WIDE_LINE};
 use crate::metrics::plan::MetricPlan;
 use crate::stats::double_double::DoubleDouble;
 use crate::stats::state::{Accumulator, State};
@@ -19,21 +20,36 @@ const MOST_ENTRIES: usize = 4 + 4 * 5 / 2;
 
 /// The cells of one combination of segment values: experiments x variants.
 pub struct Cells {
-    stride: usize,
-    small_entries: usize,
-    wide_entries: usize,
-    small: Vec<f64>,
-    /// Sums of 128 bits, their lower and their upper half.
-    wide_low: Vec<u64>,
-    wide_high: Vec<i64>,
-    /// Extremes of the numbers of a row, which binary32 holds exactly up to 2^24.
-    min: Vec<f32>,
-    max: Vec<f32>,
+    small: SmallSums,
+    wide: WideSums,
     classes: usize,
     units: Vec<u64>,
     crossed_over: Vec<u64>,
     /// Units that a metric's class counts but whose numbers are elsewhere: (cell, metric).
     apart: HashMap<(u32, u32), Apart>,
+}
+
+/// Cell by cell, as [`super::layout::Side`] says.
+struct SmallSums {
+    entries: usize,
+    limits: usize,
+    /// Sums of the last rows, and a bound of each cell's.
+    recent: Vec<u32>,
+    bounds: Vec<u32>,
+    /// Sums of the rows before.
+    settled: Vec<f64>,
+    min: Vec<u16>,
+    max: Vec<u16>,
+}
+
+struct WideSums {
+    entries: usize,
+    limits: usize,
+    /// Sums of 128 bits, their lower and their upper half.
+    low: Vec<u64>,
+    high: Vec<i64>,
+    min: Vec<f64>,
+    max: Vec<f64>,
 }
 
 /// Units of one cell and metric that are not whole numbers.
@@ -52,6 +68,8 @@ pub struct UnitRow {
     pub classes: u64,
     /// Metrics whose numbers are not whole, or large, with the numbers.
     pub apart: Vec<(u32, Vec<f64>)>,
+    /// Whether some wide number is NaN.
+    pub has_gaps: bool,
     /// Whether all metrics are apart, so that the row itself says nothing.
     pub is_apart: bool,
 }
@@ -65,19 +83,42 @@ impl UnitRow {
     }
 }
 
+/// Rows that are added together.
+pub struct Block<'a, N, const S: usize> {
+    pub small: Rows<'a, N, S>,
+    pub wide: Rows<'a, f64, WIDE_LINE>,
+    /// Line of a row's wide part from which on it has its numbers with gaps; without it there are none.
+    pub gaps: Option<usize>,
+    /// Classes of each row, and those that every row has.
+    pub classes: &'a [u64],
+    pub all: u64,
+    /// No sum or product of a row's small numbers is larger.
+    pub largest: u32,
+    /// No wide number is lower.
+    pub lowest: f64,
+}
+
 impl Cells {
     pub fn new(lanes: &Lanes, cells: usize) -> Cells {
-        let layout = &lanes.layout;
-        let stride = layout.stride();
+        let (small, wide) = (&lanes.layout.small, &lanes.layout.wide);
         Cells {
-            stride,
-            small_entries: layout.small_entries,
-            wide_entries: layout.wide_entries,
-            small: vec![0.0; cells * layout.small_entries],
-            wide_low: vec![0; cells * layout.wide_entries],
-            wide_high: vec![0; cells * layout.wide_entries],
-            min: vec![f32::INFINITY; cells * stride],
-            max: vec![f32::NEG_INFINITY; cells * stride],
+            small: SmallSums {
+                entries: small.entries,
+                limits: small.limits,
+                recent: vec![0; cells * small.entries],
+                bounds: vec![0; cells],
+                settled: vec![0.0; cells * small.entries],
+                min: vec![u16::MAX; cells * small.limits],
+                max: vec![0; cells * small.limits],
+            },
+            wide: WideSums {
+                entries: wide.entries,
+                limits: wide.limits,
+                low: vec![0; cells * wide.entries],
+                high: vec![0; cells * wide.entries],
+                min: vec![f64::INFINITY; cells * wide.limits],
+                max: vec![f64::NEG_INFINITY; cells * wide.limits],
+            },
             classes: lanes.classes.len(),
             units: vec![0; cells * lanes.classes.len()],
             crossed_over: vec![0; cells],
@@ -87,44 +128,48 @@ impl Cells {
 
     /// Bytes that one combination of segment values takes.
     pub fn memory(lanes: &Lanes, cells: usize) -> usize {
-        let layout = &lanes.layout;
-        let sums = layout.small_entries * 8 + layout.wide_entries * 16;
-        cells * (sums + layout.stride() * 8 + lanes.classes.len() * 8 + 8)
+        let (small, wide) = (&lanes.layout.small, &lanes.layout.wide);
+        let sums = small.entries * 12 + wide.entries * 16;
+        let limits = small.limits * 4 + wide.limits * 16;
+        cells * (sums + limits + lanes.classes.len() * 8 + 12)
     }
 
-    /// Adds rows to a cell; with the classes of all rows of the matrix, and those that every row has.
-    pub fn add(
+    /// Adds rows of a block to a cell.
+    #[inline(always)]
+    pub fn add<N: Small, const S: usize>(
         &mut self,
         layout: &RowLayout,
         cell: usize,
-        matrix: Matrix,
-        (rows, classes, all): (&[u32], &[u64], u64),
+        block: &Block<'_, N, S>,
+        rows: &[u32],
     ) {
-        let wide = cell * self.wide_entries..(cell + 1) * self.wide_entries;
-        let mut totals = Totals {
-            small: &mut self.small[cell * self.small_entries..(cell + 1) * self.small_entries],
-            wide: WideTotals {
-                low: &mut self.wide_low[wide.clone()],
-                high: &mut self.wide_high[wide],
-            },
-            min: &mut self.min[cell * self.stride..(cell + 1) * self.stride],
-            max: &mut self.max[cell * self.stride..(cell + 1) * self.stride],
-        };
+        let mut chosen = Vec::new();
         for class in 0..self.classes {
             let bit = 1 << class;
-            let counted: Vec<u32>;
-            let counted = if all & bit != 0 {
+            let counted = if block.all & bit != 0 {
                 rows
             } else {
-                let counts = |row: &&u32| classes[**row as usize] & bit != 0;
-                counted = rows.iter().filter(counts).copied().collect();
-                &counted
+                let counts = |row: &&u32| block.classes[**row as usize] & bit != 0;
+                chosen.clear();
+                chosen.extend(rows.iter().filter(counts));
+                &chosen
             };
             self.units[cell * self.classes + class] += counted.len() as u64;
-            for group in layout.groups.iter().filter(|group| group.class == class) {
-                blocks::add(matrix, group, counted, &mut totals);
+            if counted.is_empty() {
+                continue;
             }
+            for rows in counted.chunks((u32::MAX / block.largest) as usize) {
+                self.small
+                    .make_room(cell, rows.len() as u32 * block.largest);
+                self.small.add(layout, (cell, class), block, rows);
+            }
+            self.wide.add(layout, (cell, class), block, counted);
         }
+    }
+
+    /// To be called before cells are merged or looked at.
+    pub fn settle(&mut self) {
+        (0..self.crossed_over.len()).for_each(|cell| self.small.settle(cell));
     }
 
     pub fn add_crossed_over(&mut self, cell: usize) {
@@ -147,26 +192,12 @@ impl Cells {
         }
     }
 
-    /// Adds the cells of another partition or segment; the order does not matter.
+    /// Adds the cells of another partition or segment; the order does not matter. Both are settled.
     pub fn merge(&mut self, other: &Cells) {
-        add_all(&mut self.small, &other.small);
-        let (low, high) = (&mut self.wide_low, &mut self.wide_high);
-        for ((low, high), (part, upper)) in low
-            .iter_mut()
-            .zip(high)
-            .zip(other.wide_low.iter().zip(&other.wide_high))
-        {
-            *low = low.wrapping_add(*part);
-            *high += upper + i64::from(*low < *part);
-        }
+        self.small.merge(&other.small);
+        self.wide.merge(&other.wide);
         add_all(&mut self.units, &other.units);
         add_all(&mut self.crossed_over, &other.crossed_over);
-        for (limit, part) in self.min.iter_mut().zip(&other.min) {
-            *limit = limit.min(*part);
-        }
-        for (limit, part) in self.max.iter_mut().zip(&other.max) {
-            *limit = limit.max(*part);
-        }
         for (key, part) in &other.apart {
             let apart = self.apart.entry(*key).or_default();
             apart.units += part.units;
@@ -179,10 +210,6 @@ impl Cells {
         self.crossed_over[cell]
     }
 
-    fn wide(&self, at: usize) -> i128 {
-        (i128::from(self.wide_high[at]) << 64) + i128::from(self.wide_low[at])
-    }
-
     /// Makes `state` that of one metric in one cell; `scales` are what the whole numbers must be divided by.
     pub fn fill(
         &self,
@@ -192,30 +219,154 @@ impl Cells {
         scales: &[f64],
     ) {
         let width = plan.metrics[metric].width();
-        let (group, place) = lanes.layout.places[metric];
-        let group = &lanes.layout.groups[group];
+        let place = &lanes.layout.places[metric];
         let apart = self.apart.get(&(cell as u32, metric as u32));
         let counted = self.units[cell * self.classes + lanes.metrics[metric].class];
         let whole = counted - apart.map_or(0, |apart| apart.units);
-        let entry = |entry: usize| group.entries + entry * group.padded + place;
         let mut totals = [0; MOST_ENTRIES];
-        let totals = &mut totals[..group.entries_per_metric()];
-        for (index, total) in totals.iter_mut().enumerate() {
-            *total = match group.is_small {
-                // Below 2^53, so that 64 bits are enough.
-                true => i128::from(self.small[cell * self.small_entries + entry(index)] as i64),
-                false => self.wide(cell * self.wide_entries + entry(index)),
+        let totals = &mut totals[..place.entries.len()];
+        for (total, entry) in totals.iter_mut().zip(&place.entries) {
+            *total = match place.is_small {
+                true => self.small.sum(cell, *entry),
+                false => self.wide.sum(cell, *entry),
             };
         }
         fill_whole(state, whole, totals, scales);
         for position in (0..width).filter(|_| whole > 0) {
-            let at = cell * self.stride + group.lane(position, place);
-            state.min[position] = f64::from(self.min[at]) / scales[position];
-            state.max[position] = f64::from(self.max[at]) / scales[position];
+            let (min, max) = match place.is_small {
+                true => self.small.limits(cell, place.limits[position]),
+                false => self.wide.limits(cell, place.limits[position]),
+            };
+            state.min[position] = min / scales[position];
+            state.max[position] = max / scales[position];
         }
         if let Some(apart) = apart {
             *state = joined(&apart.sums, state);
         }
+    }
+}
+
+impl SmallSums {
+    /// Moves a cell's last sums on if rows with a sum up to `more` might not fit.
+    #[inline(always)]
+    fn make_room(&mut self, cell: usize, more: u32) {
+        match self.bounds[cell].checked_add(more) {
+            Some(bound) => self.bounds[cell] = bound,
+            None => {
+                self.settle(cell);
+                self.bounds[cell] = more;
+            }
+        }
+    }
+
+    fn settle(&mut self, cell: usize) {
+        let of_cell = cell * self.entries..(cell + 1) * self.entries;
+        let recent = &mut self.recent[of_cell.clone()];
+        for (settled, recent) in self.settled[of_cell].iter_mut().zip(recent) {
+            *settled += f64::from(std::mem::take(recent));
+        }
+        self.bounds[cell] = 0;
+    }
+
+    #[inline(always)]
+    fn add<N: Small, const S: usize>(
+        &mut self,
+        layout: &RowLayout,
+        (cell, class): (usize, usize),
+        block: &Block<'_, N, S>,
+        rows: &[u32],
+    ) {
+        let sections = layout.small.sections.iter();
+        for section in sections.filter(|section| section.class == class) {
+            let sums = cell * self.entries + section.entries.start;
+            let limits = cell * self.limits + section.limits.start;
+            let limits = limits..limits + section.limits.len();
+            let mut totals = SmallTotals {
+                recent: &mut self.recent[sums..sums + section.entries.len()],
+                min: &mut self.min[limits.clone()],
+                max: &mut self.max[limits],
+            };
+            blocks::add_small(block.small, section, rows, &mut totals);
+        }
+    }
+
+    fn merge(&mut self, other: &SmallSums) {
+        add_all(&mut self.settled, &other.settled);
+        lower_all(&mut self.min, &other.min);
+        raise_all(&mut self.max, &other.max);
+    }
+
+    fn sum(&self, cell: usize, entry: usize) -> i128 {
+        // Below 2^53, so that 64 bits are enough.
+        i128::from(self.settled[cell * self.entries + entry] as i64)
+    }
+
+    fn limits(&self, cell: usize, number: usize) -> (f64, f64) {
+        let at = cell * self.limits + number;
+        (f64::from(self.min[at]), f64::from(self.max[at]))
+    }
+}
+
+impl WideSums {
+    #[inline(always)]
+    fn add<N, const S: usize>(
+        &mut self,
+        layout: &RowLayout,
+        (cell, class): (usize, usize),
+        block: &Block<'_, N, S>,
+        rows: &[u32],
+    ) {
+        let sections = layout.wide.sections.iter();
+        for section in sections.filter(|section| section.class == class) {
+            let sums = cell * self.entries + section.entries.start;
+            let sums = sums..sums + section.entries.len();
+            let limits = cell * self.limits + section.limits.start;
+            let limits = limits..limits + section.limits.len();
+            let mut totals = WideTotals {
+                low: &mut self.low[sums.clone()],
+                high: &mut self.high[sums],
+                min: &mut self.min[limits.clone()],
+                max: &mut self.max[limits],
+            };
+            let numbers = match block.gaps {
+                None => section.entries.start / WIDE_LINE,
+                Some(first) => first + section.limits.start / WIDE_LINE,
+            };
+            let rows = (rows, block.lowest);
+            blocks::add_wide(block.wide, (section, numbers), rows, &mut totals);
+        }
+    }
+
+    fn merge(&mut self, other: &WideSums) {
+        let totals = self.low.iter_mut().zip(&mut self.high);
+        for ((low, high), (part, upper)) in totals.zip(other.low.iter().zip(&other.high)) {
+            *low = low.wrapping_add(*part);
+            *high += upper + i64::from(*low < *part);
+        }
+        lower_all(&mut self.min, &other.min);
+        raise_all(&mut self.max, &other.max);
+    }
+
+    fn sum(&self, cell: usize, entry: usize) -> i128 {
+        let at = cell * self.entries + entry;
+        (i128::from(self.high[at]) << 64) + i128::from(self.low[at])
+    }
+
+    fn limits(&self, cell: usize, number: usize) -> (f64, f64) {
+        let at = cell * self.limits + number;
+        (self.min[at], self.max[at])
+    }
+}
+
+fn lower_all<T: Copy + PartialOrd>(limits: &mut [T], parts: &[T]) {
+    for (limit, part) in limits.iter_mut().zip(parts) {
+        *limit = if *part < *limit { *part } else { *limit };
+    }
+}
+
+fn raise_all<T: Copy + PartialOrd>(limits: &mut [T], parts: &[T]) {
+    for (limit, part) in limits.iter_mut().zip(parts) {
+        *limit = if *part > *limit { *part } else { *limit };
     }
 }
 

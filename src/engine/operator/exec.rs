@@ -37,7 +37,7 @@ use super::cells::Cells;
 use super::kernel::Kernel;
 use super::lanes::Lanes;
 use super::merge::Runs;
-use super::queue::Queue;
+use super::queue::Queues;
 use super::segments::Segments;
 use super::special::Specials;
 use super::states::{Filled, output_schema, state_rows};
@@ -421,7 +421,7 @@ impl Worker<'_> {
         while self.kernel.cells.len() < self.segments.known.len() {
             let cells = self.kernel.cells_per_segment();
             let lanes = &self.job.lanes;
-            let bytes = Cells::memory(lanes, cells) + Queue::memory(&lanes.layout, cells);
+            let bytes = Cells::memory(lanes, cells) + Queues::memory(&lanes.layout, cells);
             self.reservation.try_grow(bytes)?;
             self.job.counters.memory.add(bytes);
             self.kernel.cells.push(Cells::new(&self.job.lanes, cells));

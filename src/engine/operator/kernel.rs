@@ -10,7 +10,7 @@ use super::firsts::{First, Firsts};
 use super::lanes::{Edge, Feed, Lanes};
 use super::layout::{MOST_EVENTS, SMALL_STEP, Source, WIDE_STEP};
 use super::numbers::{LARGEST_WHOLE, SCALE, fits, is_null};
-use super::queue::{Largest, Queue};
+use super::queue::{Largest, Queues};
 use super::running::Running;
 use super::unit::{Assignment, Limits, Unit};
 use super::vectors::for_long_vectors;
@@ -37,8 +37,8 @@ pub struct Kernel<'a> {
     lane_values: Vec<f64>,
     row: UnitRow,
     still: Still,
-    /// Rows that wait for their cells, by segment; the second queue's hold large numbers.
-    queues: Vec<[Queue; 2]>,
+    /// Rows that wait for their cells, by segment.
+    queues: Vec<Queues>,
 }
 
 /// How long the windows hold the events that they hold now.
@@ -154,17 +154,12 @@ impl<'a> Kernel<'a> {
         if waiting.is_empty() {
             return;
         }
-        let layout = &self.lanes.layout;
-        let largest = Largest::of(&self.row, layout);
         if self.queues.len() < self.cells.len() {
-            self.queues.resize_with(self.cells.len(), Default::default);
+            self.queues.resize_with(self.cells.len(), Queues::default);
         }
-        let cells = self.cells_per_segment();
-        let queue = &mut self.queues[segment][usize::from(largest.is_rare())];
-        if queue.is_full(cells) {
-            queue.empty(layout, &mut self.cells[segment], cells);
-        }
-        queue.push(&self.row, layout, largest, waiting);
+        let count = self.cells_per_segment();
+        let cells = (&mut self.cells[segment], count);
+        self.queues[segment].push(&self.row, &self.lanes.layout, waiting, cells);
         waiting.clear();
     }
 
@@ -183,14 +178,11 @@ impl<'a> Kernel<'a> {
 
     /// Adds the rows that still wait.
     pub fn finish(&mut self) {
-        for segment in 0..self.queues.len() {
-            (0..2).for_each(|queue| self.empty(segment, queue));
-        }
-    }
-
-    fn empty(&mut self, segment: usize, queue: usize) {
         let (count, layout) = (self.cells_per_segment(), &self.lanes.layout);
-        self.queues[segment][queue].empty(layout, &mut self.cells[segment], count);
+        for (queues, cells) in self.queues.iter_mut().zip(&mut self.cells) {
+            queues.empty(layout, (cells, count));
+        }
+        self.cells.iter_mut().for_each(Cells::settle);
     }
 
     /// Whether the windows of a later assignment hold what those of the last one held.
@@ -247,6 +239,7 @@ impl<'a> Kernel<'a> {
     #[inline(always)]
     fn fill_row(&mut self, unit: &Unit, is_plain: bool) {
         self.row.apart.clear();
+        self.row.has_gaps = false;
         self.row.is_apart = unit.times.len() > usize::from(MOST_EVENTS);
         if is_plain {
             self.fill_from_totals(unit);
@@ -295,9 +288,7 @@ impl<'a> Kernel<'a> {
                 self.row.numbers[to + at] = self.sums[from + at] as f32;
             }
         }
-        for at in &layout.wide_padding {
-            self.row.numbers[usize::from(*at)] = 0.0;
-        }
+        self.row.numbers[layout.wide_padding.clone()].fill(0.0);
         for (at, source) in &layout.wide_sources {
             self.row.numbers[usize::from(*at)] = match source {
                 Source::Sum(from) => self.sums[usize::from(*from)] as f32,
@@ -333,25 +324,23 @@ impl<'a> Kernel<'a> {
         {
             *value = lane.bounded(*value, *scale);
         }
-        for (metric, compiled) in self.lanes.metrics.iter().enumerate() {
-            let values = || {
-                let lanes = compiled.lanes.iter();
-                lanes.map(|lane| self.lane_values[usize::from(*lane)])
-            };
-            let (group, place) = self.lanes.layout.places[metric];
-            let group = &self.lanes.layout.groups[group];
-            let is_whole = !self.row.is_apart && values().all(fits);
-            for (position, value) in values().enumerate() {
-                let at = group.lane(position, place);
-                self.row.numbers[at] = if is_whole { value as f32 } else { f32::NAN };
+        for group in &lanes.layout.groups {
+            let value = |lane: &u16| self.lane_values[usize::from(*lane)];
+            let is_whole = group.numbers.iter().all(|(_, lane)| fits(value(lane)));
+            for (at, lane) in &group.numbers {
+                self.row.numbers[*at] = if is_whole {
+                    value(lane) as f32
+                } else {
+                    f32::NAN
+                };
             }
-            if !is_whole && self.row.classes & (1 << compiled.class) != 0 {
-                let scales = compiled
-                    .lanes
-                    .iter()
-                    .map(|lane| self.scales[usize::from(*lane)]);
-                let unscaled = values().zip(scales).map(|(value, scale)| value / scale);
-                self.row.apart.push((metric as u32, unscaled.collect()));
+            self.row.has_gaps |= !is_whole;
+            if (self.row.is_apart || !is_whole) && self.row.classes & (1 << group.class) != 0 {
+                for metric in &group.metrics {
+                    let own = lanes.metrics[*metric].lanes.iter();
+                    let unscaled = own.map(|lane| value(lane) / self.scales[usize::from(*lane)]);
+                    self.row.apart.push((*metric as u32, unscaled.collect()));
+                }
             }
         }
     }

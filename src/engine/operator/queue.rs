@@ -1,47 +1,53 @@
 //! Rows wait until there are enough of them for their cells.
-//! In: rows of units, each for some cells of one combination of segment values. Out: the cells of a block one after the other, each with
-//! all of its rows: so the sums of a cell are fetched once per block, and a row that several experiments share is written once.
+//! In: rows of units, each for some cells of one combination of segment values. Out: their products, and the cells of a block one after
+//! the other, each with all of its rows: so the sums of a cell are fetched once per block, and what several experiments share of a row is
+//! multiplied and written once.
 
-use super::blocks::Matrix;
-use super::cells::{Cells, UnitRow};
-use super::layout::{RowLayout, SMALL_STEP, WIDE_STEP};
+use std::ops::Mul;
+
+use super::blocks::{Line, Rows, Small};
+use super::cells::{Block, Cells, UnitRow};
+use super::layout::{Product, RowLayout, SMALL_LINE, SMALL_STEP, Side, WIDE_LINE, WIDE_STEP};
+use super::vectors::for_long_vectors;
 
 /// Rows that wait for a cell on average before a block is added.
 const ROWS_PER_CELL: usize = 32;
-/// Numbers of all rows of a block: 2 MB, so that they stay near the processor while all cells take theirs.
-const MOST_NUMBERS: usize = 1 << 19;
+/// Bytes of all rows of a block, so that they stay near the processor while all cells take theirs.
+const MOST_BYTES: usize = 1 << 21;
+
+/// Rows whose small products 16 bits hold.
+pub type Narrow = Queue<u16, SMALL_LINE>;
+/// Rows with large numbers, or with some that are elsewhere.
+pub type Full = Queue<u32, { SMALL_LINE / 2 }>;
+
+/// The rows that wait for the cells of one combination of segment values.
+#[derive(Default)]
+pub struct Queues {
+    narrow: Narrow,
+    full: Full,
+}
 
 /// The largest numbers of a row or of many, without their signs.
 #[derive(Clone, Copy, Default)]
 pub struct Largest {
     pub small: f32,
     pub wide: f32,
-    /// Whether some wide number is apart, and NaN here.
-    pub has_gaps: bool,
 }
 
 impl Largest {
     #[inline(always)]
     pub fn of(row: &UnitRow, layout: &RowLayout) -> Largest {
-        let (small, wide) = row.numbers[..layout.stride()].split_at(layout.small_lanes);
+        let (small, wide) = row.numbers[..layout.stride()].split_at(layout.wide_start());
         Largest {
-            small: largest(small),
-            wide: largest(wide),
-            has_gaps: !row.apart.is_empty(),
+            small: largest_in_steps::<SMALL_STEP>(small),
+            wide: largest_in_steps::<WIDE_STEP>(wide),
         }
     }
 
-    /// Whether few rows of this size can be added before the sums must be moved on, or not without looking at each number.
-    pub fn is_rare(self) -> bool {
-        self.small > 256.0 || self.wide > (1 << 22) as f32 || self.has_gaps
+    /// Whether products of the small numbers of sixteen rows fit into 16 bits together, and those of many wide ones into binary64.
+    fn is_usual(self) -> bool {
+        self.small < 64.0 && self.wide <= (1 << 22) as f32
     }
-}
-
-#[inline(always)]
-fn largest(numbers: &[f32]) -> f32 {
-    let whole = numbers.len() - numbers.len() % SMALL_STEP;
-    let largest = largest_in_steps::<SMALL_STEP>(&numbers[..whole]);
-    largest.max(largest_in_steps::<WIDE_STEP>(&numbers[whole..]))
 }
 
 #[inline(always)]
@@ -57,66 +63,178 @@ fn largest_in_steps<const S: usize>(numbers: &[f32]) -> f32 {
     largest.into_iter().fold(0.0, f32::max)
 }
 
+#[inline(always)]
+fn lowest(numbers: &[f32]) -> f32 {
+    let mut lowest = [0.0_f32; WIDE_STEP];
+    for numbers in numbers.chunks_exact(WIDE_STEP) {
+        for (lowest, number) in lowest.iter_mut().zip(numbers) {
+            *lowest = if number < lowest { *number } else { *lowest };
+        }
+    }
+    lowest.into_iter().fold(0.0, f32::min)
+}
+
+impl Queues {
+    /// Memory of the queues of so many cells: at most a row for each that waits, its cell and its place, and where rows end and cells start.
+    pub fn memory(layout: &RowLayout, cells: usize) -> usize {
+        let rows = cells * ROWS_PER_CELL;
+        let row = size_of::<u16>() * layout.small.entries + size_of::<f64>() * layout.wide.entries;
+        (rows * row).min(MOST_BYTES) + rows * 20 + cells * 8
+    }
+
+    /// A row goes to some cells.
+    #[inline(always)]
+    pub fn push(
+        &mut self,
+        row: &UnitRow,
+        layout: &RowLayout,
+        waiting: &[u32],
+        (cells, count): (&mut Cells, usize),
+    ) {
+        let largest = Largest::of(row, layout);
+        match largest.is_usual() && !row.has_gaps {
+            true => {
+                if self.narrow.is_full(count) {
+                    empty_narrow(&mut self.narrow, layout, cells, count);
+                }
+                self.narrow.push(row, layout, largest, waiting);
+            }
+            false => {
+                if self.full.is_full(count) {
+                    empty_full(&mut self.full, layout, cells, count);
+                }
+                self.full.push(row, layout, largest, waiting);
+            }
+        }
+    }
+
+    /// Adds all that waits.
+    pub fn empty(&mut self, layout: &RowLayout, (cells, count): (&mut Cells, usize)) {
+        empty_narrow(&mut self.narrow, layout, cells, count);
+        empty_full(&mut self.full, layout, cells, count);
+    }
+}
+
+for_long_vectors! {
+    fn empty_narrow(queue: &mut Narrow, layout: &RowLayout, cells: &mut Cells, count: usize) {
+        queue.empty(layout, cells, count)
+    }
+}
+
+for_long_vectors! {
+    fn empty_full(queue: &mut Full, layout: &RowLayout, cells: &mut Cells, count: usize) {
+        queue.empty(layout, cells, count)
+    }
+}
+
+/// Rows of one kind.
 #[derive(Default)]
-pub struct Queue {
-    numbers: Vec<f32>,
+pub struct Queue<N, const S: usize> {
+    small: Vec<Line<N, S>>,
+    wide: Vec<Line<f64, WIDE_LINE>>,
     /// Classes that count each row.
     classes: Vec<u64>,
     /// Cells that get a row, row by row, and where those of each row end.
     waiting: Vec<u32>,
     ends: Vec<u32>,
-    /// Largest small number of the block, and the largest wide one without its sign.
+    /// Of the whole block.
     largest: Largest,
+    /// The lowest wide number, or 0.
+    lowest: f32,
     starts: Vec<u32>,
     sorted: Vec<u32>,
+    small_row: Products<N>,
+    wide_row: Products<f64>,
 }
 
-impl Queue {
-    /// Memory of the queue of so many cells: at most a row for each that waits, its cell and its place, and where rows end and cells start.
-    pub fn memory(layout: &RowLayout, cells: usize) -> usize {
-        let rows = cells * ROWS_PER_CELL;
-        let numbers = (rows * layout.stride()).min(MOST_NUMBERS);
-        numbers * size_of::<f32>() + rows * 20 + cells * 8
-    }
-
-    /// A row goes to some cells.
+impl<N: Small, const S: usize> Queue<N, S> {
     #[inline(always)]
-    pub fn push(&mut self, row: &UnitRow, layout: &RowLayout, largest: Largest, cells: &[u32]) {
-        self.numbers
-            .extend_from_slice(&row.numbers[..layout.stride()]);
+    fn push(&mut self, row: &UnitRow, layout: &RowLayout, largest: Largest, cells: &[u32]) {
+        let (small, wide) = row.numbers[..layout.stride()].split_at(layout.wide_start());
+        self.small_row.fill(&layout.small, small, N::of);
+        self.small_row.append(&layout.small, &mut self.small);
+        let number = |number: f32| {
+            if number.is_nan() {
+                0.0
+            } else {
+                f64::from(number)
+            }
+        };
+        self.wide_row.fill(&layout.wide, wide, number);
+        self.wide_row.append(&layout.wide, &mut self.wide);
+        if N::HAS_GAPS {
+            self.append_gaps(layout, &wide[..layout.wide.numbers]);
+        }
         self.classes.push(row.classes);
         self.waiting.extend_from_slice(cells);
         self.ends.push(self.waiting.len() as u32);
         self.largest.small = self.largest.small.max(largest.small);
         self.largest.wide = self.largest.wide.max(largest.wide);
-        self.largest.has_gaps |= largest.has_gaps;
+        self.lowest = lowest(wide).min(self.lowest);
     }
 
-    pub fn is_full(&self, cells: usize) -> bool {
-        self.waiting.len() >= cells * ROWS_PER_CELL || self.numbers.len() >= MOST_NUMBERS
+    /// The wide numbers themselves, section by section as a cell keeps their extremes.
+    fn append_gaps(&mut self, layout: &RowLayout, numbers: &[f32]) {
+        for section in &layout.wide.sections {
+            for numbers in numbers[section.numbers.clone()].chunks(WIDE_LINE) {
+                let mut line = Line([f64::NAN; WIDE_LINE]);
+                for (to, number) in line.0.iter_mut().zip(numbers) {
+                    *to = f64::from(*number);
+                }
+                self.wide.push(line);
+            }
+        }
     }
 
-    /// Adds all that waits.
-    pub fn empty(&mut self, layout: &RowLayout, cells: &mut Cells, count: usize) {
+    fn is_full(&self, cells: usize) -> bool {
+        let bytes = size_of_val(self.small.as_slice()) + size_of_val(self.wide.as_slice());
+        self.waiting.len() >= cells * ROWS_PER_CELL || bytes >= MOST_BYTES
+    }
+
+    #[inline(always)]
+    fn empty(&mut self, layout: &RowLayout, cells: &mut Cells, count: usize) {
+        if self.waiting.is_empty() {
+            return;
+        }
         self.sort(count);
-        let matrix = Matrix::new(
-            &self.numbers,
-            layout.stride(),
-            (self.largest.small, self.largest.wide),
-            self.largest.has_gaps,
-        );
-        let all = self.classes.iter().fold(u64::MAX, |all, row| all & row);
+        let block = self.block(layout);
         for (cell, start) in self.starts.windows(2).enumerate() {
             let rows = &self.sorted[start[0] as usize..start[1] as usize];
             if !rows.is_empty() {
-                cells.add(layout, cell, matrix, (rows, &self.classes, all));
+                cells.add(layout, cell, &block, rows);
             }
         }
-        self.numbers.clear();
+        self.small.clear();
+        self.wide.clear();
         self.classes.clear();
         self.waiting.clear();
         self.ends.clear();
-        self.largest = Largest::default();
+        (self.largest, self.lowest) = (Largest::default(), 0.0);
+    }
+
+    fn block<'a>(&'a self, layout: &RowLayout) -> Block<'a, N, S> {
+        let square = |number: f32| f64::from(number.max(1.0)).powi(2);
+        let gaps = layout.wide.entries / WIDE_LINE;
+        Block {
+            small: Rows {
+                lines: &self.small,
+                stride: layout.small.entries / S,
+                most: (N::MOST / square(self.largest.small)) as usize,
+            },
+            wide: Rows {
+                lines: &self.wide,
+                stride: match N::HAS_GAPS {
+                    true => gaps + layout.wide.limits / WIDE_LINE,
+                    false => gaps,
+                },
+                most: ((1u64 << 51) as f64 / square(self.largest.wide)) as usize,
+            },
+            gaps: N::HAS_GAPS.then_some(gaps),
+            classes: &self.classes,
+            all: self.classes.iter().fold(u64::MAX, |all, row| all & row),
+            largest: square(self.largest.small) as u32,
+            lowest: f64::from(self.lowest),
+        }
     }
 
     /// Rows by cell, as `starts` says.
@@ -139,5 +257,58 @@ impl Queue {
             }
             start = *end as usize;
         }
+    }
+}
+
+/// One row in the making: its numbers, and their sums and products.
+#[derive(Default)]
+struct Products<N> {
+    numbers: Vec<N>,
+    entries: Vec<N>,
+}
+
+impl<N: Copy + Default + Mul<Output = N>> Products<N> {
+    #[inline(always)]
+    fn fill(&mut self, side: &Side, numbers: &[f32], number: impl Fn(f32) -> N) {
+        // Blocks may read and write a step too far.
+        self.numbers
+            .resize(numbers.len() + SMALL_STEP, N::default());
+        self.entries.resize(side.entries + SMALL_STEP, N::default());
+        for (to, from) in self.numbers.iter_mut().zip(numbers) {
+            *to = number(*from);
+        }
+        for section in &side.sections {
+            let (start, numbers) = (
+                section.entries.start,
+                &self.numbers[section.numbers.clone()],
+            );
+            self.entries[start..start + numbers.len()].copy_from_slice(numbers);
+            for product in &section.products {
+                match size_of::<N>() {
+                    ..8 => self.multiply::<SMALL_STEP>(product),
+                    _ => self.multiply::<WIDE_STEP>(product),
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn multiply<const S: usize>(&mut self, product: &Product) {
+        let [left, right] = product.factors.map(|from| {
+            let factors: [N; S] = self.numbers[from..from + S]
+                .try_into()
+                .expect("they are as many");
+            factors
+        });
+        let to = &mut self.entries[product.to..product.to + S];
+        for at in 0..S {
+            to[at] = left[at] * right[at];
+        }
+    }
+
+    #[inline(always)]
+    fn append<const S: usize>(&self, side: &Side, lines: &mut Vec<Line<N, S>>) {
+        let entries = self.entries[..side.entries].chunks_exact(S);
+        lines.extend(entries.map(|line| Line(line.try_into().expect("a line is as long"))));
     }
 }
