@@ -604,7 +604,6 @@ fn work<'a>(
         };
         let mut events: Runs<EventBatch> = Runs::new(stream("events"));
         let mut assignments: Runs<AssignmentBatch> = Runs::new(stream("assignments"));
-        let mut unit = Unit::default();
         futures::executor::block_on(async {
             macro_rules! fill {
                 ($runs:expr, $read:expr) => {{
@@ -625,17 +624,20 @@ fn work<'a>(
             fill_assignments!();
             fill!(events, |batch, into| read_events(lanes, batch, into));
             while let Some(key) = assignments.next_key() {
-                unit.clear();
-                while assignments.take(key, &mut unit) {
+                assignments.begin(key);
+                while assignments.take(key) {
                     fill_assignments!();
                 }
                 while events.skip_below(key) {
                     fill!(events, |batch, into| read_events(lanes, batch, into));
                 }
-                while events.take(key, &mut unit) {
+                events.begin(key);
+                while events.take(key) {
                     fill!(events, |batch, into| read_events(lanes, batch, into));
                 }
-                unit.put_in_order(1);
+                let mut unit = Unit::default();
+                assignments.lend(&mut unit);
+                events.lend(&mut unit);
                 kernel.add(&unit);
             }
         });

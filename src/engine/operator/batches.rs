@@ -3,9 +3,12 @@
 //! nothing; assignments of unknown experiments or variants are dropped.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array};
+use datafusion::arrow::array::{
+    AnyDictionaryArray, Array, ArrayData, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array,
+};
 use datafusion::arrow::buffer::{NullBuffer, ScalarBuffer};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
@@ -18,7 +21,7 @@ use datafusion::error::Result;
 use super::lanes::Lanes;
 use super::numbers::{NULL, scaled};
 use super::segments::Segments;
-use super::unit::{AssignmentRow, Limits, Unit};
+use super::unit::{AssignmentRow, AssignmentRows, EventRows, Limits, Unit};
 use super::vectors::for_long_vectors;
 use crate::metrics::plan::MetricPlan;
 
@@ -31,16 +34,24 @@ pub const CODE: DataType = DataType::FixedSizeBinary(8);
 
 /// Rows of one source, sorted by unit; the memory of one batch is that of the next.
 pub trait Batch: Default + Send {
+    /// Rows of one unit that stand in several batches.
+    type Rows: Default + Send;
     fn keys(&self) -> &[i64];
-    /// Appends the rows of a range to the unit.
-    fn append(&self, range: std::ops::Range<usize>, unit: &mut Unit);
+    /// Makes room for the rows of another unit.
+    fn clear(rows: &mut Self::Rows);
+    /// Appends the rows of a range.
+    fn append(&self, range: Range<usize>, rows: &mut Self::Rows);
+    /// Makes the rows those of the unit.
+    fn lend<'a>(rows: &'a mut Self::Rows, unit: &mut Unit<'a>);
+    /// Makes the rows of a range those of the unit where they lie; what lies otherwise than a unit has it is put into `rows`.
+    fn lend_range<'a>(&'a self, range: Range<usize>, rows: &'a mut Self::Rows, unit: &mut Unit<'a>);
 }
 
 #[derive(Default)]
 pub struct EventBatch {
     keys: ScalarBuffer<i64>,
     times: ScalarBuffer<i64>,
-    names: Vec<u16>,
+    names: Codes,
     values: Vec<Vec<f64>>,
 }
 
@@ -53,36 +64,93 @@ pub struct AssignmentBatch {
 }
 
 impl Batch for EventBatch {
+    type Rows = EventRows;
+
     fn keys(&self) -> &[i64] {
         &self.keys
     }
 
+    fn clear(rows: &mut EventRows) {
+        rows.times.clear();
+        rows.names.clear();
+        rows.values.clear();
+    }
+
+    fn append(&self, range: Range<usize>, rows: &mut EventRows) {
+        rows.times.extend_from_slice(&self.times[range.clone()]);
+        rows.names
+            .extend_from_slice(&self.names.rows[range.clone()]);
+        self.append_values(range, rows);
+    }
+
+    fn lend<'a>(rows: &'a mut EventRows, unit: &mut Unit<'a>) {
+        rows.put_in_order();
+        (unit.times, unit.names, unit.values) = (&rows.times, &rows.names, &rows.values);
+    }
+
     #[inline]
-    fn append(&self, range: std::ops::Range<usize>, unit: &mut Unit) {
-        unit.times.extend_from_slice(&self.times[range.clone()]);
-        unit.names.extend_from_slice(&self.names[range.clone()]);
+    fn lend_range<'a>(&'a self, range: Range<usize>, rows: &'a mut EventRows, unit: &mut Unit<'a>) {
+        unit.times = &self.times[range.clone()];
+        unit.names = &self.names.rows[range.clone()];
+        unit.values = match self.values.as_slice() {
+            [only] => &only[range],
+            _ => {
+                rows.values.clear();
+                self.append_values(range, rows);
+                &rows.values
+            }
+        };
+    }
+}
+
+impl EventBatch {
+    /// The values of several columns event by event.
+    fn append_values(&self, range: Range<usize>, rows: &mut EventRows) {
         match self.values.as_slice() {
             [] => {}
-            [only] => unit.values.extend_from_slice(&only[range]),
+            [only] => rows.values.extend_from_slice(&only[range]),
             several => {
-                range.for_each(|row| unit.values.extend(several.iter().map(|column| column[row])))
+                range.for_each(|row| rows.values.extend(several.iter().map(|column| column[row])))
             }
         }
     }
 }
 
 impl Batch for AssignmentBatch {
+    type Rows = AssignmentRows;
+
     fn keys(&self) -> &[i64] {
         &self.keys
     }
 
-    #[inline]
-    fn append(&self, range: std::ops::Range<usize>, unit: &mut Unit) {
-        unit.assignments
-            .extend_from_slice(&self.rows[range.clone()]);
+    fn clear(rows: &mut AssignmentRows) {
+        rows.rows.clear();
+        rows.limits.clear();
+    }
+
+    fn append(&self, range: Range<usize>, rows: &mut AssignmentRows) {
+        rows.rows.extend_from_slice(&self.rows[range.clone()]);
         if !self.limits.is_empty() {
-            unit.limits.extend_from_slice(&self.limits[range]);
+            rows.limits.extend_from_slice(&self.limits[range]);
         }
+    }
+
+    fn lend<'a>(rows: &'a mut AssignmentRows, unit: &mut Unit<'a>) {
+        (unit.assignments, unit.limits) = (&rows.rows, &rows.limits);
+    }
+
+    #[inline]
+    fn lend_range<'a>(
+        &'a self,
+        range: Range<usize>,
+        _: &'a mut AssignmentRows,
+        unit: &mut Unit<'a>,
+    ) {
+        unit.assignments = &self.rows[range.clone()];
+        unit.limits = match self.limits.is_empty() {
+            true => &[],
+            false => &self.limits[range],
+        };
     }
 }
 
@@ -96,7 +164,7 @@ pub fn read_events(lanes: &Lanes, batch: &RecordBatch, into: &mut EventBatch) ->
     into.keys = keys(batch.column(0))?;
     into.times = times(batch.column(1))?;
     let code = |name: Option<&str>| lanes.code(name.unwrap_or_default());
-    optional_codes(batch.column(2), code, &mut into.names)?;
+    into.names.read(batch.column(2), code)?;
     let columns = &batch.columns()[3..];
     into.values.resize_with(columns.len(), Vec::new);
     for (column, values) in columns.iter().zip(&mut into.values) {
@@ -109,6 +177,8 @@ pub fn read_events(lanes: &Lanes, batch: &RecordBatch, into: &mut EventBatch) ->
 pub struct AssignmentReader<'a> {
     plan: &'a MetricPlan,
     experiments: HashMap<&'a str, u16>,
+    /// Of each experiment.
+    limits: Vec<Limits>,
     /// Distinct texts of the variant column and of each segment column.
     texts: Vec<Texts>,
     /// Variant by experiment and text, [`UNSEEN`] or [`NONE`].
@@ -117,8 +187,8 @@ pub struct AssignmentReader<'a> {
     room: usize,
     segments: HashMap<Vec<u16>, u32>,
     /// Of a batch's rows: their experiments, and their texts by column.
-    codes: Vec<u16>,
-    text_codes: Vec<Vec<u16>>,
+    codes: Codes,
+    text_codes: Vec<Codes>,
 }
 
 #[derive(Default)]
@@ -146,18 +216,22 @@ impl<'a> AssignmentReader<'a> {
             .iter()
             .enumerate()
             .map(|(index, planned)| (planned.key.as_str(), index as u16));
-        let texts = (0..=plan.assignments.segments.len())
+        let texts: Vec<Texts> = (0..=plan.assignments.segments.len())
             .map(|_| Texts::default())
             .collect();
+        let codes = texts.iter().map(|_| Codes::default());
         AssignmentReader {
             plan,
             experiments: experiments.collect(),
+            limits: (0..plan.experiments.len())
+                .map(|experiment| Limits::of(plan, experiment))
+                .collect(),
+            text_codes: codes.collect(),
             texts,
             variants: Vec::new(),
             room: 0,
             segments: HashMap::new(),
-            codes: Vec::new(),
-            text_codes: vec![Vec::new(); plan.assignments.segments.len() + 1],
+            codes: Codes::default(),
         }
     }
 
@@ -176,10 +250,10 @@ impl<'a> AssignmentReader<'a> {
             let known = key.and_then(|key| self.experiments.get(key));
             known.copied().unwrap_or(unknown)
         };
-        optional_codes(batch.column(2), experiment, &mut self.codes)?;
+        self.codes.read(batch.column(2), experiment)?;
         let columns = batch.columns()[3..].iter().zip(&mut self.text_codes);
         for (known, (column, codes)) in self.texts.iter_mut().zip(columns) {
-            optional_codes(column, |text| known.position(text), codes)?;
+            codes.read(column, |text| known.position(text))?;
         }
         check_values(&self.texts)?;
         self.make_room();
@@ -188,7 +262,11 @@ impl<'a> AssignmentReader<'a> {
         let mut all_known = true;
         let experiments = std::mem::take(&mut self.codes);
         let variants = std::mem::take(&mut self.text_codes[0]);
-        let known = experiments.iter().zip(&variants).zip(times.iter());
+        let known = experiments
+            .rows
+            .iter()
+            .zip(&variants.rows)
+            .zip(times.iter());
         into.rows.extend(known.map(|((experiment, text), time)| {
             let variant = self.variant(*experiment, *text);
             all_known &= variant != NONE;
@@ -220,12 +298,15 @@ impl<'a> AssignmentReader<'a> {
         for (at, row) in rows.iter_mut().enumerate() {
             let is_last = |(known, _): &(Vec<u16>, u32)| {
                 let mut pairs = segment_columns.iter().zip(known);
-                pairs.all(|(column, known)| column[at] == *known)
+                pairs.all(|(column, known)| column.rows[at] == *known)
             };
             row.segment = match &last {
                 Some(last) if is_last(last) => last.1,
                 _ => {
-                    let codes: Vec<u16> = segment_columns.iter().map(|column| column[at]).collect();
+                    let codes: Vec<u16> = segment_columns
+                        .iter()
+                        .map(|column| column.rows[at])
+                        .collect();
                     let segment = self.segment(&codes, segments);
                     last = Some((codes, segment));
                     segment
@@ -253,19 +334,19 @@ impl<'a> AssignmentReader<'a> {
         if period.is_none() && complete.is_none() {
             return Ok(());
         }
-        for (at, row) in into.rows.iter().enumerate() {
-            let mut own = match usize::from(row.experiment) {
-                known if known < self.plan.experiments.len() => Limits::of(self.plan, known),
-                _ => Limits::default(),
-            };
+        // Rows of an unknown experiment, which have no limits, are dropped.
+        let of_experiment = |row: &AssignmentRow| self.limits.get(usize::from(row.experiment));
+        let of_row = |(at, row): (usize, &AssignmentRow)| {
+            let mut own = of_experiment(row).copied().unwrap_or_default();
             if let Some([start, end]) = &period {
                 (own.period_start, own.measured_until) = (start[at], end[at]);
             }
             if let Some(complete) = &complete {
                 own.complete_until = complete[at];
             }
-            into.limits.push(own);
-        }
+            own
+        };
+        into.limits.extend(into.rows.iter().enumerate().map(of_row));
         Ok(())
     }
 
@@ -358,13 +439,16 @@ fn times(column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
 }
 
 /// Times as microseconds; a NULL is before everything, so that nothing is measured.
-fn instants(column: &ArrayRef) -> Result<Vec<i64>> {
+fn instants(column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
     let micros = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
     let micros = micros.as_primitive::<TimestampMicrosecondType>();
-    Ok(micros
-        .iter()
-        .map(|instant| instant.unwrap_or(i64::MIN))
-        .collect())
+    Ok(match micros.null_count() {
+        0 => micros.values().clone(),
+        _ => {
+            let known = micros.iter();
+            known.map(|instant| instant.unwrap_or(i64::MIN)).collect()
+        }
+    })
 }
 
 fn read_values(column: &ArrayRef, into: &mut Vec<f64>) -> Result<()> {
@@ -406,45 +490,68 @@ fn code_column(codes: &FixedSizeBinaryArray) -> Vec<f64> {
     codes.iter().map(number).collect()
 }
 
-/// A code per row; the text of a dictionary is looked at once per batch.
-fn optional_codes(
-    column: &ArrayRef,
-    mut code: impl FnMut(Option<&str>) -> u16,
-    into: &mut Vec<u16>,
-) -> Result<()> {
-    into.clear();
-    if let DataType::Dictionary(..) = column.data_type() {
-        let dictionary = column.as_any_dictionary();
-        let values = cast(dictionary.values(), &DataType::Utf8)?;
-        let by_value: Vec<u16> = values.as_string::<i32>().iter().map(&mut code).collect();
-        let keys = cast(
-            &(Arc::new(dictionary.keys().slice(0, dictionary.len())) as ArrayRef),
-            &DataType::Int32,
-        )?;
+/// A code per row of a column of texts; batch by batch.
+#[derive(Default)]
+struct Codes {
+    rows: Vec<u16>,
+    /// The dictionary of the last batch, and the codes of its texts: a file has one for many batches.
+    dictionary: Option<ArrayData>,
+    by_value: Vec<u16>,
+}
+
+impl Codes {
+    /// A text must have the same code whenever it is asked for.
+    fn read(&mut self, column: &ArrayRef, mut code: impl FnMut(Option<&str>) -> u16) -> Result<()> {
+        self.rows.clear();
+        if let DataType::Dictionary(..) = column.data_type() {
+            return self.read_dictionary(column.as_any_dictionary(), code);
+        }
+        let texts = cast(column, &DataType::Utf8)?;
+        let texts = texts.as_string::<i32>();
+        let mut last: Option<(Option<&str>, u16)> = None;
+        let code_of = |text| match last {
+            Some((known, code)) if known == text => code,
+            _ => {
+                let found = code(text);
+                last = Some((text, found));
+                found
+            }
+        };
+        self.rows.extend(texts.iter().map(code_of));
+        Ok(())
+    }
+
+    fn read_dictionary(
+        &mut self,
+        column: &dyn AnyDictionaryArray,
+        mut code: impl FnMut(Option<&str>) -> u16,
+    ) -> Result<()> {
+        let values = column.values().to_data();
+        let is_last = |last: &ArrayData| last.ptr_eq(&values);
+        if !self.dictionary.as_ref().is_some_and(is_last) {
+            let texts = cast(column.values(), &DataType::Utf8)?;
+            self.by_value.clear();
+            self.by_value
+                .extend(texts.as_string::<i32>().iter().map(&mut code));
+            self.dictionary = Some(values);
+        }
+        let keys = Arc::new(column.keys().slice(0, column.len())) as ArrayRef;
+        let keys = cast(&keys, &DataType::Int32)?;
         let keys = keys.as_primitive::<Int32Type>();
+        let by_value = &self.by_value;
         match keys.null_count() {
-            0 => into.extend(keys.values().iter().map(|key| by_value[*key as usize])),
+            0 => {
+                let keys = keys.values().iter();
+                self.rows.extend(keys.map(|key| by_value[*key as usize]));
+            }
             _ => {
                 let of_null = code(None);
                 let coded = |key: Option<i32>| key.map_or(of_null, |key| by_value[key as usize]);
-                into.extend(keys.iter().map(coded));
+                self.rows.extend(keys.iter().map(coded));
             }
         }
-        return Ok(());
+        Ok(())
     }
-    let texts = cast(column, &DataType::Utf8)?;
-    let texts = texts.as_string::<i32>();
-    let mut last: Option<(Option<&str>, u16)> = None;
-    let code_of = |text| match last {
-        Some((known, code)) if known == text => code,
-        _ => {
-            let found = code(text);
-            last = Some((text, found));
-            found
-        }
-    };
-    into.extend(texts.iter().map(code_of));
-    Ok(())
 }
 
 /// 64 bits that stand for a unit: an integer id itself, or the head of a hash of a text id.

@@ -366,22 +366,25 @@ impl Worker<'_> {
         let mut events: Runs<EventBatch> = Runs::new(open(&job.events, events, &job.context)?);
         let mut assignments: Runs<AssignmentBatch> =
             Runs::new(open(&job.assignments, assignments, &job.context)?);
-        let (mut unit, mut units) = (Unit::default(), 0);
+        let mut units = 0;
         let (started, read_before) = (Instant::now(), self.read_time);
         self.fill_assignments(&mut assignments).await?;
         self.fill_events(&mut events).await?;
         while let Some(key) = assignments.next_key() {
-            unit.clear();
-            while assignments.take(key, &mut unit) {
+            assignments.begin(key);
+            while assignments.take(key) {
                 self.fill_assignments(&mut assignments).await?;
             }
             while events.skip_below(key) {
                 self.fill_events(&mut events).await?;
             }
-            while events.take(key, &mut unit) {
+            events.begin(key);
+            while events.take(key) {
                 self.fill_events(&mut events).await?;
             }
-            unit.put_in_order(self.kernel.is_scaled.len());
+            let mut unit = Unit::default();
+            assignments.lend(&mut unit);
+            events.lend(&mut unit);
             self.kernel.add(&unit);
             if !job.plan.specials.is_empty() {
                 self.add_specials(&unit)?;

@@ -83,7 +83,7 @@ impl Firsts {
 
     /// What of an assignment is measured: as its row says, or as the experiment does.
     #[inline(always)]
-    pub fn limits<'a>(&'a self, unit: &'a Unit, first: &First) -> &'a Limits {
+    pub fn limits<'a>(&'a self, unit: &'a Unit<'a>, first: &First) -> &'a Limits {
         match unit.limits.is_empty() {
             true => &self.limits[usize::from(first.row.experiment)],
             false => &unit.limits[first.index as usize],
@@ -161,7 +161,7 @@ mod tests {
         let expected = [(1, 5, 0, true), (2, 7, 0, true), (0, 10, 0, false)];
         for assignments in orders(&rows) {
             let unit = Unit {
-                assignments,
+                assignments: &assignments,
                 ..Unit::default()
             };
             firsts.collect(&unit);

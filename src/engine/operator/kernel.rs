@@ -210,7 +210,7 @@ impl<'a> Kernel<'a> {
         }
         let mut has_moved = false;
         for (position, edge) in self.edges.iter_mut().zip(&self.lanes.edges) {
-            let found = events_before(&unit.times, instant(edge, time, limits));
+            let found = events_before(unit.times, instant(edge, time, limits));
             has_moved |= found != *position;
             *position = found;
             if let (Some(offset), Some(next)) = (edge.offset, unit.times.get(found))
@@ -369,7 +369,7 @@ impl<'a> Kernel<'a> {
 
 for_long_vectors! {
     /// The same code compiled for the vectors of several processors.
-    fn add_unit(kernel: &mut Kernel<'_>, unit: &Unit) {
+    fn add_unit(kernel: &mut Kernel<'_>, unit: &Unit<'_>) {
         kernel.add_with_vectors(unit)
     }
 }

@@ -1,6 +1,8 @@
 //! Walks sorted runs of both sources unit by unit.
 //! In: streams sorted by unit key. Out: complete [`Unit`]s handed to the kernel. Events of units without an assignment are skipped.
 
+use std::ops::Range;
+
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
@@ -10,8 +12,11 @@ use super::batches::Batch;
 use super::unit::Unit;
 
 /// Sorted runs of one source that together hold all rows of some units.
-pub struct Runs<B> {
+pub struct Runs<B: Batch> {
     runs: Vec<Run<B>>,
+    /// The rows of the current unit: where they lie, if all stand in one batch, or gathered.
+    whole: Option<Range<usize>>,
+    gathered: B::Rows,
     /// Rows read so far.
     pub rows: usize,
 }
@@ -32,7 +37,12 @@ impl<B: Batch> Runs<B> {
                 position: 0,
             })
             .collect();
-        Runs { runs, rows: 0 }
+        Runs {
+            runs,
+            whole: None,
+            gathered: B::Rows::default(),
+            rows: 0,
+        }
     }
 
     /// Reads until every run has a row to show or has ended.
@@ -68,16 +78,39 @@ impl<B: Batch> Runs<B> {
         is_short
     }
 
-    /// Appends the rows of a unit; true when a run must be filled and asked again.
-    pub fn take(&mut self, key: i64, unit: &mut Unit) -> bool {
+    /// Begins a unit.
+    pub fn begin(&mut self, key: i64) {
+        B::clear(&mut self.gathered);
+        // Sorted runs that overlap must be put in order; one alone is lent as it lies.
+        self.whole = match self.runs.as_mut_slice() {
+            [run] => run.whole(key),
+            _ => None,
+        };
+    }
+
+    /// Takes the rows of the unit; true when a run must be filled and asked again.
+    pub fn take(&mut self, key: i64) -> bool {
         let mut is_short = false;
+        if self.whole.is_some() {
+            return is_short;
+        }
         for run in &mut self.runs {
             is_short |= run.advance(
                 |other| other == key,
-                |batch, range| batch.append(range, unit),
+                |batch, range| batch.append(range, &mut self.gathered),
             );
         }
         is_short
+    }
+
+    /// Makes what was taken part of the unit.
+    pub fn lend<'a>(&'a mut self, unit: &mut Unit<'a>) {
+        match self.whole.take() {
+            None => B::lend(&mut self.gathered, unit),
+            Some(rows) => self.runs[0]
+                .batch
+                .lend_range(rows, &mut self.gathered, unit),
+        }
     }
 }
 
@@ -90,12 +123,22 @@ impl<B: Batch> Run<B> {
         self.batch.keys()[self.position]
     }
 
+    /// The rows at the front of a unit that ends in this batch; then they are passed.
+    #[inline]
+    fn whole(&mut self, key: i64) -> Option<Range<usize>> {
+        let rest = &self.batch.keys()[self.position..];
+        let length = rest.iter().position(|other| *other != key)?;
+        let start = self.position;
+        self.position += length;
+        Some(start..self.position)
+    }
+
     /// Passes the rows at the front whose key fits; true when that used up the batch.
     #[inline]
     fn advance(
         &mut self,
         fits: impl Fn(i64) -> bool,
-        mut pass: impl FnMut(&B, std::ops::Range<usize>),
+        mut pass: impl FnMut(&B, Range<usize>),
     ) -> bool {
         let keys = self.batch.keys();
         let start = self.position;

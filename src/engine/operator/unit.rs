@@ -1,17 +1,32 @@
 //! One unit: all of its events and all of its assignments.
-//! In: rows of batches, appended by the merge. Out: a [`Unit`] whose events are in time order.
+//! In: rows of batches, lent by the merge where they lie, or gathered from several. Out: a [`Unit`] whose events are in time order.
 
 use crate::metrics::plan::MetricPlan;
 
-/// What is known of one unit; reused from unit to unit.
+/// What is known of one unit.
 #[derive(Default)]
-pub struct Unit {
+pub struct Unit<'a> {
+    pub times: &'a [i64],
+    pub names: &'a [u16],
+    /// One value per event and value column, event by event: [`super::numbers::NULL`], or [`super::numbers::scaled`] where the column is.
+    pub values: &'a [f64],
+    pub assignments: &'a [AssignmentRow],
+    /// One per assignment, or none where those of the experiments hold.
+    pub limits: &'a [Limits],
+}
+
+/// Events of a unit that do not lie as a unit has them; the memory of one unit is that of the next.
+#[derive(Default)]
+pub struct EventRows {
     pub times: Vec<i64>,
     pub names: Vec<u16>,
-    /// One value per event and value column, event by event: [`NULL`], or [`scaled`] where the column is.
     pub values: Vec<f64>,
-    pub assignments: Vec<AssignmentRow>,
-    /// One per assignment, or none where those of the experiments hold.
+}
+
+/// The same of assignments.
+#[derive(Default)]
+pub struct AssignmentRows {
+    pub rows: Vec<AssignmentRow>,
     pub limits: Vec<Limits>,
 }
 
@@ -70,12 +85,13 @@ impl Assignment {
     }
 }
 
-impl Unit {
-    /// Sorts events by time when runs overlapped; ties by what they hold, so that the layout of files never shows.
-    pub fn put_in_order(&mut self, columns: usize) {
+impl EventRows {
+    /// Sorts by time when runs overlapped; ties by what they hold, so that the layout of files never shows.
+    pub fn put_in_order(&mut self) {
         if self.times.is_sorted() {
             return;
         }
+        let columns = self.values.len() / self.times.len();
         let values = |event: usize| {
             self.values[event * columns..(event + 1) * columns]
                 .iter()
@@ -94,13 +110,5 @@ impl Unit {
             .collect();
         self.names = order.iter().map(|&event| self.names[event]).collect();
         self.times = order.iter().map(|&event| self.times[event]).collect();
-    }
-
-    pub fn clear(&mut self) {
-        self.times.clear();
-        self.names.clear();
-        self.values.clear();
-        self.assignments.clear();
-        self.limits.clear();
     }
 }
