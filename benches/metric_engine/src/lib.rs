@@ -38,6 +38,8 @@ pub mod special;
 pub mod special_cells;
 #[path = "../../../src/engine/operator/states.rs"]
 pub mod states;
+#[path = "../../../src/engine/operator/texts.rs"]
+pub mod texts;
 #[path = "../../../src/stats/mod.rs"]
 pub mod stats;
 
@@ -49,7 +51,7 @@ pub mod engine {
     pub mod operator {
         pub use crate::{
             batches, blocks, cells, days, firsts, kernel, lanes, layout, merge, numbers, queue,
-            running, segments, special, special_cells, states, unit, vectors,
+            running, segments, special, special_cells, states, texts, unit, vectors,
         };
     }
 }

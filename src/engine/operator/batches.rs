@@ -4,15 +4,12 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    AnyDictionaryArray, Array, ArrayData, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array,
-};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array};
 use datafusion::arrow::buffer::{NullBuffer, ScalarBuffer};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
-    DataType, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+    DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
@@ -21,6 +18,7 @@ use datafusion::error::Result;
 use super::lanes::Lanes;
 use super::numbers::{NULL, scaled};
 use super::segments::Segments;
+use super::texts::{Codes, Texts};
 use super::unit::{AssignmentRow, AssignmentRows, EventRows, Limits, Unit};
 use super::vectors::for_long_vectors;
 use crate::metrics::plan::MetricPlan;
@@ -191,24 +189,6 @@ pub struct AssignmentReader<'a> {
     text_codes: Vec<Codes>,
 }
 
-#[derive(Default)]
-struct Texts {
-    known: Vec<Option<String>>,
-    positions: HashMap<Option<String>, u16>,
-}
-
-impl Texts {
-    fn position(&mut self, text: Option<&str>) -> u16 {
-        let text = text.map(str::to_owned);
-        let next = self.known.len() as u16;
-        let known = &mut self.known;
-        *self.positions.entry(text).or_insert_with_key(|text| {
-            known.push(text.clone());
-            next
-        })
-    }
-}
-
 impl<'a> AssignmentReader<'a> {
     pub fn new(plan: &'a MetricPlan) -> AssignmentReader<'a> {
         let experiments = plan
@@ -223,9 +203,7 @@ impl<'a> AssignmentReader<'a> {
         AssignmentReader {
             plan,
             experiments: experiments.collect(),
-            limits: (0..plan.experiments.len())
-                .map(|experiment| Limits::of(plan, experiment))
-                .collect(),
+            limits: Limits::by_experiment(plan),
             text_codes: codes.collect(),
             texts,
             variants: Vec::new(),
@@ -490,70 +468,6 @@ fn code_column(codes: &FixedSizeBinaryArray) -> Vec<f64> {
     codes.iter().map(number).collect()
 }
 
-/// A code per row of a column of texts; batch by batch.
-#[derive(Default)]
-struct Codes {
-    rows: Vec<u16>,
-    /// The dictionary of the last batch, and the codes of its texts: a file has one for many batches.
-    dictionary: Option<ArrayData>,
-    by_value: Vec<u16>,
-}
-
-impl Codes {
-    /// A text must have the same code whenever it is asked for.
-    fn read(&mut self, column: &ArrayRef, mut code: impl FnMut(Option<&str>) -> u16) -> Result<()> {
-        self.rows.clear();
-        if let DataType::Dictionary(..) = column.data_type() {
-            return self.read_dictionary(column.as_any_dictionary(), code);
-        }
-        let texts = cast(column, &DataType::Utf8)?;
-        let texts = texts.as_string::<i32>();
-        let mut last: Option<(Option<&str>, u16)> = None;
-        let code_of = |text| match last {
-            Some((known, code)) if known == text => code,
-            _ => {
-                let found = code(text);
-                last = Some((text, found));
-                found
-            }
-        };
-        self.rows.extend(texts.iter().map(code_of));
-        Ok(())
-    }
-
-    fn read_dictionary(
-        &mut self,
-        column: &dyn AnyDictionaryArray,
-        mut code: impl FnMut(Option<&str>) -> u16,
-    ) -> Result<()> {
-        let values = column.values().to_data();
-        let is_last = |last: &ArrayData| last.ptr_eq(&values);
-        if !self.dictionary.as_ref().is_some_and(is_last) {
-            let texts = cast(column.values(), &DataType::Utf8)?;
-            self.by_value.clear();
-            self.by_value
-                .extend(texts.as_string::<i32>().iter().map(&mut code));
-            self.dictionary = Some(values);
-        }
-        let keys = Arc::new(column.keys().slice(0, column.len())) as ArrayRef;
-        let keys = cast(&keys, &DataType::Int32)?;
-        let keys = keys.as_primitive::<Int32Type>();
-        let by_value = &self.by_value;
-        match keys.null_count() {
-            0 => {
-                let keys = keys.values().iter();
-                self.rows.extend(keys.map(|key| by_value[*key as usize]));
-            }
-            _ => {
-                let of_null = code(None);
-                let coded = |key: Option<i32>| key.map_or(of_null, |key| by_value[key as usize]);
-                self.rows.extend(keys.iter().map(coded));
-            }
-        }
-        Ok(())
-    }
-}
-
 /// 64 bits that stand for a unit: an integer id itself, or the head of a hash of a text id.
 // Two of a million text ids share a key with probability 3e-8, two of a hundred million with 3e-4.
 pub fn unit_keys(column: &ArrayRef) -> Result<Int64Array> {
@@ -582,6 +496,8 @@ pub fn unit_key(text: &str) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use datafusion::arrow::array::Float64Array;
 
     use super::*;

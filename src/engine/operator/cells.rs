@@ -278,11 +278,9 @@ impl SmallSums {
     ) {
         let sections = layout.small.sections.iter();
         for section in sections.filter(|section| section.class == class) {
-            let sums = cell * self.entries + section.entries.start;
-            let limits = cell * self.limits + section.limits.start;
-            let limits = limits..limits + section.limits.len();
+            let (sums, limits) = section.of_cell(cell, &layout.small);
             let mut totals = SmallTotals {
-                recent: &mut self.recent[sums..sums + section.entries.len()],
+                recent: &mut self.recent[sums],
                 min: &mut self.min[limits.clone()],
                 max: &mut self.max[limits],
             };
@@ -318,10 +316,7 @@ impl WideSums {
     ) {
         let sections = layout.wide.sections.iter();
         for section in sections.filter(|section| section.class == class) {
-            let sums = cell * self.entries + section.entries.start;
-            let sums = sums..sums + section.entries.len();
-            let limits = cell * self.limits + section.limits.start;
-            let limits = limits..limits + section.limits.len();
+            let (sums, limits) = section.of_cell(cell, &layout.wide);
             let mut totals = WideTotals {
                 low: &mut self.low[sums.clone()],
                 high: &mut self.high[sums],

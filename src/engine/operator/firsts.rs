@@ -44,9 +44,7 @@ impl Firsts {
         Firsts {
             list: Vec::new(),
             seen: plan.experiments.iter().map(never).collect(),
-            limits: (0..plan.experiments.len())
-                .map(|experiment| Limits::of(plan, experiment))
-                .collect(),
+            limits: Limits::by_experiment(plan),
             stamp: 0,
         }
     }

@@ -83,6 +83,21 @@ pub struct Section {
     pub products: Vec<Product>,
 }
 
+impl Section {
+    /// Where a cell among others has its sums and products of the section, and its extremes.
+    #[inline(always)]
+    pub fn of_cell(&self, cell: usize, side: &Side) -> (Range<usize>, Range<usize>) {
+        let of = |range: &Range<usize>, length: usize| {
+            let start = cell * length;
+            start + range.start..start + range.end
+        };
+        (
+            of(&self.entries, side.entries),
+            of(&self.limits, side.limits),
+        )
+    }
+}
+
 /// A block of products: the place of the first, and of its factors among the numbers of the side.
 pub struct Product {
     pub to: usize,

@@ -28,6 +28,7 @@ mod special;
 mod special_cells;
 mod sql;
 mod states;
+mod texts;
 mod union;
 mod unit;
 mod vectors;

@@ -16,9 +16,9 @@ const ROWS_PER_CELL: usize = 32;
 const MOST_BYTES: usize = 1 << 21;
 
 /// Rows whose small products 16 bits hold.
-pub type Narrow = Queue<u16, SMALL_LINE>;
+type Narrow = Queue<u16, SMALL_LINE>;
 /// Rows with large numbers, or with some that are elsewhere.
-pub type Full = Queue<u32, { SMALL_LINE / 2 }>;
+type Full = Queue<u32, { SMALL_LINE / 2 }>;
 
 /// The rows that wait for the cells of one combination of segment values.
 #[derive(Default)]
@@ -129,7 +129,7 @@ for_long_vectors! {
 
 /// Rows of one kind.
 #[derive(Default)]
-pub struct Queue<N, const S: usize> {
+struct Queue<N, const S: usize> {
     small: Vec<Line<N, S>>,
     wide: Vec<Line<f64, WIDE_LINE>>,
     /// Classes that count each row.

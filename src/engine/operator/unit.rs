@@ -1,7 +1,7 @@
 //! One unit: all of its events and all of its assignments.
 //! In: rows of batches, lent by the merge where they lie, or gathered from several. Out: a [`Unit`] whose events are in time order.
 
-use crate::metrics::plan::MetricPlan;
+use crate::metrics::plan::{ExperimentPlan, MetricPlan};
 
 /// What is known of one unit.
 #[derive(Default)]
@@ -51,14 +51,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those of all units of an experiment.
-    pub fn of(plan: &MetricPlan, experiment: usize) -> Limits {
-        let planned = &plan.experiments[experiment];
-        Limits {
+    /// Those of all units of each experiment.
+    pub fn by_experiment(plan: &MetricPlan) -> Vec<Limits> {
+        let of = |planned: &ExperimentPlan| Limits {
             period_start: planned.from,
             measured_until: planned.measured_until,
             complete_until: plan.complete_through,
-        }
+        };
+        plan.experiments.iter().map(of).collect()
     }
 }
 
