@@ -2,6 +2,7 @@
 //! In: the cells of all workers. Out: record batches in a fixed order.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
@@ -83,15 +84,46 @@ pub fn state_rows(plan: &MetricPlan, lanes: &Lanes, filled: Filled) -> Result<Ve
             });
         }
     }
-    let rows_of = |place: &Place| {
+    let parts = parts(&places, plan.experiments.len());
+    let rows_of = |(place, experiments): &(&Place, Range<usize>)| {
         let mut rows = Rows::default();
-        let cells = rolled_up(plan, lanes, &filled, &place.positions);
-        add_rows(&mut rows, plan, lanes, (&filled, &cells, &caps), place)?;
+        let rolled_up;
+        let cells = match place.positions.as_slice() {
+            [position] => &filled.cells[*position],
+            positions => {
+                rolled_up = roll_up(plan, lanes, &filled, positions);
+                &rolled_up
+            }
+        };
+        let experiments = experiments.clone();
+        add_rows(
+            &mut rows,
+            (plan, lanes),
+            (&filled, cells, &caps),
+            place,
+            experiments,
+        )?;
         rows.finish()
     };
-    let batches: Result<Vec<Vec<RecordBatch>>> =
-        in_parallel(&places, rows_of).into_iter().collect();
+    let batches: Result<Vec<Vec<RecordBatch>>> = in_parallel(&parts, rows_of).into_iter().collect();
     Ok(batches?.into_iter().flatten().collect())
+}
+
+/// What is made into rows at once: a place with all experiments, or with some where one place is all there is.
+fn parts(places: &[Place], experiments: usize) -> Vec<(&Place, Range<usize>)> {
+    let step = match places {
+        [_] => experiments.div_ceil(processors()).max(1),
+        _ => experiments.max(1),
+    };
+    let starts = |place| {
+        let starts = (0..experiments).step_by(step);
+        starts.map(move |start| (place, start..(start + step).min(experiments)))
+    };
+    places.iter().flat_map(starts).collect()
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Runs `work` over all items, on as many threads as there are processors, and gives the results in the order of the items.
@@ -107,9 +139,8 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> 
             }
         }
     };
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut results = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..processors.min(items.len()))
+        let others: Vec<_> = (1..processors().min(items.len()))
             .map(|_| scope.spawn(take))
             .collect();
         let mut results = take();
@@ -159,7 +190,7 @@ fn by_value(
 }
 
 /// The cells of some combinations of segment values taken together.
-fn rolled_up(plan: &MetricPlan, lanes: &Lanes, filled: &Filled, positions: &[usize]) -> Cells {
+fn roll_up(plan: &MetricPlan, lanes: &Lanes, filled: &Filled, positions: &[usize]) -> Cells {
     let mut cells = Cells::new(lanes, plan.experiments.len() * filled.variants);
     for position in positions {
         cells.merge(&filled.cells[*position]);
@@ -169,10 +200,10 @@ fn rolled_up(plan: &MetricPlan, lanes: &Lanes, filled: &Filled, positions: &[usi
 
 fn add_rows(
     rows: &mut Rows,
-    plan: &MetricPlan,
-    lanes: &Lanes,
+    (plan, lanes): (&MetricPlan, &Lanes),
     (filled, cells, caps): (&Filled, &Cells, &Caps),
     place: &Place,
+    experiments: Range<usize>,
 ) -> Result<()> {
     let dimension = match place.columns.as_slice() {
         [] => "all".to_owned(),
@@ -180,7 +211,8 @@ fn add_rows(
     };
     // Used again from row to row: rows are many, and memory for each costs more than its numbers.
     let (mut state, mut before) = (State::default(), State::default());
-    for (experiment, planned) in plan.experiments.iter().enumerate() {
+    for experiment in experiments {
+        let planned = &plan.experiments[experiment];
         if !planned.segments.contains(&place.columns) {
             continue;
         }
