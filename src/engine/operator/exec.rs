@@ -5,9 +5,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::exec_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -32,6 +32,7 @@ use datafusion::physical_plan::{
 };
 use futures::{TryStreamExt, stream};
 
+use super::ahead::{Opened, Partitions, Work};
 use super::batches::{AssignmentBatch, AssignmentReader, EventBatch, is_decimal, read_events};
 use super::cells::Cells;
 use super::kernel::Kernel;
@@ -53,7 +54,7 @@ pub enum Layout {
     /// Partition i of both children holds the same units, sorted by unit and time.
     Hashed,
     /// Per unit bucket, the child partitions that are its sorted runs: of the events, of the assignments.
-    Clustered(Vec<(Vec<usize>, Vec<usize>)>),
+    Clustered(Vec<Partitions>),
 }
 
 #[derive(Debug)]
@@ -91,7 +92,7 @@ impl MetricStatesExec {
     }
 
     /// Child partitions per unit of work: of the events, of the assignments.
-    fn work(&self) -> Vec<(Vec<usize>, Vec<usize>)> {
+    fn partitions(&self) -> Vec<Partitions> {
         match &self.layout {
             Layout::Clustered(buckets) => buckets.clone(),
             Layout::Hashed => {
@@ -204,24 +205,24 @@ impl ExecutionPlan for MetricStatesExec {
     }
 
     fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let partitions = self.partitions();
+        let workers = match self.layout {
+            // Every partition of a repartitioning child must be polled at once, or its buffers fill up.
+            Layout::Hashed => partitions.len(),
+            Layout::Clustered(_) => {
+                let most = context.session_config().target_partitions();
+                most.min(partitions.len())
+            }
+        };
+        let children = [&self.events, &self.assignments];
         let job = Arc::new(Job {
             plan: Arc::clone(&self.plan),
             lanes: Lanes::new(&self.plan),
-            events: Arc::clone(&self.events),
-            assignments: Arc::clone(&self.assignments),
-            work: self.work(),
-            next: AtomicUsize::new(0),
-            context: Arc::clone(&context),
+            work: Work::new(children, Arc::clone(&context), partitions, workers),
+            event_schema: self.events.schema(),
+            context,
             counters: Counters::new(&self.metrics),
         });
-        let workers = match self.layout {
-            // Every partition of a repartitioning child must be polled at once, or its buffers fill up.
-            Layout::Hashed => job.work.len(),
-            Layout::Clustered(_) => context
-                .session_config()
-                .target_partitions()
-                .min(job.work.len()),
-        };
         let batches = stream::once(run(job, workers))
             .map_ok(|batches| stream::iter(batches.into_iter().map(Ok)))
             .try_flatten();
@@ -251,10 +252,8 @@ fn by_unit_and_time(child: &Arc<dyn ExecutionPlan>) -> OrderingRequirements {
 struct Job {
     plan: Arc<MetricPlan>,
     lanes: Lanes,
-    events: Arc<dyn ExecutionPlan>,
-    assignments: Arc<dyn ExecutionPlan>,
-    work: Vec<(Vec<usize>, Vec<usize>)>,
-    next: AtomicUsize,
+    work: Work,
+    event_schema: SchemaRef,
     context: Arc<TaskContext>,
     counters: Counters,
 }
@@ -324,8 +323,7 @@ fn keeps_numbers(error: DataFusionError) -> DataFusionError {
 async fn work(job: Arc<Job>, worker: usize) -> Result<Filled> {
     let pool = job.context.memory_pool();
     let reservation = MemoryConsumer::new(format!("MetricStatesExec[{worker}]")).register(pool);
-    let schema = job.events.schema();
-    let is_scaled: Vec<bool> = schema.fields()[3..]
+    let is_scaled: Vec<bool> = job.event_schema.fields()[3..]
         .iter()
         .map(|field| is_decimal(field.data_type()))
         .collect();
@@ -341,8 +339,8 @@ async fn work(job: Arc<Job>, worker: usize) -> Result<Filled> {
         reservation,
         read_time: Duration::ZERO,
     };
-    while let Some((events, assignments)) = job.work.get(job.next.fetch_add(1, Ordering::Relaxed)) {
-        worker.walk(events, assignments).await?;
+    while let Some(opened) = job.work.next().await? {
+        worker.walk(opened).await?;
     }
     Ok(worker.finish())
 }
@@ -361,11 +359,11 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    async fn walk(&mut self, events: &[usize], assignments: &[usize]) -> Result<()> {
+    /// Adds all units of the sorted runs of a bucket or partition.
+    async fn walk(&mut self, opened: Opened) -> Result<()> {
         let job = self.job;
-        let mut events: Runs<EventBatch> = Runs::new(open(&job.events, events, &job.context)?);
-        let mut assignments: Runs<AssignmentBatch> =
-            Runs::new(open(&job.assignments, assignments, &job.context)?);
+        let mut events: Runs<EventBatch> = Runs::new(opened.events);
+        let mut assignments: Runs<AssignmentBatch> = Runs::new(opened.assignments);
         let mut units = 0;
         let (started, read_before) = (Instant::now(), self.read_time);
         self.fill_assignments(&mut assignments).await?;
@@ -459,15 +457,4 @@ impl Worker<'_> {
             _memory: vec![self.reservation],
         }
     }
-}
-
-fn open(
-    child: &Arc<dyn ExecutionPlan>,
-    partitions: &[usize],
-    context: &Arc<TaskContext>,
-) -> Result<Vec<SendableRecordBatchStream>> {
-    partitions
-        .iter()
-        .map(|partition| child.execute(*partition, Arc::clone(context)))
-        .collect()
 }
