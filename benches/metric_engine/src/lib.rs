@@ -6,6 +6,8 @@ pub mod batches;
 pub mod blocks;
 #[path = "../../../src/engine/operator/cells.rs"]
 pub mod cells;
+#[path = "../../../src/engine/operator/gathered.rs"]
+pub mod gathered;
 #[path = "../../../src/engine/operator/kernel.rs"]
 pub mod kernel;
 #[path = "../../../src/engine/operator/lanes.rs"]

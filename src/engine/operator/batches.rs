@@ -15,11 +15,12 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
 
+use super::gathered::Gathered;
 use super::lanes::Lanes;
 use super::numbers::{NULL, scaled};
 use super::segments::Segments;
 use super::texts::{Codes, Texts};
-use super::unit::{AssignmentRow, AssignmentRows, EventRows, Limits, Unit};
+use super::unit::{AssignmentRow, AssignmentRows, EventRows, LimitColumns, Unit};
 use super::vectors::for_long_vectors;
 use crate::metrics::plan::MetricPlan;
 
@@ -57,8 +58,10 @@ pub struct EventBatch {
 pub struct AssignmentBatch {
     keys: ScalarBuffer<i64>,
     rows: Vec<AssignmentRow>,
-    /// One per row, or none where those of the experiments hold.
-    limits: Vec<Limits>,
+    limits: LimitColumns<ScalarBuffer<i64>>,
+    /// Of the batch's rows: their experiments, and their texts by column. Each run has its own, as its file has dictionaries of its own.
+    experiments: Codes,
+    texts: Vec<Codes>,
 }
 
 impl Batch for EventBatch {
@@ -69,21 +72,22 @@ impl Batch for EventBatch {
     }
 
     fn clear(rows: &mut EventRows) {
-        rows.times.clear();
-        rows.names.clear();
-        rows.values.clear();
+        rows.clear();
     }
 
     fn append(&self, range: Range<usize>, rows: &mut EventRows) {
-        rows.times.extend_from_slice(&self.times[range.clone()]);
-        rows.names
-            .extend_from_slice(&self.names.rows[range.clone()]);
+        let last = rows.times.as_slice().last();
+        rows.has_overlaps |= last.is_some_and(|last| self.times[range.start] < *last);
+        rows.times.append(&self.times, &range);
+        rows.names.append(&self.names.rows, &range);
         self.append_values(range, rows);
     }
 
     fn lend<'a>(rows: &'a mut EventRows, unit: &mut Unit<'a>) {
         rows.put_in_order();
-        (unit.times, unit.names, unit.values) = (&rows.times, &rows.names, &rows.values);
+        unit.times = rows.times.as_slice();
+        unit.names = rows.names.as_slice();
+        unit.values = rows.values.as_slice();
     }
 
     #[inline]
@@ -95,7 +99,7 @@ impl Batch for EventBatch {
             _ => {
                 rows.values.clear();
                 self.append_values(range, rows);
-                &rows.values
+                rows.values.as_slice()
             }
         };
     }
@@ -106,10 +110,8 @@ impl EventBatch {
     fn append_values(&self, range: Range<usize>, rows: &mut EventRows) {
         match self.values.as_slice() {
             [] => {}
-            [only] => rows.values.extend_from_slice(&only[range]),
-            several => {
-                range.for_each(|row| rows.values.extend(several.iter().map(|column| column[row])))
-            }
+            [only] => rows.values.append(only, &range),
+            several => rows.values.append_rows(several, &range),
         }
     }
 }
@@ -123,18 +125,21 @@ impl Batch for AssignmentBatch {
 
     fn clear(rows: &mut AssignmentRows) {
         rows.rows.clear();
-        rows.limits.clear();
+        rows.limits.iter_mut().for_each(Gathered::clear);
     }
 
     fn append(&self, range: Range<usize>, rows: &mut AssignmentRows) {
-        rows.rows.extend_from_slice(&self.rows[range.clone()]);
-        if !self.limits.is_empty() {
-            rows.limits.extend_from_slice(&self.limits[range]);
+        rows.rows.append(&self.rows, &range);
+        for (to, from) in rows.limits.iter_mut().zip(&self.limits) {
+            if !from.is_empty() {
+                to.append(from, &range);
+            }
         }
     }
 
     fn lend<'a>(rows: &'a mut AssignmentRows, unit: &mut Unit<'a>) {
-        (unit.assignments, unit.limits) = (&rows.rows, &rows.limits);
+        unit.assignments = rows.rows.as_slice();
+        unit.limits = rows.limits.each_ref().map(Gathered::as_slice);
     }
 
     #[inline]
@@ -145,10 +150,8 @@ impl Batch for AssignmentBatch {
         unit: &mut Unit<'a>,
     ) {
         unit.assignments = &self.rows[range.clone()];
-        unit.limits = match self.limits.is_empty() {
-            true => &[],
-            false => &self.limits[range],
-        };
+        let own = |column: &'a ScalarBuffer<i64>| column.get(range.clone()).unwrap_or_default();
+        unit.limits = self.limits.each_ref().map(own);
     }
 }
 
@@ -175,8 +178,6 @@ pub fn read_events(lanes: &Lanes, batch: &RecordBatch, into: &mut EventBatch) ->
 pub struct AssignmentReader<'a> {
     plan: &'a MetricPlan,
     experiments: HashMap<&'a str, u16>,
-    /// Of each experiment.
-    limits: Vec<Limits>,
     /// Distinct texts of the variant column and of each segment column.
     texts: Vec<Texts>,
     /// Variant by experiment and text, [`UNSEEN`] or [`NONE`].
@@ -184,9 +185,6 @@ pub struct AssignmentReader<'a> {
     /// Texts that the variants have room for.
     room: usize,
     segments: HashMap<Vec<u16>, u32>,
-    /// Of a batch's rows: their experiments, and their texts by column.
-    codes: Codes,
-    text_codes: Vec<Codes>,
 }
 
 impl<'a> AssignmentReader<'a> {
@@ -199,17 +197,13 @@ impl<'a> AssignmentReader<'a> {
         let texts: Vec<Texts> = (0..=plan.assignments.segments.len())
             .map(|_| Texts::default())
             .collect();
-        let codes = texts.iter().map(|_| Codes::default());
         AssignmentReader {
             plan,
             experiments: experiments.collect(),
-            limits: Limits::by_experiment(plan),
-            text_codes: codes.collect(),
             texts,
             variants: Vec::new(),
             room: 0,
             segments: HashMap::new(),
-            codes: Codes::default(),
         }
     }
 
@@ -228,8 +222,9 @@ impl<'a> AssignmentReader<'a> {
             let known = key.and_then(|key| self.experiments.get(key));
             known.copied().unwrap_or(unknown)
         };
-        self.codes.read(batch.column(2), experiment)?;
-        let columns = batch.columns()[3..].iter().zip(&mut self.text_codes);
+        into.experiments.read(batch.column(2), experiment)?;
+        into.texts.resize_with(self.texts.len(), Codes::default);
+        let columns = batch.columns()[3..].iter().zip(&mut into.texts);
         for (known, (column, codes)) in self.texts.iter_mut().zip(columns) {
             codes.read(column, |text| known.position(text))?;
         }
@@ -238,13 +233,8 @@ impl<'a> AssignmentReader<'a> {
         into.rows.clear();
         into.rows.reserve(batch.num_rows());
         let mut all_known = true;
-        let experiments = std::mem::take(&mut self.codes);
-        let variants = std::mem::take(&mut self.text_codes[0]);
-        let known = experiments
-            .rows
-            .iter()
-            .zip(&variants.rows)
-            .zip(times.iter());
+        let known = into.experiments.rows.iter().zip(&into.texts[0].rows);
+        let known = known.zip(times.iter());
         into.rows.extend(known.map(|((experiment, text), time)| {
             let variant = self.variant(*experiment, *text);
             all_known &= variant != NONE;
@@ -259,8 +249,7 @@ impl<'a> AssignmentReader<'a> {
                 variant: variant as u8,
             }
         }));
-        (self.codes, self.text_codes[0]) = (experiments, variants);
-        self.put_segments(segments, &mut into.rows);
+        self.put_segments(segments, &into.texts[1..], &mut into.rows);
         self.read_limits(batch, into)?;
         if !all_known {
             into.retain(|row| row.experiment != unknown);
@@ -269,62 +258,48 @@ impl<'a> AssignmentReader<'a> {
     }
 
     /// Rows of a unit stand together and have the same values, nearly always.
-    fn put_segments(&mut self, segments: &mut Segments, rows: &mut [AssignmentRow]) {
-        let columns = std::mem::take(&mut self.text_codes);
-        let segment_columns = &columns[1..];
+    fn put_segments(
+        &mut self,
+        segments: &mut Segments,
+        columns: &[Codes],
+        rows: &mut [AssignmentRow],
+    ) {
+        if columns.is_empty() && !rows.is_empty() {
+            // Without segments there is one combination, and rows are made with its number.
+            let everybody = self.segment(&[], segments);
+            debug_assert_eq!(everybody, 0);
+            return;
+        }
         let mut last: Option<(Vec<u16>, u32)> = None;
         for (at, row) in rows.iter_mut().enumerate() {
             let is_last = |(known, _): &(Vec<u16>, u32)| {
-                let mut pairs = segment_columns.iter().zip(known);
+                let mut pairs = columns.iter().zip(known);
                 pairs.all(|(column, known)| column.rows[at] == *known)
             };
             row.segment = match &last {
                 Some(last) if is_last(last) => last.1,
                 _ => {
-                    let codes: Vec<u16> = segment_columns
-                        .iter()
-                        .map(|column| column.rows[at])
-                        .collect();
+                    let codes: Vec<u16> = columns.iter().map(|column| column.rows[at]).collect();
                     let segment = self.segment(&codes, segments);
                     last = Some((codes, segment));
                     segment
                 }
             };
         }
-        self.text_codes = columns;
     }
 
     /// What the rows themselves say of what is measured.
     fn read_limits(&self, batch: &RecordBatch, into: &mut AssignmentBatch) -> Result<()> {
-        into.limits.clear();
-        let source = &self.plan.assignments;
-        let period = match &source.period {
-            None => None,
-            Some(_) => {
-                let columns = &batch.columns()[3 + self.texts.len()..];
-                Some([instants(&columns[0])?, instants(&columns[1])?])
-            }
-        };
-        let complete = match (source.complete_through.is_empty(), batch.columns().last()) {
-            (false, Some(column)) => Some(instants(column)?),
-            _ => None,
-        };
-        if period.is_none() && complete.is_none() {
-            return Ok(());
+        into.limits = LimitColumns::default();
+        let (source, columns) = (&self.plan.assignments, batch.columns());
+        let [start, end, complete] = &mut into.limits;
+        if source.period.is_some() {
+            let period = &columns[3 + self.texts.len()..];
+            (*start, *end) = (instants(&period[0])?, instants(&period[1])?);
         }
-        // Rows of an unknown experiment, which have no limits, are dropped.
-        let of_experiment = |row: &AssignmentRow| self.limits.get(usize::from(row.experiment));
-        let of_row = |(at, row): (usize, &AssignmentRow)| {
-            let mut own = of_experiment(row).copied().unwrap_or_default();
-            if let Some([start, end]) = &period {
-                (own.period_start, own.measured_until) = (start[at], end[at]);
-            }
-            if let Some(complete) = &complete {
-                own.complete_until = complete[at];
-            }
-            own
-        };
-        into.limits.extend(into.rows.iter().enumerate().map(of_row));
+        if let (false, Some(column)) = (source.complete_through.is_empty(), columns.last()) {
+            *complete = instants(column)?;
+        }
         Ok(())
     }
 
@@ -381,9 +356,12 @@ impl AssignmentBatch {
         let mut rows = kept.iter();
         self.rows
             .retain(|_| *rows.next().expect("one for each row"));
-        let mut limits = kept.iter();
-        self.limits
-            .retain(|_| *limits.next().expect("one for each row"));
+        for column in &mut self.limits {
+            let instants = column.iter().zip(&kept);
+            *column = instants
+                .filter_map(|(instant, kept)| kept.then_some(*instant))
+                .collect();
+        }
     }
 }
 

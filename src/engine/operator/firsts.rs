@@ -81,10 +81,15 @@ impl Firsts {
 
     /// What of an assignment is measured: as its row says, or as the experiment does.
     #[inline(always)]
-    pub fn limits<'a>(&'a self, unit: &'a Unit<'a>, first: &First) -> &'a Limits {
-        match unit.limits.is_empty() {
-            true => &self.limits[usize::from(first.row.experiment)],
-            false => &unit.limits[first.index as usize],
+    pub fn limits(&self, unit: &Unit, first: &First) -> Limits {
+        let usual = &self.limits[usize::from(first.row.experiment)];
+        let own =
+            |column: &[i64], usual| column.get(first.index as usize).copied().unwrap_or(usual);
+        let [start, end, complete] = unit.limits;
+        Limits {
+            period_start: own(start, usual.period_start),
+            measured_until: own(end, usual.measured_until),
+            complete_until: own(complete, usual.complete_until),
         }
     }
 

@@ -110,8 +110,8 @@ impl<'a> Kernel<'a> {
                 continue;
             };
             let limits = firsts.limits(unit, first);
-            if !(has_row && self.holds_still(first.row.time, limits)) {
-                let (has_moved, classes) = self.move_edges(unit, first.row.time, limits);
+            if !(has_row && self.holds_still(first.row.time, &limits)) {
+                let (has_moved, classes) = self.move_edges(unit, first.row.time, &limits);
                 if has_moved || classes != self.row.classes || !has_row {
                     self.queue_row(segment, &mut waiting);
                     self.row.classes = classes;

@@ -90,17 +90,14 @@ impl<B: Batch> Runs<B> {
 
     /// Takes the rows of the unit; true when a run must be filled and asked again.
     pub fn take(&mut self, key: i64) -> bool {
-        let mut is_short = false;
-        if self.whole.is_some() {
-            return is_short;
-        }
-        for run in &mut self.runs {
-            is_short |= run.advance(
-                |other| other == key,
-                |batch, range| batch.append(range, &mut self.gathered),
-            );
-        }
-        is_short
+        // Run after run, each to its end: so rows of runs that follow each other in time are in order.
+        self.whole.is_none()
+            && self.runs.iter_mut().any(|run| {
+                run.advance(
+                    |other| other == key,
+                    |batch, range| batch.append(range, &mut self.gathered),
+                )
+            })
     }
 
     /// Makes what was taken part of the unit.
@@ -126,11 +123,14 @@ impl<B: Batch> Run<B> {
     /// The rows at the front of a unit that ends in this batch; then they are passed.
     #[inline]
     fn whole(&mut self, key: i64) -> Option<Range<usize>> {
-        let rest = &self.batch.keys()[self.position..];
-        let length = rest.iter().position(|other| *other != key)?;
+        let keys = self.batch.keys();
         let start = self.position;
-        self.position += length;
-        Some(start..self.position)
+        let end = start + leading(&keys[start..], |other| other == key);
+        if end == keys.len() {
+            return None;
+        }
+        self.position = end;
+        Some(start..end)
     }
 
     /// Passes the rows at the front whose key fits; true when that used up the batch.
@@ -142,14 +142,31 @@ impl<B: Batch> Run<B> {
     ) -> bool {
         let keys = self.batch.keys();
         let start = self.position;
-        let mut end = start;
-        while end < keys.len() && fits(keys[end]) {
-            end += 1;
-        }
+        let end = start + leading(&keys[start..], fits);
         if end > start {
             pass(&self.batch, start..end);
             self.position = end;
         }
         end == keys.len()
     }
+}
+
+/// How many keys fit; those that do stand before those that do not.
+#[inline(always)]
+fn leading(keys: &[i64], fits: impl Fn(i64) -> bool) -> usize {
+    // Block by block, as nobody can guess where they end.
+    const BLOCK: usize = 8;
+    let mut leading = 0;
+    while let Some(block) = keys[leading..].first_chunk::<BLOCK>() {
+        let here = block
+            .iter()
+            .map(|key| usize::from(fits(*key)))
+            .sum::<usize>();
+        leading += here;
+        if here < BLOCK {
+            return leading;
+        }
+    }
+    let rest = keys[leading..].iter();
+    leading + rest.take_while(|key| fits(**key)).count()
 }

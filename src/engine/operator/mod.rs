@@ -16,6 +16,7 @@ mod exec;
 pub mod facts;
 mod firsts;
 mod function;
+mod gathered;
 mod kernel;
 mod lanes;
 mod layout;

@@ -1,6 +1,7 @@
 //! One unit: all of its events and all of its assignments.
 //! In: rows of batches, lent by the merge where they lie, or gathered from several. Out: a [`Unit`] whose events are in time order.
 
+use super::gathered::Gathered;
 use crate::metrics::plan::{ExperimentPlan, MetricPlan};
 
 /// What is known of one unit.
@@ -11,27 +12,28 @@ pub struct Unit<'a> {
     /// One value per event and value column, event by event: [`super::numbers::NULL`], or [`super::numbers::scaled`] where the column is.
     pub values: &'a [f64],
     pub assignments: &'a [AssignmentRow],
-    /// One per assignment, or none where those of the experiments hold.
-    pub limits: &'a [Limits],
+    pub limits: LimitColumns<&'a [i64]>,
 }
 
 /// Events of a unit that do not lie as a unit has them; the memory of one unit is that of the next.
 #[derive(Default)]
 pub struct EventRows {
-    pub times: Vec<i64>,
-    pub names: Vec<u16>,
-    pub values: Vec<f64>,
+    pub times: Gathered<i64>,
+    pub names: Gathered<u16>,
+    pub values: Gathered<f64>,
+    /// Whether some run began before the one that was gathered before it ended.
+    pub has_overlaps: bool,
 }
 
 /// The same of assignments.
 #[derive(Default)]
 pub struct AssignmentRows {
-    pub rows: Vec<AssignmentRow>,
-    pub limits: Vec<Limits>,
+    pub rows: Gathered<AssignmentRow>,
+    pub limits: LimitColumns<Gathered<i64>>,
 }
 
 /// What is read of an assignment, many millions of times.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct AssignmentRow {
     pub time: i64,
     /// Which combination of segment values the unit had, by position in the kernel's list.
@@ -49,6 +51,9 @@ pub struct Limits {
     /// Up to where the unit's data are complete: decides which windows are full.
     pub complete_until: i64,
 }
+
+/// What assignments say of their own [`Limits`], in the order of its fields: an instant for each, or none where the experiment says it.
+pub type LimitColumns<C> = [C; 3];
 
 impl Limits {
     /// Those of all units of each experiment.
@@ -73,7 +78,7 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    pub fn new(row: &AssignmentRow, limits: &Limits) -> Assignment {
+    pub fn new(row: &AssignmentRow, limits: Limits) -> Assignment {
         Assignment {
             time: row.time,
             period_start: limits.period_start,
@@ -88,27 +93,37 @@ impl Assignment {
 impl EventRows {
     /// Sorts by time when runs overlapped; ties by what they hold, so that the layout of files never shows.
     pub fn put_in_order(&mut self) {
-        if self.times.is_sorted() {
+        if !self.has_overlaps {
             return;
         }
-        let columns = self.values.len() / self.times.len();
+        let (times, names) = (self.times.as_slice(), self.names.as_slice());
+        let all_values = self.values.as_slice();
+        let columns = all_values.len() / times.len();
         let values = |event: usize| {
-            self.values[event * columns..(event + 1) * columns]
+            all_values[event * columns..(event + 1) * columns]
                 .iter()
                 .map(|value| value.to_bits())
         };
-        let mut order: Vec<usize> = (0..self.times.len()).collect();
+        let mut order: Vec<usize> = (0..times.len()).collect();
         order.sort_by(|&a, &b| {
-            (self.times[a], self.names[a])
-                .cmp(&(self.times[b], self.names[b]))
+            (times[a], names[a])
+                .cmp(&(times[b], names[b]))
                 .then_with(|| values(a).cmp(values(b)))
         });
-        self.values = order
-            .iter()
-            .flat_map(|&event| values(event))
-            .map(f64::from_bits)
-            .collect();
-        self.names = order.iter().map(|&event| self.names[event]).collect();
-        self.times = order.iter().map(|&event| self.times[event]).collect();
+        let values = order.iter().flat_map(|&event| values(event));
+        let values: Vec<f64> = values.map(f64::from_bits).collect();
+        let names: Vec<u16> = order.iter().map(|&event| names[event]).collect();
+        let times: Vec<i64> = order.iter().map(|&event| times[event]).collect();
+        self.clear();
+        self.times.append(&times, &(0..times.len()));
+        self.names.append(&names, &(0..names.len()));
+        self.values.append(&values, &(0..values.len()));
+    }
+
+    pub fn clear(&mut self) {
+        self.times.clear();
+        self.names.clear();
+        self.values.clear();
+        self.has_overlaps = false;
     }
 }
