@@ -16,6 +16,7 @@ use datafusion::prelude::SessionContext;
 use deltalake::kernel::Action;
 use futures::StreamExt;
 
+use super::spans::Spans;
 use super::write::{Output, Written};
 use super::{BUCKET, ClusteredFacts, RunFile, TIME_TYPE, UNIT_KEY, day_of};
 use crate::engine::operator::sources::unit_key_function;
@@ -127,8 +128,12 @@ impl<'a> Arrived<'a> {
         }
         let unique = self.without_repeated(batch)?;
         self.appended.repeated += (batch.num_rows() - unique.num_rows()) as u64;
+        let spans = Spans {
+            newest,
+            is_first: self.runs.is_empty(),
+        };
         self.output
-            .get_or_insert_with(|| Output::new(self.facts, newest));
+            .get_or_insert_with(|| Output::new(self.facts, spans));
         self.chunk.push(unique);
         let held: usize = self.chunk.iter().map(RecordBatch::num_rows).sum();
         match self.runs.is_empty() || held >= CHUNK_ROWS {

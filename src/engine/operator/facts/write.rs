@@ -13,7 +13,7 @@ use datafusion::error::{DataFusionError, Result};
 use deltalake::datafile::writer::DeltaWriter;
 use deltalake::kernel::Add;
 
-use super::spans::Span;
+use super::spans::{Span, Spans};
 use super::{BUCKET, ClusteredFacts, PARTITIONS, day_of, external};
 
 /// Files that no commit names yet.
@@ -26,18 +26,17 @@ pub(super) struct Written {
 /// The runs of one bucket at a time, a file per span.
 pub(super) struct Output<'a> {
     facts: &'a ClusteredFacts,
-    /// The last day that the table reaches to, which says how its days lie together.
-    newest: i64,
+    spans: Spans,
     bucket: u16,
     open: BTreeMap<Span, RunWriter<'a>>,
     written: Written,
 }
 
 impl<'a> Output<'a> {
-    pub fn new(facts: &'a ClusteredFacts, newest: i64) -> Output<'a> {
+    pub fn new(facts: &'a ClusteredFacts, spans: Spans) -> Output<'a> {
         Output {
             facts,
-            newest,
+            spans,
             bucket: 0,
             open: BTreeMap::new(),
             written: Written::default(),
@@ -73,16 +72,16 @@ impl<'a> Output<'a> {
     /// Rows by the spans of their days; their order stays.
     fn by_span(&self, rows: RecordBatch) -> Result<Vec<(Span, RecordBatch)>> {
         let times = self.facts.times(&rows)?;
-        let (Some((first, last)), newest) = (days_of(&times), self.newest) else {
+        let Some((first, last)) = days_of(&times) else {
             return Ok(Vec::new());
         };
-        let span = Span::of(first, newest);
+        let span = self.spans.of(first);
         if last <= span.last {
             return Ok(vec![(span, rows)]);
         }
         let mut places: BTreeMap<Span, Vec<u32>> = BTreeMap::new();
         for (row, time) in times.values().iter().enumerate() {
-            let span = Span::of(day_of(*time), newest);
+            let span = self.spans.of(day_of(*time));
             places.entry(span).or_default().push(row as u32);
         }
         let rows_at = |(span, places): (Span, Vec<u32>)| {
