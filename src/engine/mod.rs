@@ -3,6 +3,7 @@
 mod clustered;
 pub mod columns;
 mod decision;
+mod first_rows;
 mod growing;
 pub mod operator;
 mod session;

@@ -22,6 +22,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::decision;
+use super::first_rows::FirstRows;
 use super::operator;
 use super::operator::facts::ClusteredFacts;
 use super::sources::{self, SourceFiles, SourceTable};
@@ -62,7 +63,12 @@ impl Engine {
             config.options_mut().execution.sort_spill_reservation_bytes = bytes / (3 * sorts);
             runtime = runtime.with_memory_pool(Arc::new(FairSpillPool::new(bytes)));
         }
-        let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime.build_arc()?)
+            .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(FirstRows));
+        let context = SessionContext::new_with_state(state.build());
         sql::functions::register(&context);
         operator::register(&context);
         context.register_udf(decision::decide_function());
