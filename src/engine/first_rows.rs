@@ -30,7 +30,9 @@ use datafusion::physical_plan::execution_plan::{
     ChildrenPropertiesMode, ReplaceChildrenOptions, replace_children_if_necessary,
 };
 use datafusion::physical_plan::filter::FilterExec;
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput,
+};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowUDFExpr};
@@ -235,8 +237,7 @@ impl State {
     async fn next(mut self) -> Result<Option<(RecordBatch, State)>> {
         loop {
             if let Some(batch) = self.kept.batches.next_completed_batch() {
-                self.metrics.record_output(batch.num_rows());
-                return Ok(Some((batch, self)));
+                return Ok(Some((batch.record_output(&self.metrics), self)));
             }
             if self.kept.is_finished {
                 self.metrics.done();
