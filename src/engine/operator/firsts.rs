@@ -20,6 +20,8 @@ pub struct Firsts {
     /// By experiment.
     seen: Vec<Seen>,
     limits: Vec<Limits>,
+    /// Those of all experiments, where they have the same.
+    usual: Option<Limits>,
     /// Counts units.
     stamp: u32,
 }
@@ -41,10 +43,13 @@ impl Firsts {
             stamp: 0,
             index: 0,
         };
+        let limits = Limits::by_experiment(plan);
+        let usual = limits.first().copied();
         Firsts {
             list: Vec::new(),
             seen: plan.experiments.iter().map(never).collect(),
-            limits: Limits::by_experiment(plan),
+            usual: usual.filter(|usual| limits.iter().all(|other| other == usual)),
+            limits,
             stamp: 0,
         }
     }
@@ -91,6 +96,28 @@ impl Firsts {
             measured_until: own(end, usual.measured_until),
             complete_until: own(complete, usual.complete_until),
         }
+    }
+
+    /// What of all assignments of the unit is measured, where that is the same.
+    #[inline(always)]
+    pub fn limits_of_all(&self, unit: &Unit) -> Option<Limits> {
+        let usual = self.usual?;
+        let own = |column: &[i64], usual| match column {
+            [] => Some(usual),
+            // All of them, without a branch for each.
+            [first, ..] => {
+                let differ = column
+                    .iter()
+                    .fold(0, |differ, other| differ | (other ^ first));
+                (differ == 0).then_some(*first)
+            }
+        };
+        let [start, end, complete] = unit.limits;
+        Some(Limits {
+            period_start: own(start, usual.period_start)?,
+            measured_until: own(end, usual.measured_until)?,
+            complete_until: own(complete, usual.complete_until)?,
+        })
     }
 
     pub fn assignment(&self, unit: &Unit, first: &First) -> Assignment {
@@ -175,5 +202,34 @@ mod tests {
             let found: Vec<_> = firsts.list.iter().map(known).collect();
             assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn limits_are_those_of_all_where_none_differs() {
+        let usual = Limits {
+            period_start: 1,
+            measured_until: 9,
+            complete_until: 12,
+        };
+        let firsts = Firsts {
+            usual: Some(usual),
+            ..Firsts::default()
+        };
+        let of = |starts: &[i64], ends: &[i64]| {
+            let unit = Unit {
+                limits: [starts, ends, &[]],
+                ..Unit::default()
+            };
+            firsts.limits_of_all(&unit)
+        };
+        let own = Limits {
+            measured_until: 7,
+            ..usual
+        };
+        assert!(of(&[], &[]) == Some(usual));
+        assert!(of(&[1, 1], &[7, 7]) == Some(own));
+        assert!(of(&[1, 1], &[7, 8]).is_none());
+        assert!(of(&[2, 1], &[7, 7]).is_none());
+        assert!(Firsts::default().limits_of_all(&Unit::default()).is_none());
     }
 }

@@ -104,14 +104,19 @@ impl<'a> Kernel<'a> {
         firsts.collect(unit);
         let is_plain = self.running.fill(self.lanes, unit, self.is_scaled.len());
         let (mut waiting, mut segment) = (std::mem::take(&mut self.waiting), 0);
-        let mut has_row = false;
+        let (mut has_row, of_all) = (false, firsts.limits_of_all(unit));
         for first in &firsts.list {
             let Some(cell) = self.cell(first) else {
                 continue;
             };
-            let limits = firsts.limits(unit, first);
-            if !(has_row && self.holds_still(first.row.time, &limits)) {
-                let (has_moved, classes) = self.move_edges(unit, first.row.time, &limits);
+            let limits = of_all.unwrap_or_else(|| firsts.limits(unit, first));
+            let time = first.row.time;
+            let holds_still = match of_all {
+                Some(_) => time <= self.still.through,
+                None => self.holds_still(time, &limits),
+            };
+            if !(has_row && holds_still) {
+                let (has_moved, classes) = self.move_edges(unit, time, &limits);
                 if has_moved || classes != self.row.classes || !has_row {
                     self.queue_row(segment, &mut waiting);
                     self.row.classes = classes;

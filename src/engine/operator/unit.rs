@@ -43,7 +43,7 @@ pub struct AssignmentRow {
 }
 
 /// What of an assignment is measured.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
     pub period_start: i64,
     /// Events at or after this instant are not measured.
