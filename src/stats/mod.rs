@@ -2,7 +2,7 @@
 //! In: binary64 numbers and mergeable [`state::State`]s. Out: result structs with named fields and a [`Status`].
 //! Knows no SQL, no Arrow, no YAML, no clock and no random source but seeds; can be read beside a textbook.
 //!
-//! Numbers: [`double_double`], [`exact_sum`]. Distributions: [`tail`], [`normal`], [`student`], [`gamma`], [`beta`].
+//! Numbers: [`double_double`], [`exact_sum`], [`double_sum`]. Distributions: [`tail`], [`normal`], [`student`], [`gamma`], [`beta`].
 
 pub mod always_valid;
 pub mod bayes;
@@ -14,6 +14,7 @@ pub mod cuped;
 pub mod cuped_multi;
 pub mod distributions;
 pub mod double_double;
+pub mod double_sum;
 pub mod exact_sum;
 pub mod gamma;
 pub mod group_sequential;

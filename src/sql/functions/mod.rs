@@ -8,6 +8,7 @@ mod arguments;
 mod bucketing;
 mod columns;
 mod definition_rows;
+mod exact_sums;
 mod methods;
 mod scalar;
 mod state_aggregate;
@@ -73,7 +74,9 @@ fn described(kind: &DataType) -> String {
     }
 }
 
-/// All aggregate functions.
+/// All aggregate functions that are not DataFusion's own.
 pub fn aggregates() -> Vec<Arc<AggregateUDF>> {
-    state_aggregate::all()
+    let mut functions = state_aggregate::all();
+    functions.extend(exact_sums::all());
+    functions
 }

@@ -1,0 +1,192 @@
+//! `sum` and `avg` of doubles have the same bits whatever the order of rows, the number of threads and the way in which groups are merged.
+
+use datafusion::arrow::array::{
+    ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch,
+};
+use datafusion::arrow::datatypes::{DataType, Float64Type};
+use datafusion::datasource::MemTable;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use equipoise::sql::functions;
+use equipoise::stats::exact_sum::ExactSum;
+use equipoise::stats::random::Stream;
+use std::sync::Arc;
+
+use crate::runtime;
+
+#[derive(Clone, Copy)]
+struct Row {
+    group: i64,
+    value: Option<f64>,
+    is_kept: bool,
+}
+
+/// Numbers of very different sizes, most of the large ones cancelled by others, so that sums as they come have hardly a right digit.
+fn hostile_rows() -> Vec<Row> {
+    let mut random = Stream::new(11);
+    let mut rows = Vec::new();
+    for number in 0..3_000 {
+        let value = (random.uniform() - 0.5) * 10f64.powi((random.uniform() * 60.0) as i32 - 30);
+        let row = Row {
+            group: number % 7,
+            value: (number % 11 != 0).then_some(value),
+            is_kept: random.uniform() < 0.6,
+        };
+        rows.push(row);
+        if number % 3 > 0 {
+            let value = row.value.map(|value| -value);
+            rows.push(Row { value, ..row });
+        }
+    }
+    // The order is no longer that of pairs.
+    for at in (1..rows.len()).rev() {
+        rows.swap(at, random.below(at as u64 + 1) as usize);
+    }
+    rows
+}
+
+/// Rows cut into so many partitions of batches of some rows.
+fn session(rows: &[Row], threads: usize, length: usize) -> SessionContext {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(threads)
+        .with_batch_size(length);
+    // Groups that repeat seldom are handed on as they are, after so many rows.
+    let execution = &mut config.options_mut().execution;
+    execution.skip_partial_aggregation_probe_rows_threshold = 200;
+    execution.skip_partial_aggregation_probe_ratio_threshold = 0.1;
+    let context = SessionContext::new_with_config(config);
+    functions::register(&context);
+    let batches: Vec<RecordBatch> = rows.chunks(length).map(batch).collect();
+    let schema = batches[0].schema();
+    let partitions = batches.chunks(batches.len().div_ceil(threads));
+    let table = MemTable::try_new(schema, partitions.map(<[_]>::to_vec).collect());
+    context
+        .register_table("given", Arc::new(table.expect("batches of one schema")))
+        .expect("a new name");
+    context
+}
+
+fn batch(rows: &[Row]) -> RecordBatch {
+    let of = |number: fn(&Row) -> i64| rows.iter().map(number).collect::<Int64Array>();
+    let values = rows.iter().map(|row| row.value);
+    let kept = rows.iter().map(|row| Some(row.is_kept));
+    RecordBatch::try_from_iter_with_nullable([
+        ("place", Arc::new(of(|row| row.group)) as ArrayRef, false),
+        ("value", Arc::new(values.collect::<Float64Array>()), true),
+        ("is_kept", Arc::new(kept.collect::<BooleanArray>()), true),
+    ])
+    .expect("columns of one length")
+}
+
+/// The last column of the answer, in its order: bits of doubles, or none.
+fn bits(context: &SessionContext, query: &str) -> Vec<Option<u64>> {
+    let batches = runtime().block_on(async {
+        let answer = context.sql(query).await.expect(query);
+        answer.collect().await.expect(query)
+    });
+    let of_batch = |batch: &RecordBatch| {
+        let column = batch.column(batch.num_columns() - 1);
+        let doubles = column.as_primitive::<Float64Type>().iter();
+        doubles
+            .map(|value| value.map(f64::to_bits))
+            .collect::<Vec<_>>()
+    };
+    batches.iter().flat_map(of_batch).collect()
+}
+
+#[test]
+fn sums_have_the_same_bits_however_the_work_is_cut() {
+    let rows = hostile_rows();
+    let mut reversed = rows.clone();
+    reversed.reverse();
+    let one = session(&rows, 1, 8_192);
+    for query in [
+        "select sum(value) from given",
+        "select avg(value) from given",
+        "select mean(value) from given where is_kept",
+        "select place, sum(value) from given group by place order by place",
+        "select place, avg(value) from given group by place order by place",
+        "select place, sum(value) filter (where is_kept) from given group by place order by place",
+        "select abs(value) as size, sum(value) from given group by abs(value) order by size",
+        "select place, sum(distinct round(value, 3)) from given group by place order by place",
+        "select place, sum(distinct round(value, 3)) + count(distinct is_kept) from given group by place order by place",
+        "select avg(distinct round(value, 3)) from given",
+        "select place, sum(value) from given group by grouping sets ((place), ()) order by place",
+        "select place, sum(sum(value)) over (order by place) from given group by place order by place",
+    ] {
+        let expected = bits(&one, query);
+        assert!(!expected.is_empty(), "{query}");
+        for (rows, threads, length) in [(&rows, 4, 7), (&reversed, 1, 100), (&reversed, 3, 1_000)] {
+            let found = bits(&session(rows, threads, length), query);
+            assert!(
+                found == expected,
+                "{query}: {threads} threads, batches of {length}"
+            );
+        }
+    }
+}
+
+#[test]
+fn sums_are_rounded_once() {
+    let rows = hostile_rows();
+    let exact = |rows: &mut dyn Iterator<Item = &Row>| {
+        let mut sum = ExactSum::default();
+        rows.filter_map(|row| row.value)
+            .for_each(|value| sum.add(value));
+        Some(sum.to_wide().rounded().to_bits())
+    };
+    let context = session(&rows, 3, 50);
+    let all = bits(&context, "select sum(value) from given");
+    assert_eq!(all, [exact(&mut rows.iter())]);
+    let of_places = "select place, sum(value) from given group by place order by place";
+    let expected: Vec<_> = (0..7)
+        .map(|place| exact(&mut rows.iter().filter(|row| row.group == place)))
+        .collect();
+    assert_eq!(bits(&context, of_places), expected);
+    // What has passed through a window leaves nothing behind.
+    let running = "select number, sum(value) over (order by number rows between 2 preceding and current row)
+        from (values (1, 1e20), (2, 0.1), (3, -1e20), (4, 0.2), (5, 0.3), (6, 'NaN'::double), (7, 1), (8, 2), (9, 3)) as given(number, value)
+        order by number";
+    let found = bits(&context, running).into_iter().flatten();
+    let found: Vec<f64> = found.map(f64::from_bits).collect();
+    assert_eq!(found[..2], [1e20, 1e20]);
+    assert_eq!(found[2..5], [0.1, -1e20, -1e20]);
+    assert!(found[5..8].iter().all(|value| value.is_nan()));
+    assert_eq!(found[8], 6.0);
+}
+
+#[test]
+fn sums_of_nothing_are_null_and_infinities_add_as_they_should() {
+    let context = session(&hostile_rows(), 2, 100);
+    let sum = |values: &str| {
+        let query = format!("select sum(value::double) from (values {values}) as given(value)");
+        bits(&context, &query)[0].map(f64::from_bits)
+    };
+    assert_eq!(sum("(null)"), None);
+    assert_eq!(
+        bits(&context, "select avg(value) from given where false"),
+        [None]
+    );
+    assert_eq!(sum("('inf'), ('1')"), Some(f64::INFINITY));
+    assert_eq!(sum("('1e308'), ('1e308'), ('-1e308')"), Some(1e308));
+    assert!(sum("('inf'), ('-inf')").is_some_and(f64::is_nan));
+    assert!(sum("('nan'), (null)").is_some_and(f64::is_nan));
+}
+
+#[test]
+fn other_types_are_summed_as_before() {
+    let context = session(&hostile_rows(), 2, 100);
+    let kind = |call: &str| {
+        let query = format!(
+            "select {call} from (values (1::int, 2.50::decimal(5, 2), 1::float)) as given(whole, price, small)"
+        );
+        let answer = runtime().block_on(context.sql(&query)).expect("it plans");
+        let batches = runtime().block_on(answer.collect()).expect("it runs");
+        batches[0].schema().field(0).data_type().clone()
+    };
+    assert_eq!(kind("sum(whole)"), DataType::Int64);
+    assert_eq!(kind("avg(whole)"), DataType::Float64);
+    assert_eq!(kind("sum(small)"), DataType::Float64);
+    assert_eq!(kind("sum(price)"), DataType::Decimal128(15, 2));
+    assert_eq!(kind("avg(price)"), DataType::Decimal128(9, 6));
+    assert_eq!(kind("sum(distinct whole)"), DataType::Int64);
+}
