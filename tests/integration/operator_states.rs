@@ -523,6 +523,22 @@ fn the_number_of_partitions_and_the_order_of_rows_change_no_byte() {
 }
 
 #[test]
+fn events_of_one_instant_count_alike_in_any_order() {
+    for seed in 0..20 {
+        let mut random = Random(seed);
+        let (plan, mut data) = (plan(&mut random, 3), data(&mut random, 3));
+        for (number, event) in data.events.iter_mut().enumerate() {
+            event.at = START + DAY * 1_000_000 * (40 + number as i64 % 2);
+            event.amount = Some((1 + number * number % 89) as f64 / 7.0);
+        }
+        let mut turned = data.clone();
+        turned.events.reverse();
+        let states = |data| rows_of(&session(data, 1), &operator_query(&plan));
+        assert!(states(&data) == states(&turned), "seed {seed}");
+    }
+}
+
+#[test]
 fn explain_shows_the_operator_and_what_it_read() {
     let mut random = Random(5);
     let (plan, data) = (plan(&mut random, 2), data(&mut random, 2));

@@ -15,6 +15,7 @@ use super::running::Running;
 use super::unit::{Assignment, Limits, Unit};
 use super::vectors::for_long_vectors;
 use crate::metrics::plan::{Aggregate, MetricPlan};
+use crate::stats::double_sum::DoubleSum;
 
 /// Fills cells, one set of cells per combination of segment values.
 pub struct Kernel<'a> {
@@ -35,6 +36,8 @@ pub struct Kernel<'a> {
     small_sources: Vec<f32>,
     sums: Vec<f64>,
     lane_values: Vec<f64>,
+    /// Of the lanes that are sums.
+    lane_sums: Vec<DoubleSum>,
     row: UnitRow,
     still: Still,
     /// Rows that wait for their cells, by segment.
@@ -74,6 +77,7 @@ impl<'a> Kernel<'a> {
             small_sources: vec![0.0; layout.small_sources(windows)],
             sums: vec![0.0; layout.sum_sources(windows)],
             lane_values: vec![0.0; lanes.lanes.len()],
+            lane_sums: vec![DoubleSum::default(); lanes.lanes.len()],
             row: UnitRow::new(layout),
             still: Still::default(),
             queues: Vec::new(),
@@ -321,7 +325,11 @@ impl<'a> Kernel<'a> {
     #[cold]
     fn fill_from_events(&mut self, unit: &Unit) {
         let lanes = self.lanes;
+        self.lane_sums.fill(DoubleSum::default());
         self.add_up(unit, &lanes.feeds);
+        for (value, sum) in self.lane_values.iter_mut().zip(&self.lane_sums) {
+            *value += sum.rounded();
+        }
         for (value, (lane, scale)) in self
             .lane_values
             .iter_mut()
@@ -350,7 +358,7 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    /// Aggregates the unit's events over every window, by the given feeds; a lane without an event is 0.
+    /// Aggregates the unit's events over every window, by the given feeds; a lane without an event is 0, and so is one that is a sum.
     fn add_up(&mut self, unit: &Unit, feeds: &[Vec<Vec<Feed>>]) {
         for (value, lane) in self.lane_values.iter_mut().zip(&self.lanes.lanes) {
             *value = lane.initial;
@@ -359,9 +367,9 @@ impl<'a> Kernel<'a> {
         for (window, feeds) in feeds.iter().enumerate() {
             for event in self.events_in(window) {
                 let values = &unit.values[event * columns..(event + 1) * columns];
-                feeds[usize::from(unit.names[event])]
-                    .iter()
-                    .for_each(|feed| apply(&mut self.lane_values, feed, values));
+                for feed in &feeds[usize::from(unit.names[event])] {
+                    apply((&mut self.lane_values, &mut self.lane_sums), feed, values);
+                }
             }
         }
         for (value, lane) in self.lane_values.iter_mut().zip(&self.lanes.lanes) {
@@ -428,14 +436,15 @@ fn lane_scales(lanes: &Lanes, is_scaled: &[bool]) -> Vec<f64> {
 }
 
 #[inline]
-fn apply(lanes: &mut [f64], feed: &Feed, values: &[f64]) {
+fn apply((lanes, sums): (&mut [f64], &mut [DoubleSum]), feed: &Feed, values: &[f64]) {
     let lane = &mut lanes[usize::from(feed.lane)];
     let value = match feed.value {
         None => 1.0,
         Some(column) => values[usize::from(column)],
     };
     match feed.aggregate {
-        Aggregate::Sum if !is_null(value) => *lane += value,
+        // Rounded once, so that the order of events at the same instant does not matter.
+        Aggregate::Sum if !is_null(value) => sums[usize::from(feed.lane)].add(value),
         Aggregate::Count | Aggregate::Any if !is_null(value) => *lane += 1.0,
         Aggregate::Max if !is_null(value) => *lane = extreme(*lane, value, value > *lane),
         Aggregate::Min if !is_null(value) => *lane = extreme(*lane, value, value < *lane),

@@ -13,6 +13,7 @@ use super::unit::{Assignment, Unit};
 use crate::metrics::plan::{
     Cap, Fill, Maturity, MetricPlan, SpecialAggregate, SpecialMeasure, SpecialMetric, UnitNumber,
 };
+use crate::stats::double_sum::DoubleSum;
 use datafusion::arrow::array::timezone::Tz;
 
 const DAY: i64 = 86_400;
@@ -417,7 +418,7 @@ fn aggregated(
     match measured.measure.aggregate {
         SpecialAggregate::Count | SpecialAggregate::Any(_) => events.len() as f64,
         SpecialAggregate::Sum if events.is_empty() => NULL,
-        SpecialAggregate::Sum => events.iter().map(value).sum(),
+        SpecialAggregate::Sum => events.iter().map(value).collect::<DoubleSum>().rounded(),
         SpecialAggregate::Max => extreme(std::cmp::Ordering::Greater).unwrap_or(NULL),
         SpecialAggregate::Min => extreme(std::cmp::Ordering::Less).unwrap_or(NULL),
         SpecialAggregate::Distinct => {
