@@ -17,6 +17,10 @@ pub struct First {
 #[derive(Default)]
 pub struct Firsts {
     pub list: Vec<First>,
+    /// Where each counts, among the cells of its segment.
+    pub cells: Vec<u32>,
+    /// Whether the unit was seen in two variants of some experiment.
+    pub has_crossed_over: bool,
     /// By experiment.
     seen: Vec<Seen>,
     limits: Vec<Limits>,
@@ -47,6 +51,8 @@ impl Firsts {
         let usual = limits.first().copied();
         Firsts {
             list: Vec::new(),
+            cells: Vec::new(),
+            has_crossed_over: false,
             seen: plan.experiments.iter().map(never).collect(),
             usual: usual.filter(|usual| limits.iter().all(|other| other == usual)),
             limits,
@@ -57,6 +63,7 @@ impl Firsts {
     #[inline(always)]
     pub fn collect(&mut self, unit: &Unit) {
         self.list.clear();
+        self.has_crossed_over = false;
         self.list.reserve(unit.assignments.len());
         self.stamp += 1;
         let (mut is_sorted, mut last) = (true, i64::MIN);
@@ -66,7 +73,9 @@ impl Firsts {
                 continue;
             }
             if seen.stamp == self.stamp {
-                is_sorted &= !meet_again(&mut self.list[seen.index as usize], row, index);
+                let first = &mut self.list[seen.index as usize];
+                is_sorted &= !meet_again(first, row, index);
+                self.has_crossed_over |= first.is_crossed_over;
                 continue;
             }
             (seen.stamp, seen.index) = (self.stamp, self.list.len() as u32);
@@ -82,6 +91,17 @@ impl Firsts {
             self.list
                 .sort_by_key(|first| (first.row.time, first.row.experiment));
         }
+    }
+
+    /// Cells of so many variants for each experiment.
+    #[inline(always)]
+    pub fn find_cells(&mut self, variants: usize) {
+        let cell = |first: &First| {
+            usize::from(first.row.experiment) * variants + usize::from(first.row.variant)
+        };
+        self.cells.clear();
+        self.cells
+            .extend(self.list.iter().map(|first| cell(first) as u32));
     }
 
     /// What of an assignment is measured: as its row says, or as the experiment does.

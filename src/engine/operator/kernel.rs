@@ -5,8 +5,10 @@
 //! The usual unit has whole numbers only: its windows are differences of running totals ([`super::running`]). Any other is
 //! added up window by window. Assignments between the same events share one row.
 
+use std::ops::Range;
+
 use super::cells::{Cells, UnitRow};
-use super::firsts::{First, Firsts};
+use super::firsts::Firsts;
 use super::lanes::{Edge, Feed, Lanes};
 use super::layout::{MOST_EVENTS, SMALL_STEP, Source, WIDE_STEP};
 use super::numbers::{LARGEST_WHOLE, SCALE, fits, is_null};
@@ -27,8 +29,6 @@ pub struct Kernel<'a> {
     /// Most variants of any experiment: the width of an experiment's cells.
     pub variants: usize,
     firsts: Firsts,
-    /// Cells that get the current row.
-    waiting: Vec<u32>,
     scales: Vec<f64>,
     running: Running,
     /// The events at which the windows of the current row start and end.
@@ -70,7 +70,6 @@ impl<'a> Kernel<'a> {
             cells: Vec::new(),
             variants,
             firsts: Firsts::new(plan),
-            waiting: Vec::new(),
             scales,
             running: Running::default(),
             edges: vec![0; lanes.edges.len()],
@@ -106,61 +105,77 @@ impl<'a> Kernel<'a> {
     fn add_with_vectors(&mut self, unit: &Unit) {
         let mut firsts = std::mem::take(&mut self.firsts);
         firsts.collect(unit);
+        if firsts.has_crossed_over {
+            self.count_crossed_over(&mut firsts);
+        }
+        firsts.find_cells(self.variants);
         let is_plain = self.running.fill(self.lanes, unit, self.is_scaled.len());
-        let (mut waiting, mut segment) = (std::mem::take(&mut self.waiting), 0);
-        let (mut has_row, of_all) = (false, firsts.limits_of_all(unit));
-        for first in &firsts.list {
-            let Some(cell) = self.cell(first) else {
-                continue;
-            };
+        let of_all = firsts.limits_of_all(unit);
+        let (mut start, mut at) = (0, 0);
+        while let Some(first) = firsts.list.get(at) {
             let limits = of_all.unwrap_or_else(|| firsts.limits(unit, first));
-            let time = first.row.time;
-            let holds_still = match of_all {
-                Some(_) => time <= self.still.through,
-                None => self.holds_still(time, &limits),
+            let (has_moved, classes) = self.move_edges(unit, first.row.time, &limits);
+            if at == 0 || has_moved || classes != self.row.classes {
+                self.queue_row(&firsts, start..at);
+                start = at;
+                self.row.classes = classes;
+                self.fill_row(unit, is_plain);
+            }
+            at += 1;
+            let later = firsts.list[at..].iter();
+            at += match of_all {
+                Some(_) => later
+                    .take_while(|later| later.row.time <= self.still.through)
+                    .count(),
+                None => later
+                    .take_while(|later| {
+                        self.holds_still(later.row.time, &firsts.limits(unit, later))
+                    })
+                    .count(),
             };
-            if !(has_row && holds_still) {
-                let (has_moved, classes) = self.move_edges(unit, time, &limits);
-                if has_moved || classes != self.row.classes || !has_row {
-                    self.queue_row(segment, &mut waiting);
-                    self.row.classes = classes;
-                    self.fill_row(unit, is_plain);
-                    has_row = true;
-                }
-            }
-            if first.row.segment as usize != segment {
-                self.queue_row(segment, &mut waiting);
-                segment = first.row.segment as usize;
-            }
-            if !self.row.apart.is_empty() {
-                self.cells[segment].add_apart(cell, &self.row);
-            }
-            if !self.row.is_apart {
-                waiting.push(cell as u32);
-            }
         }
-        self.queue_row(segment, &mut waiting);
-        (self.waiting, self.firsts) = (waiting, firsts);
+        self.queue_row(&firsts, start..at);
+        self.firsts = firsts;
     }
 
-    /// Where an assignment counts, if it does, among the cells of a segment.
-    #[inline(always)]
-    fn cell(&mut self, first: &First) -> Option<usize> {
-        let experiment = usize::from(first.row.experiment);
-        let cell = experiment * self.variants + usize::from(first.row.variant);
-        if first.is_crossed_over {
-            self.cells[first.row.segment as usize].add_crossed_over(cell);
-            if self.plan.experiments[experiment].excludes_crossed_over {
-                return None;
+    /// Counts the assignments whose unit was seen in another variant too, and leaves out those that then do not count.
+    #[cold]
+    fn count_crossed_over(&mut self, firsts: &mut Firsts) {
+        firsts.list.retain(|first| {
+            let experiment = usize::from(first.row.experiment);
+            if first.is_crossed_over {
+                let cell = experiment * self.variants + usize::from(first.row.variant);
+                self.cells[first.row.segment as usize].add_crossed_over(cell);
             }
-        }
-        Some(cell)
+            !(first.is_crossed_over && self.plan.experiments[experiment].excludes_crossed_over)
+        });
     }
 
-    /// Puts the current row into a queue of a segment, for the cells that wait for it.
+    /// Puts the current row into the queues of the segments of some assignments, for their cells.
     #[inline(always)]
-    fn queue_row(&mut self, segment: usize, waiting: &mut Vec<u32>) {
+    fn queue_row(&mut self, firsts: &Firsts, assignments: Range<usize>) {
+        if self.cells.len() == 1 {
+            return self.queue_row_of_segment(0, &firsts.cells[assignments]);
+        }
+        let mut start = assignments.start;
+        for alike in firsts.list[assignments].chunk_by(|a, b| a.row.segment == b.row.segment) {
+            let cells = &firsts.cells[start..start + alike.len()];
+            self.queue_row_of_segment(alike[0].row.segment as usize, cells);
+            start += alike.len();
+        }
+    }
+
+    #[inline(always)]
+    fn queue_row_of_segment(&mut self, segment: usize, waiting: &[u32]) {
         if waiting.is_empty() {
+            return;
+        }
+        if !self.row.apart.is_empty() {
+            for cell in waiting {
+                self.cells[segment].add_apart(*cell as usize, &self.row);
+            }
+        }
+        if self.row.is_apart {
             return;
         }
         if self.queues.len() < self.cells.len() {
@@ -169,20 +184,15 @@ impl<'a> Kernel<'a> {
         let count = self.cells_per_segment();
         let cells = (&mut self.cells[segment], count);
         self.queues[segment].push(&self.row, &self.lanes.layout, waiting, cells);
-        waiting.clear();
     }
 
     /// A unit's assignments that count, each with its cell among those of a segment; the unit is the last that was added.
     pub fn counted(&self, unit: &Unit) -> impl Iterator<Item = (Assignment, usize)> {
-        let counts = |first: &&First| {
-            let experiment = usize::from(first.row.experiment);
-            !(first.is_crossed_over && self.plan.experiments[experiment].excludes_crossed_over)
-        };
-        self.firsts.list.iter().filter(counts).map(|first| {
-            let experiment = usize::from(first.row.experiment);
-            let cell = experiment * self.variants + usize::from(first.row.variant);
-            (self.firsts.assignment(unit, first), cell)
-        })
+        let cells = self.firsts.cells.iter().map(|cell| *cell as usize);
+        let firsts = self.firsts.list.iter();
+        firsts
+            .zip(cells)
+            .map(|(first, cell)| (self.firsts.assignment(unit, first), cell))
     }
 
     /// Adds the rows that still wait.
@@ -238,7 +248,7 @@ impl<'a> Kernel<'a> {
 
     /// The unit's events inside a window.
     #[inline(always)]
-    fn events_in(&self, window: usize) -> std::ops::Range<usize> {
+    fn events_in(&self, window: usize) -> Range<usize> {
         let window = self.lanes.windows[window];
         let start = self.edges[window.start];
         start..self.edges[window.end].max(start)
