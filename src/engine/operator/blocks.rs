@@ -5,7 +5,7 @@
 //! Everything is exact: rows hold whole numbers, and before a sum could leave those that its type holds exactly it is moved on.
 
 use std::hint::black_box;
-use std::ops::{AddAssign, Mul};
+use std::ops::{AddAssign, Mul, Range};
 
 use super::layout::{Section, WIDE_LINE};
 
@@ -93,6 +93,23 @@ fn numbers_of<N: Small, const S: usize>(words: &Words) -> [N; S] {
     unsafe { *std::ptr::from_ref(words).cast::<[N; S]>() }
 }
 
+/// Extremes of numbers, side by side.
+#[derive(Clone, Copy)]
+pub struct Limits<'a, N> {
+    pub min: &'a [N],
+    pub max: &'a [N],
+}
+
+impl<'a, N> Limits<'a, N> {
+    #[inline(always)]
+    pub fn of(&self, places: &Range<usize>) -> Limits<'a, N> {
+        Limits {
+            min: &self.min[places.clone()],
+            max: &self.max[places.clone()],
+        }
+    }
+}
+
 /// Where a cell keeps what it knows of a section of small numbers.
 pub struct SmallTotals<'a> {
     /// Sums of few rows.
@@ -109,12 +126,13 @@ pub struct WideTotals<'a> {
     pub max: &'a mut [f64],
 }
 
-/// Adds small numbers and products; those of all rows together must fit into 32 bits.
+/// Adds small numbers and products; those of all rows together must fit into 32 bits. Extremes that no row of the block is beyond, as
+/// `known` says, stay.
 #[inline(always)]
 pub fn add_small<N: Small, const S: usize>(
     matrix: Rows<'_, N, S>,
     section: &Section,
-    rows: &[u32],
+    (rows, known): (&[u32], Limits<'_, u16>),
     totals: &mut SmallTotals<'_>,
 ) {
     let lines = section.entries.start / S..section.entries.end / S;
@@ -127,17 +145,41 @@ pub fn add_small<N: Small, const S: usize>(
             _ => small_sums::<N, S, 1>(matrix, line, rows, sums),
         };
     }
-    let numbers = section.numbers.len().div_ceil(S);
-    for line in 0..numbers {
-        let limits = line * S..(line + 1) * S;
+    for line in 0..section.numbers.len().div_ceil(S) {
+        let of_line = line * S..(line + 1) * S;
         let place = lines.start + line;
-        let (min, max) = (&mut totals.min[limits.clone()], &mut totals.max[limits]);
-        // Small numbers are never negative: where all minima are 0 there is nothing left to find.
-        match min.iter().any(|min| *min > 0) {
-            true => small_limits::<N, S, true>(matrix, place, rows, (min, max)),
-            false => small_limits::<N, S, false>(matrix, place, rows, (min, max)),
+        let min = &mut totals.min[of_line.clone()];
+        let max = &mut totals.max[of_line.clone()];
+        let has_min = none_is_lower(&known.min[of_line.clone()], min);
+        let has_max = none_is_lower(max, &known.max[of_line]);
+        match (has_min, has_max) {
+            (true, true) => {}
+            (true, false) => small_limits::<N, S, false>(matrix, place, rows, (min, max)),
+            (false, _) => small_limits::<N, S, true>(matrix, place, rows, (min, max)),
         }
     }
+}
+
+/// Extremes of all rows, into those of a section.
+#[inline(always)]
+pub fn limits_of_small<N: Small, const S: usize>(
+    matrix: Rows<'_, N, S>,
+    section: &Section,
+    all: &[u32],
+    (min, max): (&mut [u16], &mut [u16]),
+) {
+    for line in 0..section.numbers.len().div_ceil(S) {
+        let of_line = line * S..(line + 1) * S;
+        let limits = (&mut min[of_line.clone()], &mut max[of_line]);
+        small_limits::<N, S, true>(matrix, section.entries.start / S + line, all, limits);
+    }
+}
+
+/// Whether no number is lower than the one at the same place.
+#[inline(always)]
+fn none_is_lower<N: Copy + PartialOrd>(numbers: &[N], others: &[N]) -> bool {
+    let pairs = numbers.iter().zip(others);
+    pairs.fold(true, |none, (number, other)| none & (number >= other))
 }
 
 #[inline(always)]
@@ -194,12 +236,13 @@ fn small_limits<N: Small, const S: usize, const BOTH: bool>(
     }
 }
 
-/// Adds wide numbers and products; `limits` is the line where the numbers themselves start, NaN where they are elsewhere.
+/// Adds wide numbers and products; `limits` is the line where the numbers themselves start, NaN where they are elsewhere. Extremes that
+/// no row of the block is beyond, as `known` says, stay.
 #[inline(always)]
 pub fn add_wide(
     matrix: Rows<'_, f64, WIDE_LINE>,
     (section, limits): (&Section, usize),
-    (rows, lowest): (&[u32], f64),
+    (rows, known): (&[u32], Limits<'_, f64>),
     totals: &mut WideTotals<'_>,
 ) {
     const S: usize = WIDE_LINE;
@@ -216,12 +259,30 @@ pub fn add_wide(
         };
     }
     for line in 0..section.limits.len() / S {
-        let place = line * S..(line + 1) * S;
-        let (min, max) = (&mut totals.min[place.clone()], &mut totals.max[place]);
-        match min.iter().any(|min| *min > lowest) {
-            true => wide_limits::<true>(matrix, limits + line, rows, (min, max)),
-            false => wide_limits::<false>(matrix, limits + line, rows, (min, max)),
+        let of_line = line * S..(line + 1) * S;
+        let min = &mut totals.min[of_line.clone()];
+        let max = &mut totals.max[of_line.clone()];
+        let has_min = none_is_lower(&known.min[of_line.clone()], min);
+        let has_max = none_is_lower(max, &known.max[of_line]);
+        match (has_min, has_max) {
+            (true, true) => {}
+            (true, false) => wide_limits::<false>(matrix, limits + line, rows, (min, max)),
+            (false, _) => wide_limits::<true>(matrix, limits + line, rows, (min, max)),
         }
+    }
+}
+
+/// Extremes of all rows, into those of a section.
+#[inline(always)]
+pub fn limits_of_wide(
+    matrix: Rows<'_, f64, WIDE_LINE>,
+    first: usize,
+    all: &[u32],
+    (min, max): (&mut [f64], &mut [f64]),
+) {
+    let limits = min.chunks_exact_mut(WIDE_LINE);
+    for (line, limits) in limits.zip(max.chunks_exact_mut(WIDE_LINE)).enumerate() {
+        wide_limits::<true>(matrix, first + line, all, limits);
     }
 }
 
@@ -371,7 +432,7 @@ mod tests {
     fn add_small_numbers<N: Small, const S: usize>(
         (numbers, entries): (usize, usize),
         below: u64,
-        add: impl Fn(Rows<'_, N, S>, &Section, &[u32], &mut SmallTotals<'_>),
+        add: impl Fn(Rows<'_, N, S>, &Section, (&[u32], Limits<'_, u16>), &mut SmallTotals<'_>),
     ) {
         let mut next = random(entries as u64);
         let section = section(numbers, entries, S);
@@ -389,12 +450,18 @@ mod tests {
             vec![0; section.limits.len()],
         );
         for rows_of_block in chosen.chunks(70) {
+            let (mut low, mut high) = (vec![u16::MAX; min.len()], vec![0; max.len()]);
+            limits_of_small(rows, &section, rows_of_block, (&mut low, &mut high));
+            let known = Limits {
+                min: &low,
+                max: &high,
+            };
             let mut totals = SmallTotals {
                 recent: &mut recent,
                 min: &mut min,
                 max: &mut max,
             };
-            add(rows, &section, rows_of_block, &mut totals);
+            add(rows, &section, (rows_of_block, known), &mut totals);
         }
         let number = |row: &u32, at: usize| {
             let line = &lines[*row as usize * stride + section.entries.start / S + at / S];
@@ -412,13 +479,13 @@ mod tests {
     }
 
     for_long_vectors! {
-        fn add_narrow_block(matrix: Rows<'_, u16, SMALL_LINE>, section: &Section, rows: &[u32], totals: &mut SmallTotals<'_>) {
+        fn add_narrow_block(matrix: Rows<'_, u16, SMALL_LINE>, section: &Section, rows: (&[u32], Limits<'_, u16>), totals: &mut SmallTotals<'_>) {
             add_small(matrix, section, rows, totals)
         }
     }
 
     for_long_vectors! {
-        fn add_wide_block(matrix: Rows<'_, f64, WIDE_LINE>, section: (&Section, usize), rows: (&[u32], f64), totals: &mut WideTotals<'_>) {
+        fn add_wide_block(matrix: Rows<'_, f64, WIDE_LINE>, section: (&Section, usize), rows: (&[u32], Limits<'_, f64>), totals: &mut WideTotals<'_>) {
             add_wide(matrix, section, rows, totals)
         }
     }
@@ -434,8 +501,12 @@ mod tests {
         }
     }
 
-    type AddWide =
-        fn(Rows<'_, f64, WIDE_LINE>, (&Section, usize), (&[u32], f64), &mut WideTotals<'_>);
+    type AddWide = fn(
+        Rows<'_, f64, WIDE_LINE>,
+        (&Section, usize),
+        (&[u32], Limits<'_, f64>),
+        &mut WideTotals<'_>,
+    );
 
     /// With a line of numbers of their own after the sums where there are gaps.
     fn add_wide_numbers((numbers, entries): (usize, usize), has_gaps: bool, add: AddWide) {
@@ -478,17 +549,23 @@ mod tests {
             vec![f64::NEG_INFINITY; section.limits.len()],
         );
         for rows_of_block in chosen.chunks(170) {
+            let mut lowest = vec![f64::INFINITY; min.len()];
+            let mut highest = vec![f64::NEG_INFINITY; max.len()];
+            limits_of_wide(rows, limits, rows_of_block, (&mut lowest, &mut highest));
+            let known = Limits {
+                min: &lowest,
+                max: &highest,
+            };
             let mut totals = WideTotals {
                 low: &mut low,
                 high: &mut high,
                 min: &mut min,
                 max: &mut max,
             };
-            let lowest = -(LARGEST as f64);
             add(
                 rows,
                 (&section, limits),
-                (rows_of_block, lowest),
+                (rows_of_block, known),
                 &mut totals,
             );
         }

@@ -8,9 +8,9 @@
 
 use std::collections::HashMap;
 
-use super::blocks::{self, Rows, Small, SmallTotals, WideTotals};
+use super::blocks::{self, Limits, Rows, Small, SmallTotals, WideTotals};
 use super::lanes::Lanes;
-use super::layout::{RowLayout, SMALL_STEP, WIDE_LINE};
+use super::layout::{RowLayout, SMALL_STEP, Section, WIDE_LINE};
 use crate::metrics::plan::MetricPlan;
 use crate::stats::double_double::DoubleDouble;
 use crate::stats::state::{Accumulator, State};
@@ -94,8 +94,20 @@ pub struct Block<'a, N, const S: usize> {
     pub all: u64,
     /// No sum or product of a row's small numbers is larger.
     pub largest: u32,
-    /// No wide number is lower.
-    pub lowest: f64,
+    /// Extremes of all rows, as cells keep theirs.
+    pub small_limits: Limits<'a, u16>,
+    pub wide_limits: Limits<'a, f64>,
+}
+
+impl<N, const S: usize> Block<'_, N, S> {
+    /// Line of a row's wide part where the numbers of a section start.
+    #[inline(always)]
+    pub fn wide_numbers(&self, section: &Section) -> usize {
+        match self.gaps {
+            None => section.entries.start / WIDE_LINE,
+            Some(first) => first + section.limits.start / WIDE_LINE,
+        }
+    }
 }
 
 impl Cells {
@@ -284,7 +296,8 @@ impl SmallSums {
                 min: &mut self.min[limits.clone()],
                 max: &mut self.max[limits],
             };
-            blocks::add_small(block.small, section, rows, &mut totals);
+            let known = block.small_limits.of(&section.limits);
+            blocks::add_small(block.small, section, (rows, known), &mut totals);
         }
     }
 
@@ -323,11 +336,8 @@ impl WideSums {
                 min: &mut self.min[limits.clone()],
                 max: &mut self.max[limits],
             };
-            let numbers = match block.gaps {
-                None => section.entries.start / WIDE_LINE,
-                Some(first) => first + section.limits.start / WIDE_LINE,
-            };
-            let rows = (rows, block.lowest);
+            let rows = (rows, block.wide_limits.of(&section.limits));
+            let numbers = block.wide_numbers(section);
             blocks::add_wide(block.wide, (section, numbers), rows, &mut totals);
         }
     }

@@ -3,9 +3,9 @@
 //! the other, each with all of its rows: so the sums of a cell are fetched once per block, and what several experiments share of a row is
 //! multiplied and written once.
 
-use std::ops::Mul;
+use std::ops::{Mul, Range};
 
-use super::blocks::{Line, Rows, Small};
+use super::blocks::{self, Limits, Line, Rows, Small};
 use super::cells::{Block, Cells, UnitRow};
 use super::layout::{Product, RowLayout, SMALL_LINE, SMALL_STEP, Side, WIDE_LINE, WIDE_STEP};
 use super::vectors::for_long_vectors;
@@ -61,17 +61,6 @@ fn largest_in_steps<const S: usize>(numbers: &[f32]) -> f32 {
         }
     }
     largest.into_iter().fold(0.0, f32::max)
-}
-
-#[inline(always)]
-fn lowest(numbers: &[f32]) -> f32 {
-    let mut lowest = [0.0_f32; WIDE_STEP];
-    for numbers in numbers.chunks_exact(WIDE_STEP) {
-        for (lowest, number) in lowest.iter_mut().zip(numbers) {
-            *lowest = if number < lowest { *number } else { *lowest };
-        }
-    }
-    lowest.into_iter().fold(0.0, f32::min)
 }
 
 impl Queues {
@@ -139,8 +128,8 @@ struct Queue<N, const S: usize> {
     ends: Vec<u32>,
     /// Of the whole block.
     largest: Largest,
-    /// The lowest wide number, or 0.
-    lowest: f32,
+    small_limits: Extremes<u16>,
+    wide_limits: Extremes<f64>,
     starts: Vec<u32>,
     sorted: Vec<u32>,
     small_row: Products<N>,
@@ -170,7 +159,6 @@ impl<N: Small, const S: usize> Queue<N, S> {
         self.ends.push(self.waiting.len() as u32);
         self.largest.small = self.largest.small.max(largest.small);
         self.largest.wide = self.largest.wide.max(largest.wide);
-        self.lowest = lowest(wide).min(self.lowest);
     }
 
     /// The wide numbers themselves, section by section as a cell keeps their extremes.
@@ -197,6 +185,7 @@ impl<N: Small, const S: usize> Queue<N, S> {
             return;
         }
         self.sort(count);
+        self.find_limits(layout);
         let block = self.block(layout);
         for (cell, start) in self.starts.windows(2).enumerate() {
             let rows = &self.sorted[start[0] as usize..start[1] as usize];
@@ -209,7 +198,7 @@ impl<N: Small, const S: usize> Queue<N, S> {
         self.classes.clear();
         self.waiting.clear();
         self.ends.clear();
-        (self.largest, self.lowest) = (Largest::default(), 0.0);
+        self.largest = Largest::default();
     }
 
     fn block<'a>(&'a self, layout: &RowLayout) -> Block<'a, N, S> {
@@ -233,8 +222,31 @@ impl<N: Small, const S: usize> Queue<N, S> {
             classes: &self.classes,
             all: self.classes.iter().fold(u64::MAX, |all, row| all & row),
             largest: square(self.largest.small) as u32,
-            lowest: f64::from(self.lowest),
+            small_limits: self.small_limits.lend(),
+            wide_limits: self.wide_limits.lend(),
         }
+    }
+
+    /// Extremes of all rows: few rows are beyond those of a cell that has seen many.
+    #[inline(always)]
+    fn find_limits(&mut self, layout: &RowLayout) {
+        let mut small = std::mem::take(&mut self.small_limits);
+        let mut wide = std::mem::take(&mut self.wide_limits);
+        small.clear(layout.small.limits, (u16::MAX, 0));
+        wide.clear(layout.wide.limits, (f64::INFINITY, f64::NEG_INFINITY));
+        let (block, all) = (
+            self.block(layout),
+            Vec::from_iter(0..self.ends.len() as u32),
+        );
+        for section in &layout.small.sections {
+            let limits = small.of(&section.limits);
+            blocks::limits_of_small(block.small, section, &all, limits);
+        }
+        for section in &layout.wide.sections {
+            let limits = wide.of(&section.limits);
+            blocks::limits_of_wide(block.wide, block.wide_numbers(section), &all, limits);
+        }
+        (self.small_limits, self.wide_limits) = (small, wide);
     }
 
     /// Rows by cell, as `starts` says.
@@ -256,6 +268,34 @@ impl<N: Small, const S: usize> Queue<N, S> {
                 *at += 1;
             }
             start = *end as usize;
+        }
+    }
+}
+
+/// Extremes of the rows of a block.
+#[derive(Default)]
+struct Extremes<N> {
+    min: Vec<N>,
+    max: Vec<N>,
+}
+
+impl<N: Copy> Extremes<N> {
+    /// As they are before the first row.
+    fn clear(&mut self, numbers: usize, (min, max): (N, N)) {
+        self.min.clear();
+        self.min.resize(numbers, min);
+        self.max.clear();
+        self.max.resize(numbers, max);
+    }
+
+    fn of(&mut self, places: &Range<usize>) -> (&mut [N], &mut [N]) {
+        (&mut self.min[places.clone()], &mut self.max[places.clone()])
+    }
+
+    fn lend(&self) -> Limits<'_, N> {
+        Limits {
+            min: &self.min,
+            max: &self.max,
         }
     }
 }
