@@ -31,8 +31,8 @@ pub struct Kernel<'a> {
     firsts: Firsts,
     scales: Vec<f64>,
     running: Running,
-    /// The events at which the windows of the current row start and end.
-    edges: Vec<usize>,
+    /// The events at which the windows of the current row start and end, and how late an assignment may be for that.
+    edges: Vec<(usize, i64)>,
     small_sources: Vec<f32>,
     sums: Vec<f64>,
     lane_values: Vec<f64>,
@@ -72,7 +72,7 @@ impl<'a> Kernel<'a> {
             firsts: Firsts::new(plan),
             scales,
             running: Running::default(),
-            edges: vec![0; lanes.edges.len()],
+            edges: vec![(0, 0); lanes.edges.len()],
             small_sources: vec![0.0; layout.small_sources(windows)],
             sums: vec![0.0; layout.sum_sources(windows)],
             lane_values: vec![0.0; lanes.lanes.len()],
@@ -114,7 +114,7 @@ impl<'a> Kernel<'a> {
         let (mut start, mut at) = (0, 0);
         while let Some(first) = firsts.list.get(at) {
             let limits = of_all.unwrap_or_else(|| firsts.limits(unit, first));
-            let (has_moved, classes) = self.move_edges(unit, first.row.time, &limits);
+            let (has_moved, classes) = self.move_edges(unit, (first.row.time, at == 0), &limits);
             if at == 0 || has_moved || classes != self.row.classes {
                 self.queue_row(&firsts, start..at);
                 start = at;
@@ -216,9 +216,15 @@ impl<'a> Kernel<'a> {
             && (limits.complete_until == still.limits.complete_until || !lanes.has_full_windows)
     }
 
-    /// Moves the windows to an assignment. Whether they hold other events than they held, and the classes that count it.
+    /// Moves the windows to an assignment, the unit's first or a later one. Whether they hold other events than they held, and the classes
+    /// that count it.
     #[inline(always)]
-    fn move_edges(&mut self, unit: &Unit, time: i64, limits: &Limits) -> (bool, u64) {
+    fn move_edges(
+        &mut self,
+        unit: &Unit,
+        (time, is_first): (i64, bool),
+        limits: &Limits,
+    ) -> (bool, u64) {
         let (mut classes, mut through) = (0, i64::MAX);
         for (class, end) in self.lanes.classes.iter().enumerate() {
             let last = end.map_or(i64::MAX, |end| limits.complete_until.saturating_sub(end));
@@ -227,16 +233,19 @@ impl<'a> Kernel<'a> {
                 through = through.min(last);
             }
         }
-        let mut has_moved = false;
-        for (position, edge) in self.edges.iter_mut().zip(&self.lanes.edges) {
-            let found = events_before(unit.times, instant(edge, time, limits));
-            has_moved |= found != *position;
-            *position = found;
-            if let (Some(offset), Some(next)) = (edge.offset, unit.times.get(found))
-                && !edge.from_period
-            {
-                through = through.min(next.saturating_sub(offset));
+        let (mut has_moved, is_alike) = (false, !is_first && *limits == self.still.limits);
+        for ((position, until), edge) in self.edges.iter_mut().zip(&self.lanes.edges) {
+            // Where limits stay, edges go forwards only.
+            if !(is_alike && time <= *until) {
+                let found = events_before(unit.times, instant(edge, time, limits));
+                has_moved |= found != *position;
+                *position = found;
+                *until = match (edge.offset, unit.times.get(found)) {
+                    (Some(offset), Some(next)) if !edge.from_period => next.saturating_sub(offset),
+                    _ => i64::MAX,
+                };
             }
+            through = through.min(*until);
         }
         self.still = Still {
             through,
@@ -250,8 +259,8 @@ impl<'a> Kernel<'a> {
     #[inline(always)]
     fn events_in(&self, window: usize) -> Range<usize> {
         let window = self.lanes.windows[window];
-        let start = self.edges[window.start];
-        start..self.edges[window.end].max(start)
+        let start = self.edges[window.start].0;
+        start..self.edges[window.end].0.max(start)
     }
 
     /// The numbers of all metrics at the current edges.
