@@ -1,11 +1,16 @@
 //! `show` and `sql`: rows of what is published.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 
+use super::options::LogFormat;
 use super::{Common, Exit, context, output};
+use crate::diagnostics::{Diagnostic, Span, nearest};
 use crate::engine::{Engine, EngineOptions, clustered_facts};
 use crate::manifest::{NodeKind, identifier};
 use crate::run::Prepared;
+use crate::sql::{self, SqlError, SqlErrorKind};
 use crate::warehouse::{Relation, Warehouse};
 
 #[derive(Debug, Clone, Args)]
@@ -90,9 +95,40 @@ pub async fn sql(common: &Common, sql: &Sql) -> anyhow::Result<Exit> {
             Ok(Exit::Good)
         }
         Err(error) => {
-            eprintln!("error[E0801]: {}", error.strip_backtrace());
+            match sql::refused(&query, &error) {
+                Some(refused) => say(common, &prepared, &query, refused),
+                None => eprintln!("error[E0801]: {}", error.strip_backtrace()),
+            }
             Ok(Exit::Failed)
         }
+    }
+}
+
+/// Prints what is wrong with a query, and where.
+fn say(common: &Common, prepared: &Prepared, query: &str, refused: SqlError) {
+    const NAME: &str = "query";
+    let place = refused.range.unwrap_or((0, query.len()));
+    let mut diagnostic = Diagnostic::error(refused.kind.code(), &*refused.message)
+        .at(Span::of_bytes(NAME, query, place.0, place.1));
+    diagnostic.hint = refused.hint;
+    if refused.kind == SqlErrorKind::UnknownTable {
+        let known: Vec<String> = prepared
+            .manifest
+            .nodes
+            .iter()
+            .map(|node| node.relation())
+            .collect();
+        diagnostic.hint = nearest(&refused.word, known.iter().map(String::as_str))
+            .map(|name| format!("did you mean `{name}`?"));
+    }
+    match common.log_format {
+        LogFormat::Text => {
+            output::diagnostics(
+                &[diagnostic],
+                &BTreeMap::from([(NAME.into(), query.into())]),
+            );
+        }
+        LogFormat::Json => output::diagnostics_as_json(&[diagnostic]),
     }
 }
 

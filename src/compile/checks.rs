@@ -144,10 +144,8 @@ async fn measure_expressions(
         match analyzer.analyze(&query).await {
             Err(error) => {
                 let code = match error.kind {
-                    SqlErrorKind::Syntax | SqlErrorKind::NotOneQuery => Code::E0405,
-                    SqlErrorKind::UnknownColumn => Code::E0406,
-                    SqlErrorKind::UnknownTable => Code::E0407,
-                    SqlErrorKind::Meaning => Code::E0408,
+                    SqlErrorKind::NotOneQuery => Code::E0405,
+                    kind => kind.code(),
                 };
                 let place = error.range.and_then(|(start, end)| {
                     inside(

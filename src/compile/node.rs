@@ -263,14 +263,7 @@ async fn compile_query(
 
 /// An error in SQL, without a place.
 pub(super) fn sql_error(error: &SqlError) -> Diagnostic {
-    let code = match error.kind {
-        SqlErrorKind::Syntax => Code::E0405,
-        SqlErrorKind::NotOneQuery => Code::E0409,
-        SqlErrorKind::UnknownColumn => Code::E0406,
-        SqlErrorKind::UnknownTable => Code::E0407,
-        SqlErrorKind::Meaning => Code::E0408,
-    };
-    let mut diagnostic = Diagnostic::error(code, error.message.clone());
+    let mut diagnostic = Diagnostic::error(error.kind.code(), error.message.clone());
     diagnostic.hint = error.hint.clone();
     diagnostic
 }

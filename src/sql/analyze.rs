@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
 
 use super::words;
+use crate::diagnostics::Code;
 
 /// Plans queries against schemas.
 #[derive(Clone)]
@@ -43,6 +44,18 @@ pub enum SqlErrorKind {
     UnknownColumn,
     UnknownTable,
     Meaning,
+}
+
+impl SqlErrorKind {
+    pub fn code(self) -> Code {
+        match self {
+            Self::Syntax => Code::E0405,
+            Self::NotOneQuery => Code::E0409,
+            Self::UnknownColumn => Code::E0406,
+            Self::UnknownTable => Code::E0407,
+            Self::Meaning => Code::E0408,
+        }
+    }
 }
 
 /// Why a query means nothing.
@@ -261,9 +274,9 @@ fn last_character(sql: &str) -> (usize, usize) {
 fn syntax_error(sql: &str, error: &DataFusionError) -> SqlError {
     let text = error.strip_backtrace();
     let text = text.strip_prefix("SQL error: ").unwrap_or(&text);
-    let inner = text
-        .strip_prefix("ParserError(\"")
-        .and_then(|text| text.strip_suffix("\")"))
+    let inner = ["ParserError(\"", "TokenizerError(\""]
+        .iter()
+        .find_map(|kind| text.strip_prefix(kind)?.strip_suffix("\")"))
         .unwrap_or(text);
     let place = regex::Regex::new(r"(?s)^(.*?),?\s*at Line: (\d+), Column: (\d+)")
         .expect("the pattern is constant");
@@ -291,6 +304,23 @@ fn syntax_error(sql: &str, error: &DataFusionError) -> SqlError {
         hint: None,
         range,
         word: String::new(),
+    }
+}
+
+/// What is wrong with a query that an engine refused to plan; none if it failed while it ran.
+pub fn refused(sql: &str, error: &DataFusionError) -> Option<SqlError> {
+    let text = error.find_root().strip_backtrace();
+    match error.find_root() {
+        DataFusionError::SQL(..) => Some(syntax_error(sql, error.find_root())),
+        DataFusionError::Plan(_) if text.contains("not supported: ") => Some(SqlError {
+            kind: SqlErrorKind::NotOneQuery,
+            message: "only a query that reads can be asked".to_string(),
+            hint: Some("tables are made and changed by models: `equipoise build`".to_string()),
+            range: first_word(sql),
+            word: String::new(),
+        }),
+        DataFusionError::Plan(_) | DataFusionError::SchemaError(..) => Some(plan_error(sql, error)),
+        _ => None,
     }
 }
 

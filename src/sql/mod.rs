@@ -13,7 +13,8 @@ mod row_by_row;
 mod words;
 
 pub use analyze::{
-    Analyzed, Analyzer, SqlError, SqlErrorKind, is_number, is_timestamp, register, same_type,
+    Analyzed, Analyzer, SqlError, SqlErrorKind, is_number, is_timestamp, refused, register,
+    same_type,
 };
 /// Columns and their types.
 pub use datafusion::arrow::datatypes::SchemaRef as Schema;

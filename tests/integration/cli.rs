@@ -569,16 +569,30 @@ fn a_query_reads_what_is_published_and_changes_nothing() {
         ["2"],
         "ephemeral models can be asked too"
     );
-    for wrong in [
-        "select nothing from orders",
-        "drop table orders",
-        "insert into orders select * from orders",
-        "selec 1",
+    for (wrong, code, place) in [
+        ("select nothing from orders", "E0406", "query:1:8"),
+        ("select 1\nfrom oders", "E0407", "query:2:6"),
+        ("select sum('many') from orders", "E0408", "query:1:8"),
+        ("drop table orders", "E0409", "query:1:1"),
+        (
+            "insert into orders select * from orders",
+            "E0409",
+            "query:1:1",
+        ),
+        ("selec 1", "E0405", "query:1:1"),
+        ("select 1 +", "E0405", "query:1:10"),
+        ("select 'never ends", "E0405", "query:1:8"),
     ] {
         let said = shop.run(&["sql", wrong]);
         assert_eq!(said.code, FAILED, "{wrong}");
-        assert!(said.err.starts_with("error[E0801]"), "{}", said.err);
+        let has_place = said.err.starts_with(&format!("error[{code}]")) && said.err.contains(place);
+        assert!(has_place, "{wrong}: {}", said.err);
     }
+    let said = shop.run(&["sql", "select 1 from oders"]).err;
+    assert!(said.contains("did you mean `orders`?"), "{said}");
+    let said = shop.run(&["sql", "select 1 / count(*) from orders where false"]);
+    assert_eq!(said.code, FAILED, "an error while it runs");
+    assert!(said.err.starts_with("error[E0801]"), "{}", said.err);
     assert_eq!(shop.query("select count(*) from orders"), ["2"]);
 }
 
