@@ -1,3 +1,8 @@
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use rustix::process::{Pid, test_kill_process};
+
 mod broken_projects;
 mod cli;
 mod conformance;
@@ -58,4 +63,29 @@ mod warehouse;
 fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: std::sync::OnceLock<tokio::runtime::Runtime> = std::sync::OnceLock::new();
     RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().expect("a runtime"))
+}
+
+/// A folder that is removed when it is dropped, or at the latest by the next run: nobody drops what a static holds.
+fn folder() -> tempfile::TempDir {
+    static OF_PROCESS: LazyLock<PathBuf> = LazyLock::new(|| {
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("of_processes");
+        std::fs::create_dir_all(&all).expect("a folder is made");
+        for entry in all.read_dir().expect("it was made").flatten() {
+            let process = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            let is_gone = process
+                .and_then(Pid::from_raw)
+                .is_none_or(|process| test_kill_process(process).is_err());
+            if is_gone {
+                // Another process may be doing the same.
+                std::fs::remove_dir_all(entry.path()).ok();
+            }
+        }
+        let own = all.join(std::process::id().to_string());
+        std::fs::create_dir_all(&own).expect("a folder is made");
+        own
+    });
+    tempfile::tempdir_in(&*OF_PROCESS).expect("a temporary folder")
 }

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use tempfile::TempDir;
 
 static BUILT: LazyLock<(TempDir, Output)> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = crate::folder();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/projects/semantic_layer");
     for entry in walkdir::WalkDir::new(&from) {
         let entry = entry.expect("the project can be listed");

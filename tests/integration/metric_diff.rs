@@ -19,7 +19,7 @@ static CHANGED: LazyLock<TempDir> = LazyLock::new(|| {
 });
 
 fn committed() -> TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = crate::folder();
     equipoise(folder.path(), &["init", "."], 0);
     let more = "  - {name: orders, kind: count, fact: fact_orders, direction: increase, owner: team-shop, fill: zero, window: {start: 0d, length: to_end}}
   - {name: revenue, kind: total, fact: fact_orders, agg: sum, expr: amount, direction: increase, owner: team-shop, fill: zero, window: {start: 0d, length: to_end}}

@@ -204,7 +204,7 @@ static PROJECT: LazyLock<TempDir> = LazyLock::new(|| {
 
 /// The project with such a dashboard.
 fn written(daily: &str) -> TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = crate::folder();
     let write = |path: &str, text: &str| {
         let path = folder.path().join(path);
         std::fs::create_dir_all(path.parent().expect("a file lies in a folder")).expect("a folder");

@@ -329,7 +329,7 @@ impl Project {
             println!("skipped: {} does not exist", data.display());
             return None;
         };
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = crate::folder();
         copy(&root.join("tests/projects/pycon"), folder.path());
         Some(Self { folder, data })
     }

@@ -14,7 +14,7 @@ static SHOP: LazyLock<(tempfile::TempDir, Output)> = LazyLock::new(|| {
 
 /// The bundled project, not built.
 fn shop() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = crate::folder();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for part in [
         "models",
