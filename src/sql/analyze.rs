@@ -309,10 +309,15 @@ fn syntax_error(sql: &str, error: &DataFusionError) -> SqlError {
 
 /// What is wrong with a query that an engine refused to plan; none if it failed while it ran.
 pub fn refused(sql: &str, error: &DataFusionError) -> Option<SqlError> {
-    let text = error.find_root().strip_backtrace();
+    let changes = |text: &str| {
+        let kinds = ["DDL", "DML", "Statement"];
+        kinds
+            .iter()
+            .any(|kind| text.starts_with(&format!("{kind} not supported: ")))
+    };
     match error.find_root() {
         DataFusionError::SQL(..) => Some(syntax_error(sql, error.find_root())),
-        DataFusionError::Plan(_) if text.contains("not supported: ") => Some(SqlError {
+        DataFusionError::Plan(text) if changes(text) => Some(SqlError {
             kind: SqlErrorKind::NotOneQuery,
             message: "only a query that reads can be asked".to_string(),
             hint: Some("tables are made and changed by models: `equipoise build`".to_string()),

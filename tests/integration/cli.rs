@@ -579,6 +579,8 @@ fn a_query_reads_what_is_published_and_changes_nothing() {
             "E0409",
             "query:1:1",
         ),
+        ("create table more as select 1", "E0409", "query:1:1"),
+        ("copy orders to 'orders.csv'", "E0409", "query:1:1"),
         ("selec 1", "E0405", "query:1:1"),
         ("select 1 +", "E0405", "query:1:10"),
         ("select 'never ends", "E0405", "query:1:8"),
