@@ -4,7 +4,7 @@
 //! own. What has goes to an [`ExactSum`], which is slower.
 
 use super::double_double::two_sum;
-use super::exact_sum::ExactSum;
+use super::exact_sum::{ExactSum, Wide};
 
 /// Below it, no sum of two numbers is infinite.
 const LARGEST_USUAL: f64 = f64::MAX / 4.0;
@@ -24,6 +24,12 @@ struct Rest {
     nan: i64,
     positive_infinite: i64,
     negative_infinite: i64,
+}
+
+impl Rest {
+    fn is_finite(&self) -> bool {
+        [self.nan, self.positive_infinite, self.negative_infinite] == [0; 3]
+    }
 }
 
 impl DoubleSum {
@@ -53,6 +59,14 @@ impl DoubleSum {
         }
     }
 
+    /// Adds the exact product of two finite numbers, the slow way.
+    #[cold]
+    pub fn add_product(&mut self, a: f64, b: f64) {
+        if a != 0.0 && b != 0.0 {
+            self.rest().sum.add_product(a, b);
+        }
+    }
+
     /// Adds another sum.
     pub fn merge(&mut self, other: &Self) {
         self.add(other.high);
@@ -76,13 +90,21 @@ impl DoubleSum {
             (true, true) => f64::NAN,
             (true, false) => f64::INFINITY,
             (false, true) => f64::NEG_INFINITY,
-            (false, false) => {
-                let mut sum = rest.sum.clone();
-                sum.add(self.high);
-                sum.add(self.low);
-                sum.to_wide().rounded()
-            }
+            (false, false) => self.exact(Some(rest)).rounded(),
         }
+    }
+
+    /// The exact sum; `None` where a number in it is not finite.
+    pub fn to_wide(&self) -> Option<Wide> {
+        let rest = self.rest.as_deref();
+        rest.is_none_or(Rest::is_finite).then(|| self.exact(rest))
+    }
+
+    fn exact(&self, rest: Option<&Rest>) -> Wide {
+        let mut sum = rest.map_or_else(ExactSum::default, |rest| rest.sum.clone());
+        sum.add(self.high);
+        sum.add(self.low);
+        sum.to_wide()
     }
 
     /// Whether two numbers hold the sum, so that it takes no memory but its own.

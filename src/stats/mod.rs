@@ -2,7 +2,7 @@
 //! In: binary64 numbers and mergeable [`state::State`]s. Out: result structs with named fields and a [`Status`].
 //! Knows no SQL, no Arrow, no YAML, no clock and no random source but seeds; can be read beside a textbook.
 //!
-//! Numbers: [`double_double`], [`exact_sum`], [`double_sum`]. Distributions: [`tail`], [`normal`], [`student`], [`gamma`], [`beta`].
+//! Numbers: [`double_double`], [`exact_sum`], [`double_sum`], [`moments`]. Distributions: [`tail`], [`normal`], [`student`], [`gamma`], [`beta`].
 
 pub mod always_valid;
 pub mod bayes;
@@ -22,6 +22,7 @@ pub mod heterogeneity;
 pub mod lift;
 pub mod linear;
 pub mod mean_tests;
+pub mod moments;
 pub mod non_inferiority;
 pub mod noncentral;
 pub mod normal;

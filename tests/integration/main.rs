@@ -18,7 +18,7 @@ mod events_accept;
 mod events_kill;
 mod events_log;
 mod events_rotate;
-mod exact_sums;
+mod exact_aggregates;
 mod flags_cli;
 mod flags_definitions;
 mod flags_export;

@@ -8,7 +8,7 @@ mod arguments;
 mod bucketing;
 mod columns;
 mod definition_rows;
-mod exact_sums;
+mod exact;
 mod methods;
 mod scalar;
 mod state_aggregate;
@@ -77,6 +77,6 @@ fn described(kind: &DataType) -> String {
 /// All aggregate functions that are not DataFusion's own.
 pub fn aggregates() -> Vec<Arc<AggregateUDF>> {
     let mut functions = state_aggregate::all();
-    functions.extend(exact_sums::all());
+    functions.extend(exact::all());
     functions
 }

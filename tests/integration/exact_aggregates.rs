@@ -1,4 +1,4 @@
-//! `sum` and `avg` of doubles have the same bits whatever the order of rows, the number of threads and the way in which groups are merged.
+//! `sum`, `avg`, `var`, `stddev`, `corr` and their kin of doubles have the same bits whatever the order of rows, the number of threads and the way in which groups are merged.
 
 use datafusion::arrow::array::{
     ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch,
@@ -9,6 +9,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use equipoise::sql::functions;
 use equipoise::stats::exact_sum::ExactSum;
 use equipoise::stats::random::Stream;
+use equipoise::stats::state::State;
 use std::sync::Arc;
 
 use crate::runtime;
@@ -112,6 +113,18 @@ fn sums_have_the_same_bits_however_the_work_is_cut() {
         "select avg(distinct round(value, 3)) from given",
         "select place, sum(value) from given group by grouping sets ((place), ()) order by place",
         "select place, sum(sum(value)) over (order by place) from given group by place order by place",
+        "select stddev(value) from given",
+        "select place, var_samp(value) filter (where is_kept) from given group by place order by place",
+        "select abs(value) as size, var_pop(value) from given group by abs(value) order by size",
+        "select place, stddev(distinct round(value, 3)) from given group by place order by place",
+        "select place, stddev_pop(value) + var_pop(distinct value) from given group by place order by place",
+        "select corr(value, value * value) from given",
+        "select place, corr(value, 1e12 + place * value) from given group by place order by place",
+        "select place, covar_samp(value, place + value) + covar_pop(place, value) from given group by place order by place",
+        "select abs(value) as size, regr_slope(value, size * place) from given, (select 0.1 as size) group by abs(value) order by 1",
+        "select place, regr_intercept(value, value + place) + regr_r2(value, abs(value)) from given group by place order by place",
+        "select regr_sxx(value, place) + regr_syy(value, place) + regr_sxy(value, place) from given",
+        "select place, regr_avgx(value, place) + regr_avgy(place, value) from given group by place order by place",
     ] {
         let expected = bits(&one, query);
         assert!(!expected.is_empty(), "{query}");
@@ -152,6 +165,97 @@ fn sums_are_rounded_once() {
     assert_eq!(found[2..5], [0.1, -1e20, -1e20]);
     assert!(found[5..8].iter().all(|value| value.is_nan()));
     assert_eq!(found[8], 6.0);
+}
+
+/// The same as the statistics library makes of them.
+#[test]
+fn variances_and_correlations_are_those_of_states() {
+    let mut random = Stream::new(5);
+    let rows: Vec<[f64; 2]> = (0..500)
+        .map(|_| [1e9 + random.uniform(), -1e12 + random.uniform() * 1e3])
+        .collect();
+    let columns = [0, 1].map(|column| rows.iter().map(|row| row[column]).collect::<Vec<_>>());
+    let state = State::of_columns(&[&columns[0], &columns[1]]);
+    let (yy, xy, xx) = (
+        state.cross_product(0, 0),
+        state.cross_product(0, 1),
+        state.cross_product(1, 1),
+    );
+    let values: Vec<String> = rows
+        .iter()
+        .map(|[y, x]| format!("({y:e}, {x:e})"))
+        .collect();
+    let given = format!("(values {}) as given(y, x)", values.join(", "));
+    let context = session(&hostile_rows(), 2, 100);
+    for (call, expected) in [
+        ("var(y)", yy / 499.0),
+        ("var_pop(x)", xx / 500.0),
+        ("stddev(x)", (xx / 499.0).sqrt()),
+        ("stddev_pop(y)", (yy / 500.0).sqrt()),
+        ("covar_samp(y, x)", xy / 499.0),
+        ("covar_pop(x, y)", xy / 500.0),
+        ("regr_sxx(y, x)", xx),
+        ("regr_syy(y, x)", yy),
+        ("regr_sxy(y, x)", xy),
+        ("regr_slope(y, x)", xy / xx),
+    ] {
+        for grouped in ["", " group by y > 0"] {
+            let found = bits(&context, &format!("select {call} from {given}{grouped}"));
+            assert_eq!(found, [Some(expected.to_bits())], "{call}{grouped}");
+        }
+    }
+    for (call, expected) in [
+        ("corr(y, x)", xy / (xx * yy).sqrt()),
+        ("regr_r2(y, x)", xy / xx * xy / yy),
+    ] {
+        let found = bits(
+            &context,
+            &format!("select {call} from {given} group by y > 0"),
+        );
+        let found = found[0].map(f64::from_bits).expect("both vary");
+        assert!((found / expected - 1.0).abs() < 1e-15, "{call}: {found}");
+    }
+    let query = format!("select corr(y, 2 * y) + corr(x, -x) from {given}");
+    assert_eq!(bits(&context, &query), [Some(0f64.to_bits())]);
+}
+
+#[test]
+fn rows_that_leave_a_window_leave_nothing_in_a_variance() {
+    let context = session(&hostile_rows(), 2, 100);
+    let running = "select number, {call} over (order by number rows between 2 preceding and current row)
+        from (values (1, 1e20), (2, 0.1), (3, 'inf'::double), (4, 2), (5, 4), (6, 6), (7, 9), (8, null)) as given(number, value)
+        order by number";
+    let last = |call: &str| {
+        let found = bits(&context, &running.replace("{call}", call));
+        found[5..]
+            .iter()
+            .map(|bits| bits.map(f64::from_bits))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        last("var_pop(value)"),
+        [Some(8.0 / 3.0), Some(38.0 / 9.0), Some(2.25)]
+    );
+    assert_eq!(last("stddev(value)")[0], Some(2.0));
+    assert_eq!(last("corr(value, number)")[0], Some(1.0));
+    assert_eq!(
+        last("regr_slope(value, number)"),
+        [Some(2.0), Some(2.5), Some(3.0)]
+    );
+}
+
+#[test]
+fn pairs_cannot_be_distinct() {
+    let context = session(&hostile_rows(), 2, 100);
+    let query = "select corr(distinct value, place) from given";
+    let found = runtime().block_on(async { context.sql(query).await?.collect().await });
+    let message = found
+        .expect_err("it would count pairs several times")
+        .to_string();
+    assert!(
+        message.contains("`corr` does not take `distinct`"),
+        "{message}"
+    );
 }
 
 #[test]
