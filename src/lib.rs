@@ -1,4 +1,26 @@
-//! Equipoise: an experimentation platform built as a SQL compiler.
+//! Equipoise: an experimentation platform built as a SQL compiler. A folder of templated SQL, YAML and raw events goes in; tables,
+//! statistics and one decision per experiment come out.
+//!
+//! A build walks through these functions, each from one noun to the next; those up to `compile` find every mistake before a row moves
+//! ([`diagnostics::Checked`]):
+//!
+//! | function | takes | gives |
+//! |---|---|---|
+//! | [`project::load`] | a folder | [`project::Project`]: what the YAML and the files say |
+//! | [`manifest::resolve`] | that | [`manifest::Manifest`]: names, kinds, settings |
+//! | [`graph::build`] | that | [`graph::Graph`]: the order, and what `--select` means |
+//! | [`engine::sources::inspect`] | declared files | their columns and the hashes of their contents |
+//! | [`compile::compile`] | all of them | [`compile::Compiled`]: SQL, columns, fingerprints |
+//! | [`run::plan`] | that, and the warehouse | [`run::RunPlan`]: what is built, what is reused, and why |
+//! | [`run::execute`] | that | [`run::RunResults`] |
+//! | [`run::publish`] | that | a new version of the environment |
+//!
+//! The domain, without files, clock or network: [`stats`] (numbers), [`metrics`] (what a metric is), [`experiments`] (what decides),
+//! [`flags`] (who gets which variant), [`contracts`] (what a definition means). The languages: [`template`] (Jinja) and [`sql`]. The
+//! world outside: [`engine`] (DataFusion, and the operator that computes all metrics in one pass), [`warehouse`] (Delta tables),
+//! [`events`] (a log that loses nothing), [`serve`] (HTTP), [`generate`] (a made-up shop), [`cli`].
+//!
+//! A module uses only what is below it in the table of ARCHITECTURE.md; `tests/integration/layers.rs` checks that.
 
 pub mod cli;
 pub mod compile;

@@ -1,6 +1,6 @@
 //! What can be wrong with a project, said so that a person can mend it.
 //! In: findings of every phase. Out: [`Diagnostic`]s with a code, a place in the file the user wrote, and a next step;
-//! [`Checked`] carries them beside a value, so that one bad file hides no other. Printing them is [`render`]'s work.
+//! [`Checked`] carries them beside a value, so that one bad file hides no other. Printing them is [`mod@render`]'s work.
 
 mod checked;
 mod code;

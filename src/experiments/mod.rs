@@ -1,5 +1,5 @@
 //! What an experiment is: soundness, the units it analyses, the rules of its decision.
-//! In: experiment specs and metrics. Out: [`Experiments`], each sound; the SQL of its units and definitions; and [`decide`],
+//! In: experiment specs and metrics. Out: [`Experiments`], each sound; the SQL of its units and definitions; and [`decide()`],
 //! a pure function from evidence to a [`Decision`].
 
 mod decide;

@@ -30,7 +30,7 @@ pub enum Type {
     Null,
 }
 
-/// One value. A version is the text that [`version_key`] gives, a timestamp counts microseconds since 1970 in UTC.
+/// One value. A version is the text that [`version_key`](super::targeting::version_key) gives, a timestamp counts microseconds since 1970 in UTC.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub enum Value {
     #[default]

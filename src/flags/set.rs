@@ -1,5 +1,5 @@
 //! The nouns that cannot be wrong: a [`FlagSet`] and what it holds. Names are indexes here, splits are sorted, instants
-//! are read. Only [`super::resolve`] makes them.
+//! are read. Only [`super::resolve()`] makes them.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,5 +1,5 @@
 //! Gives every thing of a project its name, kind and settings, and checks that all names exist.
-//! In: a [`Project`]. Out: a [`Manifest`] of nodes that know what they depend on. Templates are rendered once to see
+//! In: a [`Project`](crate::project::Project). Out: a [`Manifest`] of nodes that know what they depend on. Templates are rendered once to see
 //! which names they use; their SQL is not read here.
 
 mod discover;

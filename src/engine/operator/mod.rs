@@ -2,8 +2,9 @@
 //! In: a [`MetricPlan`](crate::metrics::plan::MetricPlan) over a table of events and one of assignments. Out: one row of states per experiment, variant, metric and segment,
 //! by the table function `metric_states`. What a metric is, and what follows from its states, is decided elsewhere.
 //!
-//! [`lanes`] and [`layout`] (the plan compiled) -> [`ahead`] (the sorted runs of a bucket) -> [`merge`] (rows into a [`unit`]) -> [`kernel`] (its windows, one row of numbers per
-//! assignment that sees other events) -> [`queue`] and [`blocks`] (rows into [`cells`]) -> [`states`] (rows);
+//! [`lanes`] and [`layout`] (the plan compiled) -> [`ahead`] (the sorted runs of a bucket) -> [`merge`] (rows into a [`mod@unit`]) ->
+//! [`kernel`] (its windows, one row of numbers per assignment that sees other events) -> [`queue`] and [`blocks`] (rows into
+//! [`cells`]) -> [`states`] (rows);
 //! [`exec`], [`sources`] and [`function`] hang it into DataFusion.
 
 mod ahead;

@@ -1,5 +1,5 @@
 //! Raw files as tables. In: a declared source table or seed ([`SourceFiles`]). Out: its schema, rows and content hash
-//! ([`inspect`]), and a [`TableProvider`] that reads the files with exactly that schema ([`provider`]).
+//! ([`mod@inspect`]), and a table provider that reads the files with exactly that schema ([`mod@provider`]).
 //!
 //! CSV and JSON lines are read in full once, in bounded memory; what was found is remembered per file. The same row
 //! readers serve the inspection and every later query, so a file that passed cannot be read differently afterwards.

@@ -1,4 +1,4 @@
-//! Inspected source files as a table for queries. In: a source and what [`inspect`](super::inspect) found. Out: a
+//! Inspected source files as a table for queries. In: a source and what [`inspect`](super::inspect()) found. Out: a
 //! [`TableProvider`] with that schema, which reads only the columns a query needs, file by file in parallel.
 
 use super::builders::ColumnBuilder;
@@ -22,7 +22,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 
-/// The files as a table. `table` is what [`inspect`](super::inspect) found for the same `source`.
+/// The files as a table. `table` is what [`inspect`](super::inspect()) found for the same `source`.
 ///
 /// # Errors
 /// Only for Parquet files whose place cannot be used. A file that changes after its inspection fails the query that reads it.

@@ -1,5 +1,5 @@
 //! What the YAML said about flags: plain shapes with places, which may be wrong.
-//! In: the text of a file, through the project's YAML reader. Out: specs for [`super::resolve`]. Nothing is checked here
+//! In: the text of a file, through the project's YAML reader. Out: specs for [`super::resolve()`]. Nothing is checked here
 //! beyond the types of single values.
 
 mod ordered;

@@ -1,5 +1,5 @@
 //! What one fact says of a metric on a day: the columns it needs of each unit and of the day, and its row.
-//! In: a metric. Out: SQL for aggregates and rows. How the queries hang together is [`super::daily`]'s.
+//! In: a metric. Out: SQL for aggregates and rows. How the queries hang together is [`mod@super::daily`]'s.
 
 use super::unit::{self, number, own_ratio};
 use crate::manifest::identifier;

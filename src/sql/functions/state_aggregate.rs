@@ -1,5 +1,5 @@
 //! `state_agg` and `state_merge`: rows or states in, one mergeable state per group out.
-//! In: numbers (one column per value) or states. Out: the struct of [`super::state_type`].
+//! In: numbers (one column per value) or states. Out: the struct of [`mod@super::state_type`].
 //! Partial states travel as exact sums, not as rounded states, so the result is the same bytes at any thread count, batch size and
 //! partition order; see `stats::exact_sum`.
 
