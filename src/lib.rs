@@ -18,7 +18,8 @@
 //! The domain, without files, clock or network: [`stats`] (numbers), [`metrics`] (what a metric is), [`experiments`] (what decides),
 //! [`flags`] (who gets which variant), [`contracts`] (what a definition means). The languages: [`template`] (Jinja) and [`sql`]. The
 //! world outside: [`engine`] (DataFusion, and the operator that computes all metrics in one pass), [`warehouse`] (Delta tables),
-//! [`events`] (a log that loses nothing), [`serve`] (HTTP), [`generate`] (a made-up shop), [`cli`].
+//! [`events`] (a log that loses nothing), [`serve`] (HTTP), [`report`] (pages of decisions), [`generate`] (a made-up shop),
+//! [`cli`].
 //!
 //! A module uses only what is below it in the table of ARCHITECTURE.md; `tests/integration/layers.rs` checks that.
 
@@ -35,6 +36,7 @@ pub mod graph;
 pub mod manifest;
 pub mod metrics;
 pub mod project;
+pub mod report;
 pub mod run;
 pub mod serve;
 pub mod sql;

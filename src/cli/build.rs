@@ -331,6 +331,16 @@ async fn decisions(
         let all = "select * from experiment_decisions order by experiment_key";
         return output::rows_text(&engine.rows(all, None).await?, common.output);
     }
+    let empty = "select * from experiment_decisions limit 0";
+    let there = engine.rows(empty, None).await?;
+    let is_missing = |column: &&str| !there.columns().contains(column);
+    // A model of this name that is not made of the macro.
+    if ["decision", "experiment_key", "reasons"]
+        .iter()
+        .any(is_missing)
+    {
+        return Ok(String::new());
+    }
     let rows = engine.rows("select decision, experiment_key, array_to_string(reasons, '; ') as reasons from experiment_decisions order by experiment_key", None).await?;
     let mut text = String::from("\n");
     let cells = rows.cells()?;

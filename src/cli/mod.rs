@@ -17,6 +17,7 @@ mod options;
 mod output;
 mod progress;
 mod query;
+mod report;
 mod serve;
 mod versions;
 
@@ -68,6 +69,8 @@ enum Command {
     Show(query::Show),
     /// Query what is published
     Sql(query::Sql),
+    /// Write pages of the decisions that are published, for a browser
+    Report(report::Report),
     /// Facts clustered by unit: append the rows of a query, keep the files few
     #[command(subcommand)]
     Facts(facts::Facts),
@@ -134,6 +137,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Lineage(lineage) => lineage::run(&common, &lineage).await,
         Command::Show(show) => query::show(&common, &show).await,
         Command::Sql(sql) => query::sql(&common, &sql).await,
+        Command::Report(options) => report::run(&common, &options).await,
         Command::Facts(facts) => facts::run(&common, &facts).await,
         Command::Generate(generate) => generate::run(&common, &generate),
         Command::Flag(flag) => flag::run(&common, &flag),

@@ -4,6 +4,8 @@
 
 use serde::Deserialize;
 
+use super::words::{number, percent, signed};
+
 /// Everything a decision rests on. Absent numbers are numbers that could not be computed.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Evidence {
@@ -389,29 +391,6 @@ fn described(metric: &MetricEvidence) -> String {
             "effect {}{p}",
             metric.effect.map_or("unknown".to_string(), number)
         ),
-    }
-}
-
-fn signed(share: f64) -> String {
-    format!("{}{}", if share >= 0.0 { "+" } else { "" }, percent(share))
-}
-
-/// Two digits after the point, more for small shares.
-fn percent(share: f64) -> String {
-    let digits = if share != 0.0 && share.abs() < 0.001 {
-        3
-    } else {
-        2
-    };
-    format!("{:.digits$} %", share * 100.0)
-}
-
-/// Four significant digits.
-fn number(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".to_string(),
-        magnitude if magnitude < 0.0001 => format!("{value:.1e}"),
-        _ => format!("{value:.4}"),
     }
 }
 

@@ -7,6 +7,7 @@ mod experiment;
 mod pin;
 mod resolve;
 pub mod sql;
+pub mod words;
 
 pub use decide::{Decision, Evidence, MetricEvidence, Reason, Verdict, decide};
 pub use experiment::{Exclusion, Experiment, Experiments, Guardrail, Role, Variant};

@@ -40,6 +40,7 @@ mod operator_planned;
 mod operator_states;
 mod pycon;
 mod receipt;
+mod report;
 mod serve_bulk;
 mod serve_clients;
 mod serve_events;

@@ -357,6 +357,64 @@ fn a_second_build_has_nothing_to_do() {
     );
 }
 
+/// A page's text without its tags.
+fn text_of(html: &str) -> String {
+    let body = html.split_once("</style>").map_or(html, |(_, body)| body);
+    let pieces = body
+        .split('<')
+        .map(|piece| piece.split_once('>').map_or(piece, |(_, text)| text));
+    let text: String = pieces.collect();
+    text.replace('\u{a0}', " ").replace("&#x27;", "'")
+}
+
+#[test]
+fn the_report_says_what_was_decided_and_measured() {
+    let (folder, _) = &*SHOP;
+    let out = crate::folder();
+    let out = out.path().join("report");
+    let said = equipoise(folder.path(), &["report", "--out", &out.to_string_lossy()]);
+    assert!(
+        said.status.success(),
+        "{}",
+        String::from_utf8_lossy(&said.stderr)
+    );
+    let page = |path: &str| text_of(&std::fs::read_to_string(out.join(path)).expect("a page"));
+    let first = page("index.html");
+    let text =
+        |row: &serde_json::Value, name: &str| row[name].as_str().unwrap_or_default().to_string();
+    let decisions = rows("select * from experiment_decisions");
+    assert_eq!(decisions.len(), 8);
+    for row in decisions {
+        let key = text(&row, "experiment_key");
+        let own = page(&format!("experiments/{key}.html"));
+        let decision = text(&row, "decision").to_uppercase().replace('_', "-");
+        for reason in row["reasons"].as_array().expect("reasons") {
+            let reason = reason.as_str().expect("a sentence").replace('`', "");
+            assert!(
+                first.contains(&reason) && own.contains(&reason),
+                "{key}: {reason}"
+            );
+        }
+        assert!(
+            own.contains(&decision) && first.contains(&decision),
+            "{key}: {decision}"
+        );
+    }
+    let results = rows(
+        "select *, round(100 * lift, 2) as percent from experiment_results where abs(lift) > 0.001",
+    );
+    assert!(results.len() > 20);
+    for row in results {
+        let own = page(&format!(
+            "experiments/{}.html",
+            text(&row, "experiment_key")
+        ));
+        let percent = row["percent"].as_f64().expect("a number");
+        assert!(own.contains(&format!("{percent:+.2} % (")), "{row}");
+        assert!(own.contains(&text(&row, "metric_name")), "{row}");
+    }
+}
+
 #[test]
 fn exposed_and_unexposed_users_are_all_users() {
     // What experiments measure and what the company dashboard shows are the same events under the same definition.
