@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::diagnostics::{Code, Diagnostic};
 use crate::engine::Engine;
@@ -26,7 +26,7 @@ pub struct Evidence {
 }
 
 /// A row of `experiment_decisions`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Decision {
     pub experiment_key: String,
@@ -43,7 +43,7 @@ pub struct Decision {
 }
 
 /// A row of `experiment_results`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Outcome {
     pub experiment_key: String,
@@ -73,7 +73,7 @@ pub struct Outcome {
 }
 
 /// A row of `sample_ratio_checks`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SampleRatio {
     pub experiment_key: String,
@@ -87,7 +87,7 @@ pub struct SampleRatio {
 }
 
 /// A row of `experiment_health`: units that a step left out.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Step {
     pub experiment_key: String,
@@ -97,7 +97,7 @@ pub struct Step {
 }
 
 /// A row of `dim_experiments`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Definition {
     pub experiment_key: String,
@@ -112,7 +112,7 @@ pub struct Definition {
 }
 
 /// A row of `dim_metrics`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Metric {
     pub metric_name: String,
@@ -128,12 +128,27 @@ pub struct Metric {
 }
 
 /// A row of `metric_daily`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Day {
     pub metric_name: String,
     pub metric_date: String,
     pub value: Option<f64>,
+    pub numerator: Option<f64>,
+    pub denominator: Option<f64>,
+}
+
+impl Day {
+    /// As the table has it, or as its parts give it.
+    pub fn value(&self) -> Option<f64> {
+        let quotient = || match (self.numerator, self.denominator) {
+            (Some(numerator), Some(denominator)) if denominator != 0.0 => {
+                Some(numerator / denominator)
+            }
+            _ => None,
+        };
+        self.value.or_else(quotient)
+    }
 }
 
 /// Why there are no pages.
@@ -172,7 +187,7 @@ impl ReportError {
                 Code::E0406,
                 format!("`{table}` has no column `{column}`, which the report shows"),
             )
-            .hint("the macros of the standard library make all that is shown"),
+            .hint("the macros of the standard library make all columns that are shown"),
             ReportError::Unreadable { table, cause } => {
                 Diagnostic::error(Code::E0801, format!("`{table}` cannot be read: {cause:#}"))
             }
@@ -312,12 +327,12 @@ const METRICS: Table = Table {
 
 const DAYS: Table = Table {
     name: "metric_daily",
-    required: &[
-        ("metric_name", "varchar"),
-        ("metric_date", "varchar"),
+    required: &[("metric_name", "varchar"), ("metric_date", "varchar")],
+    optional: &[
         ("value", "double"),
+        ("numerator", "double"),
+        ("denominator", "double"),
     ],
-    optional: &[],
     rest: "order by metric_name, metric_date",
 };
 
@@ -415,5 +430,32 @@ impl Evidence {
         metric
             .and_then(|metric| metric.label.as_deref())
             .unwrap_or(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_of_a_record_is_asked_for() {
+        fn assert_is_asked_for(table: &Table, record: impl Serialize) {
+            let record = serde_json::to_value(record).expect("a record is JSON");
+            for field in record.as_object().expect("a record has fields").keys() {
+                let mut columns = table.required.iter().chain(table.optional);
+                assert!(
+                    columns.any(|(name, _)| name == field),
+                    "{}.{field}",
+                    table.name
+                );
+            }
+        }
+        assert_is_asked_for(&DECISIONS, Decision::default());
+        assert_is_asked_for(&RESULTS, Outcome::default());
+        assert_is_asked_for(&SAMPLE_RATIOS, SampleRatio::default());
+        assert_is_asked_for(&STEPS, Step::default());
+        assert_is_asked_for(&EXPERIMENTS, Definition::default());
+        assert_is_asked_for(&METRICS, Metric::default());
+        assert_is_asked_for(&DAYS, Day::default());
     }
 }

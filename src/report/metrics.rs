@@ -76,7 +76,7 @@ fn row(evidence: &Evidence, metric: Metric) -> Row {
 
 fn of_days(kind: Option<&str>, days: &[Day]) -> Days {
     let shown = &days[days.len().saturating_sub(MOST_DAYS)..];
-    let numbers: Vec<Option<f64>> = shown.iter().map(|day| day.value).collect();
+    let numbers: Vec<Option<f64>> = shown.iter().map(Day::value).collect();
     let date = |day: Option<&Day>| day.map(|day| day.metric_date.clone()).unwrap_or_default();
     Days {
         line: line(&numbers),

@@ -146,6 +146,10 @@ fn a_new_project_builds_and_is_not_overwritten() {
         "{}",
         built.out
     );
+    shop.good(&["report", "--project-dir", "mine"]);
+    let pages = shop.folder.path().join("mine/target/report");
+    let metrics = std::fs::read_to_string(pages.join("metrics.html")).expect("a page");
+    assert!(metrics.contains("<polyline"), "{metrics}");
     let again = shop.run(&["init", "mine"]);
     assert_eq!(again.code, WRONG);
     assert!(again.err.contains("exists already"), "{}", again.err);
