@@ -17,6 +17,9 @@ pub struct Experiment {
     facts: Vec<(&'static str, String)>,
     metrics: Vec<Row>,
     ticks: Vec<Tick>,
+    /// Whether the drawing needs to be explained.
+    has_margins: bool,
+    is_cut: bool,
     segments: Vec<Segments>,
     segment_ticks: Vec<Tick>,
     sample_ratios: Vec<Ratio>,
@@ -116,17 +119,21 @@ pub fn view(evidence: &Evidence, decision: &Decision) -> Experiment {
     let (scale, segment_scale) = (scale(&all), scale(&parts));
     let definition = evidence.experiments.get(key);
     let checks = evidence.sample_ratios.iter();
+    let metrics: Vec<Row> = all
+        .iter()
+        .map(|outcome| row(evidence, outcome, scale))
+        .collect();
+    let drawn = || metrics.iter().filter_map(|row| row.interval.as_ref());
     Experiment {
+        has_margins: drawn().any(|interval| interval.margin.is_some()),
+        is_cut: drawn().any(|interval| interval.is_cut_low || interval.is_cut_high),
         key: key.clone(),
         decision: values::decision(&decision.decision),
         class: values::class(&decision.decision),
         reasons: decision.reasons.clone(),
         hypothesis: definition.and_then(|definition| definition.hypothesis.clone()),
         facts: facts(decision, definition),
-        metrics: all
-            .iter()
-            .map(|outcome| row(evidence, outcome, scale))
-            .collect(),
+        metrics,
         ticks: scale.ticks(),
         segments: segments(evidence, &parts, segment_scale),
         segment_ticks: segment_scale.ticks(),
@@ -149,14 +156,11 @@ fn facts(decision: &Decision, definition: Option<&Definition>) -> Vec<(&'static 
     let of = |field: fn(&Definition) -> &Option<String>| {
         definition.and_then(|found| field(found).clone())
     };
-    let day = |instant: Option<String>| {
-        instant.map(|instant| instant.chars().take(10).collect::<String>())
-    };
-    let starts = day(of(|definition| &definition.starts_at));
-    let ends = day(of(|definition| &definition.ends_at));
+    let starts = of(|definition| &definition.starts_at).map(|instant| values::day(&instant));
+    let ends = of(|definition| &definition.ends_at).map(|instant| values::last_day(&instant));
     let period = match (starts, ends) {
-        (Some(starts), Some(ends)) => Some(format!("{starts} to {ends}, the end excluded")),
-        (Some(starts), None) => Some(format!("from {starts}")),
+        (Some(starts), Some(ends)) => Some(format!("{starts} to {ends}")),
+        (Some(starts), None) => Some(format!("from {starts} on")),
         _ => None,
     };
     let alpha = definition.and_then(|definition| definition.alpha);

@@ -2,7 +2,7 @@
 //! In: the published tables, through an engine. Out: [`Page`]s of HTML with drawings in SVG: no script, nothing from a network, the same
 //! bytes for the same version. Nothing is computed here: what a page shows, a query over the same tables shows too.
 //!
-//! [`read`] (tables -> [`Evidence`]) -> [`pages`] -> [`write`] (a folder, whole or not at all).
+//! [`read()`] (tables -> [`Evidence`]) -> [`pages()`] -> [`write()`] (a folder, whole or not at all).
 
 mod evidence;
 mod experiment;

@@ -1,5 +1,6 @@
 //! Numbers and words as the pages say them.
 
+use chrono::{NaiveDateTime, TimeDelta};
 use minijinja::HtmlEscape;
 
 use crate::experiments::words::{number, percent, signed};
@@ -85,6 +86,18 @@ pub fn minute(time: &str) -> String {
     }
 }
 
+/// The day of an instant.
+pub fn day(instant: &str) -> String {
+    instant.chars().take(10).collect()
+}
+
+/// The last day before an instant that is itself left out.
+pub fn last_day(instant: &str) -> String {
+    let before = instant.parse::<NaiveDateTime>().ok();
+    let before = before.and_then(|end| end.checked_sub_signed(TimeDelta::microseconds(1)));
+    before.map_or_else(|| day(instant), |before| before.date().to_string())
+}
+
 /// A sentence in HTML: names between backticks as code, numbers and their signs kept on one line.
 pub fn sentence(text: &str) -> String {
     let pieces = text
@@ -152,6 +165,9 @@ mod tests {
             "2026-11-24 01:13 UTC"
         );
         assert_eq!(minute("yesterday"), "yesterday");
+        assert_eq!(last_day("2026-04-13T00:00:00"), "2026-04-12");
+        assert_eq!(last_day("2026-04-13T12:00:00"), "2026-04-13");
+        assert_eq!(last_day("2026-04-13"), "2026-04-13");
     }
 
     #[test]
