@@ -410,3 +410,97 @@ fn a_table_that_is_opened_again_holds_what_was_appended() {
         );
     });
 }
+
+/// What kill -9 or a full disk can leave of the first append.
+#[test]
+fn a_first_append_that_was_cut_short_is_no_hindrance_to_the_next() {
+    for left in ["_delta_log", "_clustering.json", "both"] {
+        let folder = TempDir::new().unwrap();
+        on_a_runtime(async {
+            let (plan, data) = random_project(11);
+            let events = folder.path().join("events");
+            std::fs::create_dir_all(&events).unwrap();
+            if left != "_clustering.json" {
+                std::fs::create_dir(events.join("_delta_log")).unwrap();
+                std::fs::write(events.join("_delta_log/00000000000000000000.json#1"), "{").unwrap();
+            }
+            if left != "_delta_log" {
+                std::fs::write(
+                    events.join("_clustering.json"),
+                    r#"{"unit":"a","time":"b","id":"c","buckets":1}"#,
+                )
+                .unwrap();
+            }
+            assert!(!ClusteredFacts::is_at(&events), "{left}");
+            let mut facts = Facts::open(folder.path()).await;
+            facts.append(&data).await;
+            let expected = facts.states(&plan).await;
+            assert!(ClusteredFacts::is_at(&events), "{left}");
+            let again = ClusteredFacts::reopen(&events).await.unwrap();
+            assert_eq!(again.runs().unwrap(), facts.events.runs().unwrap());
+            assert_eq!(
+                Facts::open(folder.path()).await.states(&plan).await,
+                expected
+            );
+        });
+    }
+}
+
+#[test]
+fn a_table_without_its_clustering_gets_it_back_and_keeps_its_own() {
+    let folder = TempDir::new().unwrap();
+    on_a_runtime(async {
+        let (_, data) = random_project(12);
+        let mut facts = Facts::open(folder.path()).await;
+        facts.append(&data).await;
+        let events = folder.path().join("events");
+        std::fs::remove_file(events.join("_clustering.json")).unwrap();
+        let facts = Facts::open(folder.path()).await;
+        assert!(ClusteredFacts::is_at(&events));
+        let other = Clustering {
+            unit: "user_id".to_owned(),
+            time: "occurred_at".to_owned(),
+            id: "event_id".to_owned(),
+            buckets: BUCKETS + 1,
+        };
+        let columns = event_batch(&[]).schema();
+        let refused = ClusteredFacts::open(&events, &columns, other).await;
+        let said = refused.err().expect("it has other buckets").to_string();
+        assert!(
+            said.contains("is clustered by other columns or buckets"),
+            "{said}"
+        );
+        assert_eq!(count(&facts).await.0, data.events.len());
+    });
+}
+
+#[test]
+fn files_of_a_killed_append_are_removed_with_those_that_were_replaced() {
+    let folder = TempDir::new().unwrap();
+    on_a_runtime(async {
+        let (plan, data) = random_project(13);
+        let mut facts = Facts::open(folder.path()).await;
+        facts.append(&data).await;
+        let expected = facts.states(&plan).await;
+        let events = folder.path().join("events");
+        let run = facts.events.runs().unwrap().remove(0);
+        std::fs::copy(events.join(run.path), events.join("part-of-nobody.parquet")).unwrap();
+        let keep = chrono::Duration::days(1);
+        assert_eq!(
+            facts.events.vacuum(keep).await.unwrap(),
+            0,
+            "it may be one that is being written"
+        );
+        assert_eq!(
+            facts.events.vacuum(chrono::Duration::zero()).await.unwrap(),
+            1
+        );
+        assert_eq!(
+            facts.events.vacuum(chrono::Duration::zero()).await.unwrap(),
+            0
+        );
+        assert!(!events.join("part-of-nobody.parquet").exists());
+        assert!(ClusteredFacts::is_at(&events));
+        assert_eq!(facts.states(&plan).await, expected);
+    });
+}

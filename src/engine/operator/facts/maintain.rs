@@ -5,9 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
 
-use super::{ClusteredFacts, Clustering, PARTITIONS, UNIT_KEY, external};
+use super::{ClusteredFacts, Clustering, PARTITIONS, UNIT_KEY, external, has_commits, sync};
+use deltalake::operations::vacuum::VacuumMode;
 
 /// Beside the log; Delta readers leave files alone whose names begin so.
 const CLUSTERING: &str = "_clustering.json";
@@ -15,13 +17,7 @@ const CLUSTERING: &str = "_clustering.json";
 impl ClusteredFacts {
     /// Opens a table that exists.
     pub async fn reopen(folder: &Path) -> Result<ClusteredFacts> {
-        let path = folder.join(CLUSTERING);
-        let text = fs::read(&path).map_err(|error| {
-            DataFusionError::Execution(format!("cannot read {}: {error}", path.display()))
-        })?;
-        let clustering: Clustering = serde_json::from_slice(&text).map_err(|error| {
-            DataFusionError::Execution(format!("cannot read {}: {error}", path.display()))
-        })?;
+        let clustering = ClusteredFacts::remembered(folder)?;
         let table = super::load(folder).await?;
         let stored = table
             .snapshot()
@@ -42,20 +38,51 @@ impl ClusteredFacts {
 
     /// Whether a folder holds such a table.
     pub fn is_at(folder: &Path) -> bool {
-        folder.join(CLUSTERING).is_file()
+        folder.join(CLUSTERING).is_file() && has_commits(folder)
     }
 
+    fn remembered(folder: &Path) -> Result<Clustering> {
+        let path = folder.join(CLUSTERING);
+        let unreadable = |error: &dyn std::fmt::Display| {
+            DataFusionError::Execution(format!("cannot read {}: {error}", path.display()))
+        };
+        let text = fs::read(&path).map_err(|error| unreadable(&error))?;
+        serde_json::from_slice(&text).map_err(|error| unreadable(&error))
+    }
+
+    /// Keeps how rows are clustered, whole or not at all; a table that has rows has its own way.
     pub(super) fn remember(folder: &Path, clustering: &Clustering) -> Result<()> {
+        let path = folder.join(CLUSTERING);
+        if path.is_file() && has_commits(folder) {
+            let own = ClusteredFacts::remembered(folder)?;
+            return match own == *clustering {
+                true => Ok(()),
+                false => exec_err!(
+                    "{} is clustered by other columns or buckets: unit {}, time {}, id {}, {} buckets",
+                    folder.display(),
+                    own.unit,
+                    own.time,
+                    own.id,
+                    own.buckets
+                ),
+            };
+        }
         let text = serde_json::to_vec(clustering).expect("four plain fields are JSON");
-        Ok(fs::write(folder.join(CLUSTERING), text)?)
+        let fresh = path.with_extension("new");
+        fs::write(&fresh, text)?;
+        sync(&fresh)?;
+        fs::rename(&fresh, &path)?;
+        sync(folder)
     }
 
-    /// Removes files that compaction replaced at least so long ago; whoever reads an older version then fails.
+    /// Removes files that compaction replaced at least so long ago, and files as old that no commit names because their writer was
+    /// killed; whoever reads an older version then fails.
     pub async fn vacuum(&mut self, older_than: chrono::Duration) -> Result<usize> {
         let vacuum = self
             .table
             .clone()
             .vacuum()
+            .with_mode(VacuumMode::Full)
             .with_retention_period(older_than)
             .with_enforce_retention_duration(false);
         let (table, report) = vacuum.await.map_err(external)?;

@@ -87,13 +87,11 @@ impl ClusteredFacts {
         fs::create_dir_all(folder)?;
         let folder = fs::canonicalize(folder)?;
         let schema = file_schema(columns, &clustering)?;
-        let table = match folder.join("_delta_log").is_dir() {
+        // What killed an earlier first append may have left one without the other.
+        ClusteredFacts::remember(&folder, &clustering)?;
+        let table = match has_commits(&folder) {
             true => load(&folder).await?,
-            false => {
-                let table = create(url_of(&folder), &schema).await?;
-                ClusteredFacts::remember(&folder, &clustering)?;
-                table
-            }
+            false => create(url_of(&folder), &schema).await?,
         };
         Ok(ClusteredFacts {
             folder,
@@ -125,7 +123,14 @@ impl ClusteredFacts {
         ))
     }
 
+    /// New files are durable before the log names them, and the log is before anybody is told.
     async fn commit(&mut self, actions: Vec<Action>, operation: DeltaOperation) -> Result<()> {
+        for action in &actions {
+            if let Action::Add(file) = action {
+                sync(&self.folder.join(&file.path))?;
+            }
+        }
+        sync(&self.folder)?;
         let state = self.table.snapshot().map_err(external)?.clone();
         let log = self.table.log_store();
         CommitBuilder::default()
@@ -133,7 +138,10 @@ impl ClusteredFacts {
             .build(Some(&state), log, operation)
             .await
             .map_err(external)?;
-        self.table.update_state().await.map_err(external)
+        self.table.update_state().await.map_err(external)?;
+        let version = self.table.version().unwrap_or_default();
+        sync(&self.folder.join(LOG).join(format!("{version:020}.json")))?;
+        sync(&self.folder.join(LOG))
     }
 
     fn append_operation(&self) -> DeltaOperation {
@@ -183,6 +191,24 @@ impl ClusteredFacts {
             None,
         )
     }
+}
+
+/// The folder of the table's commits.
+const LOG: &str = "_delta_log";
+
+/// Whether a folder holds a table; the folder of its log is made before the first commit.
+fn has_commits(folder: &Path) -> bool {
+    let is_commit = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with(|first: char| first.is_ascii_digit()) && name.ends_with(".json")
+    };
+    fs::read_dir(folder.join(LOG)).is_ok_and(|entries| entries.flatten().any(is_commit))
+}
+
+/// Makes the content of a file, or the entries of a folder, survive a power failure.
+fn sync(path: &Path) -> Result<()> {
+    Ok(fs::File::open(path)?.sync_all()?)
 }
 
 /// In microseconds.
