@@ -126,6 +126,8 @@ impl Warehouse {
             self.table_folder(relation, from)?,
             self.table_folder(relation, to)?,
         );
+        // As a file of two folders, a new one would look like one of the older version, which is durable.
+        rows.staging.make_durable()?;
         let staging = Staging::create(self)?;
         let mut shared = Vec::new();
         // By their names alone, which are unique: folders of partitions are written differently in paths and in the log.

@@ -5,7 +5,7 @@ use super::error::IoContext;
 use super::{Result, Warehouse, WarehouseError, checked_name};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -74,7 +74,7 @@ impl Warehouse {
 
     fn sweep_lock(&self) -> Result<(File, PathBuf)> {
         let path = self.root.join("sweep.lock");
-        Ok((open_lock_file(&path)?, path))
+        Ok((open_shared_lock_file(&path)?, path))
     }
 }
 
@@ -129,13 +129,33 @@ fn words_for(holder: &Option<Holder>) -> String {
 }
 
 pub(super) fn open_lock_file(path: &Path) -> Result<File> {
+    open_to_write(path).context("open the lock file", path)
+}
+
+/// For reading alone where nothing can be written: enough to hold a lock, and to read what is published.
+fn open_shared_lock_file(path: &Path) -> Result<File> {
+    let opened = open_to_write(path).or_else(|error| match is_forbidden(&error) {
+        true => File::open(path).map_err(|_| error),
+        false => Err(error),
+    });
+    opened.context("open the lock file", path)
+}
+
+fn open_to_write(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .create(true)
         .truncate(false)
         .read(true)
         .write(true)
         .open(path)
-        .context("open the lock file", path)
+}
+
+/// Whether something is not to be written by whoever reads it.
+pub(super) fn is_forbidden(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 fn write_holder(file: &mut File, path: &Path) -> Result<()> {

@@ -38,6 +38,11 @@ impl Staging {
         &self.folder
     }
 
+    /// Makes everything in the folder survive a power failure.
+    pub(super) fn make_durable(&self) -> Result<()> {
+        sync_tree(&self.folder)
+    }
+
     /// Makes everything durable, then moves the folder to `place` in one step.
     ///
     /// False when a complete table is there already: another build was faster, and this copy is dropped.

@@ -3,6 +3,7 @@
 
 use super::disk::FirstFailure;
 use super::error::{IoContext, delta_error, query_error};
+use super::lock::is_forbidden;
 use super::staging::Staging;
 use super::types::{can_partition_by, stored_batch, stored_schema};
 use super::{ColumnProblem, Result, Warehouse, WarehouseError};
@@ -150,9 +151,12 @@ pub struct TableSummary {
 
 /// Vacuum reads this time: what was used since the oldest running build began may be needed by it.
 fn mark_as_used(folder: &Path) -> Result<()> {
-    File::open(folder)
-        .and_then(|folder| folder.set_modified(SystemTime::now()))
-        .context("set the time of", folder)
+    let marked = File::open(folder).and_then(|folder| folder.set_modified(SystemTime::now()));
+    match marked {
+        // Who may only read does not build: vacuum leaves what is published.
+        Err(error) if is_forbidden(&error) => Ok(()),
+        marked => marked.context("set the time of", folder),
+    }
 }
 
 pub(super) fn folder_url(folder: &Path) -> Url {
