@@ -58,8 +58,8 @@ pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
     let lock = match warehouse.lock(&prepared.environment) {
         Ok(lock) => lock,
         Err(error @ LockError::Held { .. }) => {
-            eprintln!("error[E0902]: {error}");
-            eprintln!(
+            tell!("error[E0902]: {error}");
+            tell!(
                 "   = hint: wait until it ends, or build into another environment with `--target`"
             );
             return Ok(Exit::Failed);
@@ -145,7 +145,7 @@ fn say_nothing_to_do(
             0 => String::new(),
             tests => format!(", {tests} tests passed"),
         };
-        eprintln!(
+        tell!(
             "0 built, {relations} unchanged{tests} in {}; nothing to do: `{}` stays at version {}",
             seconds(elapsed),
             receipt.environment,
@@ -227,7 +227,7 @@ fn say_what_happened(
             "built": results.count(Outcome::Done), "reused": results.count(Outcome::Reused), "warned": results.count(Outcome::Warned),
             "failed": results.count(Outcome::Failed), "skipped": results.count(Outcome::Skipped), "seconds": results.elapsed.as_secs_f64(),
         });
-        eprintln!("{summary}");
+        tell!("{summary}");
         return;
     }
     if common.quiet {
@@ -288,7 +288,7 @@ fn say_what_happened(
             format!("nothing was published: `{environment}` stays at version {version}")
         }
     };
-    eprintln!(
+    tell!(
         "{} in {}; {outcome}",
         parts.join(", "),
         seconds(results.elapsed)

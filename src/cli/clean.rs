@@ -17,7 +17,7 @@ pub fn run(common: &Common, clean: &Clean) -> anyhow::Result<Exit> {
         .iter()
         .any(|file| common.project_dir.join(file).exists())
     {
-        eprintln!(
+        tell!(
             "error[E0101]: there is no project file in `{}`",
             common.project_dir.display()
         );
@@ -35,7 +35,7 @@ pub fn run(common: &Common, clean: &Clean) -> anyhow::Result<Exit> {
     for folder in folders.iter().filter(|folder| folder.exists()) {
         std::fs::remove_dir_all(folder)?;
         if !common.quiet {
-            eprintln!("removed {}", folder.display());
+            tell!("removed {}", folder.display());
         }
     }
     Ok(Exit::Good)

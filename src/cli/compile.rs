@@ -32,7 +32,7 @@ pub async fn run(common: &Common) -> anyhow::Result<Exit> {
         }
     }
     if !common.quiet {
-        eprintln!(
+        tell!(
             "{} models compiled into {}",
             chosen.len(),
             prepared.target_folder().join("compiled").display()

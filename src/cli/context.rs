@@ -41,7 +41,7 @@ pub async fn open_revision(
     };
     let mut checked = prepare(&Folder::new(&folder), &options).await;
     if checked.has_errors() {
-        eprintln!("error: the project at `{revision}` is wrong");
+        tell!("error: the project at `{revision}` is wrong");
         report(common, &checked.diagnostics, &checked.value);
         return Ok(None);
     }

@@ -69,7 +69,7 @@ pub async fn run(common: &Common, facts: &Facts) -> anyhow::Result<Exit> {
 async fn append(common: &Common, prepared: &Prepared, append: &Append) -> anyhow::Result<Exit> {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     if append.name.is_empty() || !append.name.chars().all(is_plain) || append.buckets == 0 {
-        eprintln!(
+        tell!(
             "error: a table has a name of letters, digits and underscores, and at least one bucket"
         );
         return Ok(Exit::Wrong);
@@ -88,15 +88,18 @@ async fn append(common: &Common, prepared: &Prepared, append: &Append) -> anyhow
     Ok(match appended {
         Ok(appended) => {
             if !common.quiet {
-                eprintln!(
+                tell!(
                     "clustered.{}: {} rows in {} files, {} were there already",
-                    append.name, appended.rows, appended.files, appended.repeated
+                    append.name,
+                    appended.rows,
+                    appended.files,
+                    appended.repeated
                 );
             }
             Exit::Good
         }
         Err(error) => {
-            eprintln!("error[E0801]: {}", error.strip_backtrace());
+            tell!("error[E0801]: {}", error.strip_backtrace());
             Exit::Failed
         }
     })
@@ -121,8 +124,8 @@ async fn optimize(
     let known = clustered_facts(&prepared.warehouse)?;
     let is_known = |name: &&String| !known.iter().any(|(known, _)| known == *name);
     if let Some(unknown) = optimize.names.iter().find(is_known) {
-        eprintln!("error: there are no clustered facts `{unknown}`");
-        eprintln!("   = hint: `equipoise facts ls` lists them");
+        tell!("error: there are no clustered facts `{unknown}`");
+        tell!("   = hint: `equipoise facts ls` lists them");
         return Ok(Exit::Wrong);
     }
     let engine = Engine::new(prepared.engine)?;
@@ -135,7 +138,7 @@ async fn optimize(
             .optimize_clustered(folder, optimize.most_runs, keep)
             .await
         {
-            Ok(done) if !common.quiet => eprintln!(
+            Ok(done) if !common.quiet => tell!(
                 "clustered.{name}: {} files became {}, {} rows rewritten, {} old files removed",
                 done.compacted.files_before,
                 done.compacted.files_after,
@@ -144,7 +147,7 @@ async fn optimize(
             ),
             Ok(_) => {}
             Err(error) => {
-                eprintln!("error[E0801]: {}", error.strip_backtrace());
+                tell!("error[E0801]: {}", error.strip_backtrace());
                 return Ok(Exit::Failed);
             }
         }

@@ -82,6 +82,6 @@ pub fn run(common: &Common, options: &Generate) -> anyhow::Result<Exit> {
         out: options.out.clone(),
         ..defaults
     })?;
-    eprintln!("wrote {generated:?} to {}", options.out.display());
+    tell!("wrote {generated:?} to {}", options.out.display());
     Ok(Exit::Good)
 }

@@ -81,7 +81,7 @@ pub fn run(init: &Init) -> anyhow::Result<Exit> {
         .iter()
         .find(|(path, _)| init.folder.join(path).exists())
     {
-        eprintln!(
+        tell!(
             "error: `{}` exists already; nothing was written",
             init.folder.join(path).display()
         );
@@ -93,7 +93,7 @@ pub fn run(init: &Init) -> anyhow::Result<Exit> {
         std::fs::write(&path, text)
             .with_context(|| format!("cannot write `{}`", path.display()))?;
     }
-    eprintln!(
+    tell!(
         "a new project is in {0}; build it with `equipoise build --project-dir {0}`",
         init.folder.display()
     );

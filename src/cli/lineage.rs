@@ -24,8 +24,8 @@ pub async fn run(common: &Common, lineage: &Lineage) -> anyhow::Result<Exit> {
         return Ok(Exit::Wrong);
     };
     let Some((relation, column)) = lineage.column.rsplit_once('.') else {
-        eprintln!("error: `{}` is not a column", lineage.column);
-        eprintln!("   = hint: write it as MODEL.COLUMN");
+        tell!("error: `{}` is not a column", lineage.column);
+        tell!("   = hint: write it as MODEL.COLUMN");
         return Ok(Exit::Wrong);
     };
     let start = Origin {
@@ -88,13 +88,13 @@ fn is_known(prepared: &Prepared, start: &Origin) -> bool {
     let named = |node: &&crate::manifest::Node| node.relation().replace('"', "") == start.relation;
     let Some(node) = nodes.clone().find(named) else {
         let names: Vec<String> = nodes.map(|node| node.relation().replace('"', "")).collect();
-        eprintln!(
+        tell!(
             "error[E0203]: there is no model, seed or source `{}`",
             start.relation
         );
         let hint =
             crate::diagnostics::did_you_mean(&start.relation, names.iter().map(String::as_str));
-        eprintln!("   = hint: {hint}");
+        tell!("   = hint: {hint}");
         return false;
     };
     let schema = prepared
@@ -109,12 +109,13 @@ fn is_known(prepared: &Prepared, start: &Origin) -> bool {
     if names.contains(&start.column) {
         return true;
     }
-    eprintln!(
+    tell!(
         "error[E0406]: `{}` has no column `{}`",
-        start.relation, start.column
+        start.relation,
+        start.column
     );
     let hint = crate::diagnostics::did_you_mean(&start.column, names.iter().map(String::as_str));
-    eprintln!("   = hint: {hint}");
+    tell!("   = hint: {hint}");
     false
 }
 

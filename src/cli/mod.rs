@@ -1,6 +1,13 @@
 //! The command line: options in, library calls, text out. It decides nothing about data.
 //! Exit codes: 0 good, 1 a step, test or contract failed, 2 the project or the command line is wrong.
 
+/// Says a line on standard error. One that is closed, or a full disk behind it, is no reason to fail.
+macro_rules! tell {
+    ($($words:tt)*) => {
+        $crate::cli::output::tell(format_args!($($words)*))
+    };
+}
+
 mod build;
 mod clean;
 mod compile;
@@ -110,18 +117,30 @@ pub fn main() -> Exit {
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(async { tokio::spawn(dispatch(arguments)).await }),
         Err(error) => {
-            anstream::eprintln!("error: cannot start: {error}");
+            tell!("error: cannot start: {error}");
             return Exit::Failed;
         }
     };
     match outcome {
         Ok(Ok(exit)) => exit,
         Ok(Err(error)) => {
-            anstream::eprintln!("error: {error:#}");
+            tell!("error: {}", chain(&error));
             Exit::Failed
         }
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
+}
+
+/// An error and its causes, without those that it has told already.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text += if text.is_empty() { "" } else { ": " };
+            text += &cause;
+        }
+    }
+    text
 }
 
 async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {

@@ -31,7 +31,7 @@ pub struct Common {
     /// What to leave out
     #[arg(long, global = true, num_args = 1.., value_name = "SELECTOR", help_heading = "Selection")]
     pub exclude: Vec<String>,
-    /// Steps and partitions that run at once
+    /// Steps and partitions that run at once, at most 256
     #[arg(long, global = true, help_heading = "Execution")]
     pub threads: Option<usize>,
     /// Memory for sorts, joins and groups, such as 1GB; beyond it they spill to disk

@@ -10,6 +10,12 @@ use super::options::OutputFormat;
 use crate::diagnostics::{Diagnostic, Render, Severity, render_all, to_json};
 use crate::engine::Rows;
 
+/// Writes a line to standard error, if there is one; see the macro of that name.
+pub fn tell(words: std::fmt::Arguments<'_>) {
+    let line = format!("{words}\n");
+    let _ = anstream::stderr().lock().write_all(line.as_bytes());
+}
+
 /// Whether standard error takes colours: a terminal, and `NO_COLOR` is not set.
 pub fn is_styled() -> bool {
     std::io::stderr().is_terminal()
@@ -25,19 +31,19 @@ pub fn diagnostics(diagnostics: &[Diagnostic], texts: &BTreeMap<Arc<str>, Arc<st
     } else {
         Render::Plain
     };
-    eprintln!("{}", render_all(diagnostics, texts, how));
+    tell!("{}", render_all(diagnostics, texts, how));
     let errors = diagnostics
         .iter()
         .filter(|diagnostic| diagnostic.severity == Severity::Error)
         .count();
     if errors > 0 {
-        eprintln!("{errors} error{}", if errors == 1 { "" } else { "s" });
+        tell!("{errors} error{}", if errors == 1 { "" } else { "s" });
     }
 }
 
 pub fn diagnostics_as_json(diagnostics: &[Diagnostic]) {
     for diagnostic in diagnostics {
-        eprintln!(
+        tell!(
             "{}",
             serde_json::json!({"event": "diagnostic", "diagnostic": to_json(diagnostic)})
         );

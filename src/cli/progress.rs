@@ -40,7 +40,7 @@ impl Progress {
     fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => tell!("{text}"),
         }
     }
 
@@ -61,7 +61,7 @@ impl Progress {
             bar.inc(1);
         }
         match self.format {
-            LogFormat::Json => eprintln!("{}", json(step, result)),
+            LogFormat::Json => tell!("{}", json(step, result)),
             // What was there already is summed up at the end.
             LogFormat::Text if self.is_quiet || result.outcome == Outcome::Reused => {}
             LogFormat::Text => self.line(&self.text(step, result)),
@@ -107,7 +107,7 @@ impl Observer for Progress {
             Event::Started(step) => self.show_running(|running| running.push(step.name.clone())),
             Event::Finished(step, result) => self.finished(step, result),
             Event::Said(message) if self.format == LogFormat::Json => {
-                eprintln!(
+                tell!(
                     "{}",
                     serde_json::json!({"event": "log", "message": message})
                 );

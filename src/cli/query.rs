@@ -34,7 +34,7 @@ pub async fn show(common: &Common, show: &Show) -> anyhow::Result<Exit> {
         return Ok(Exit::Wrong);
     };
     if common.select.is_empty() {
-        eprintln!("error: `show` needs `--select MODEL`");
+        tell!("error: `show` needs `--select MODEL`");
         return Ok(Exit::Wrong);
     }
     let Some(selection) = context::selection(common, &prepared) else {
@@ -66,12 +66,12 @@ pub async fn show(common: &Common, show: &Show) -> anyhow::Result<Exit> {
         match engine.rows(&query, Some(show.limit)).await {
             Ok(rows) => output::rows(&rows, common.output)?,
             Err(error) => {
-                eprintln!(
+                tell!(
                     "error[E0801]: `{}` cannot be shown: {}",
                     node.name,
                     error.strip_backtrace()
                 );
-                eprintln!(
+                tell!(
                     "   = hint: build what it reads first: `equipoise build --select +{}`",
                     node.name
                 );
@@ -87,6 +87,10 @@ pub async fn sql(common: &Common, sql: &Sql) -> anyhow::Result<Exit> {
         return Ok(Exit::Wrong);
     };
     let query = text(&sql.query)?;
+    if let Some(refused) = sql::unanswerable(&query) {
+        say(common, &prepared, &query, refused);
+        return Ok(Exit::Wrong);
+    }
     let warehouse = context::warehouse(&prepared)?;
     let engine = published(&prepared, &warehouse).await?;
     match engine.rows(&query, sql.limit).await {
@@ -94,13 +98,16 @@ pub async fn sql(common: &Common, sql: &Sql) -> anyhow::Result<Exit> {
             output::rows(&rows, common.output)?;
             Ok(Exit::Good)
         }
-        Err(error) => {
-            match sql::refused(&query, &error) {
-                Some(refused) => say(common, &prepared, &query, refused),
-                None => eprintln!("error[E0801]: {}", error.strip_backtrace()),
+        Err(error) => match sql::refused(&query, &error) {
+            Some(refused) => {
+                say(common, &prepared, &query, refused);
+                Ok(Exit::Wrong)
             }
-            Ok(Exit::Failed)
-        }
+            None => {
+                tell!("error[E0801]: {}", error.strip_backtrace());
+                Ok(Exit::Failed)
+            }
+        },
     }
 }
 

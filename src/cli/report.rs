@@ -49,7 +49,7 @@ pub async fn run(common: &Common, options: &Report) -> anyhow::Result<Exit> {
         return Ok(Exit::Failed);
     }
     if !common.quiet {
-        eprintln!(
+        tell!(
             "{} pages about version {} of `{}`: {}",
             pages.len(),
             stamp.version,

@@ -196,8 +196,6 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 fn wrong(problems: &[String]) -> Exit {
-    problems
-        .iter()
-        .for_each(|problem| anstream::eprintln!("{problem}\n"));
+    problems.iter().for_each(|problem| tell!("{problem}\n"));
     Exit::Wrong
 }

@@ -155,7 +155,7 @@ pub async fn rollback(common: &Common, rollback: &Rollback) -> anyhow::Result<Ex
     let name = &prepared.environment;
     let current = warehouse.environment(name)?.version;
     let Some(to) = rollback.to.or(current.checked_sub(1)).filter(|to| *to > 0) else {
-        eprintln!("error: `{name}` has no version before the current one");
+        tell!("error: `{name}` has no version before the current one");
         return Ok(Exit::Wrong);
     };
     if common.dry_run {
@@ -167,8 +167,8 @@ pub async fn rollback(common: &Common, rollback: &Rollback) -> anyhow::Result<Ex
     let lock = match warehouse.lock(name) {
         Ok(lock) => lock,
         Err(error @ LockError::Held { .. }) => {
-            eprintln!("error[E0902]: {error}");
-            eprintln!("   = hint: wait until it ends");
+            tell!("error[E0902]: {error}");
+            tell!("   = hint: wait until it ends");
             return Ok(Exit::Failed);
         }
         Err(error) => return Err(error.into()),
@@ -182,8 +182,8 @@ pub async fn rollback(common: &Common, rollback: &Rollback) -> anyhow::Result<Ex
             Ok(Exit::Good)
         }
         Err(error @ (WarehouseError::NoVersion { .. } | WarehouseError::Vacuumed { .. })) => {
-            eprintln!("error: {error}");
-            eprintln!("   = hint: `equipoise history` lists the versions that are left");
+            tell!("error: {error}");
+            tell!("   = hint: `equipoise history` lists the versions that are left");
             Ok(Exit::Wrong)
         }
         Err(error) => Err(error.into()),

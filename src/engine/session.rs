@@ -239,7 +239,8 @@ impl Engine {
     pub async fn rows(&self, query: &str, limit: Option<usize>) -> Result<Rows> {
         let options = datafusion::execution::context::SQLOptions::new()
             .with_allow_ddl(false)
-            .with_allow_dml(false);
+            .with_allow_dml(false)
+            .with_allow_statements(false);
         let mut frame = self.context.sql_with_options(query, options).await?;
         if let Some(limit) = limit {
             frame = frame.limit(0, Some(limit))?;

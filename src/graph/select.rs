@@ -32,6 +32,9 @@ impl Graph {
         exclude: &[String],
     ) -> Checked<Selection> {
         let mut diagnostics = Vec::new();
+        // A variable of a script that is empty: nothing would be built, and all would look well.
+        let blank = select.iter().filter(|term| term.trim().is_empty());
+        diagnostics.extend(blank.map(|term| unreadable(term, NAMES_NOTHING)));
         let chosen = if select.is_empty() {
             manifest.nodes.iter().map(|node| node.id).collect()
         } else {
@@ -68,6 +71,9 @@ impl Graph {
         word: &str,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> BTreeSet<NodeId> {
+        if word.split(',').all(str::is_empty) {
+            diagnostics.push(unreadable(word, NAMES_NOTHING));
+        }
         let mut sets = word.split(',').filter(|part| !part.is_empty()).map(|part| {
             match self.term(manifest, part) {
                 Ok(nodes) => nodes,
@@ -270,6 +276,8 @@ impl Term {
             .any(|name| *name == self.value || name.starts_with(&format!("{}.", self.value)))
     }
 }
+
+const NAMES_NOTHING: &str = "it names nothing; leave `--select` out to mean everything";
 
 fn unreadable(text: &str, hint: &str) -> Diagnostic {
     Diagnostic::error(Code::E0303, format!("cannot read the selector `{text}`")).hint(hint)

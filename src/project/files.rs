@@ -34,24 +34,31 @@ impl Files for Folder {
         if !start.is_dir() {
             return Ok(Vec::new());
         }
-        let hidden = |entry: &walkdir::DirEntry| {
-            entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.')
+        let is_hidden = |path: &Path| {
+            let name = path.file_name();
+            path != start && name.is_some_and(|name| name.to_string_lossy().starts_with('.'))
         };
         let mut paths = Vec::new();
         for entry in WalkDir::new(&start)
             .follow_links(true)
             .sort_by_file_name()
             .into_iter()
-            .filter_entry(|entry| !hidden(entry))
+            .filter_entry(|entry| !is_hidden(entry.path()))
         {
-            let entry = entry?;
-            if entry.file_type().is_file() {
-                let relative = entry
-                    .path()
-                    .strip_prefix(&self.root)
-                    .expect("walked from the root");
-                paths.push(relative.to_string_lossy().replace('\\', "/"));
-            }
+            let path = match entry {
+                Ok(entry) if entry.file_type().is_file() => entry.into_path(),
+                Ok(_) => continue,
+                // A link to nothing: an editor's lock, or a file whose reader will say what is wrong with it.
+                Err(error) => match (error.path(), error.io_error()) {
+                    (Some(path), _) if is_hidden(path) => continue,
+                    (Some(path), Some(cause)) if cause.kind() == io::ErrorKind::NotFound => {
+                        path.to_path_buf()
+                    }
+                    _ => return Err(error.into()),
+                },
+            };
+            let relative = path.strip_prefix(&self.root).expect("walked from the root");
+            paths.push(relative.to_string_lossy().replace('\\', "/"));
         }
         Ok(paths)
     }

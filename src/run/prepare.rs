@@ -162,7 +162,10 @@ fn threads(options: &PrepareOptions, target: &TargetSpec) -> usize {
         .threads
         .and_then(|threads| usize::try_from(threads).ok());
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    options.threads.or(from_target).unwrap_or(cores).max(1)
+    let wanted = options.threads.or(from_target).unwrap_or(cores);
+    // Each takes memory, whether it has work or not.
+    const MOST: usize = 256;
+    wanted.clamp(1, MOST)
 }
 
 fn engine_options(

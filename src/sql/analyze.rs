@@ -15,6 +15,7 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::dialect::dialect_from_str;
 
+use super::beyond::unanswerable;
 use super::words;
 use crate::diagnostics::Code;
 
@@ -131,6 +132,9 @@ impl Analyzer {
 
     /// One `select`, or `with ... select`.
     pub(super) fn parse(&self, sql: &str) -> Result<Statement, SqlError> {
+        if let Some(refused) = unanswerable(sql) {
+            return Err(refused);
+        }
         let dialect = self.context.copied_config().options().sql_parser.dialect;
         let dialect = dialect_from_str(dialect.as_ref()).expect("the session's dialect exists");
         let parsed = datafusion::sql::parser::DFParserBuilder::new(sql)

@@ -3,6 +3,7 @@
 //! ([`functions`]).
 
 mod analyze;
+mod beyond;
 pub mod canonical;
 mod expression;
 pub mod functions;
@@ -16,6 +17,7 @@ pub use analyze::{
     Analyzed, Analyzer, SqlError, SqlErrorKind, is_number, is_timestamp, refused, register,
     same_type,
 };
+pub use beyond::unanswerable;
 /// Columns and their types.
 pub use datafusion::arrow::datatypes::SchemaRef as Schema;
 pub use expression::{expression_columns, is_time_zone};

@@ -447,6 +447,12 @@ fn the_selection_language_means_what_it_means_in_dbt() {
         nothing.err
     );
     assert_eq!(shop.run(&["ls", "--select", "a++b"]).code, WRONG);
+    for blank in ["", " ", ",", "orders ,"] {
+        let said = shop.run(&["build", "--select", blank]);
+        assert_eq!(said.code, WRONG, "`{blank}`");
+        assert!(said.err.contains("error[E0303]"), "{}", said.err);
+    }
+    assert_eq!(shop.run(&["ls", "--exclude", ""]).code, GOOD);
 }
 
 #[test]
@@ -588,9 +594,19 @@ fn a_query_reads_what_is_published_and_changes_nothing() {
         ("selec 1", "E0405", "query:1:1"),
         ("select 1 +", "E0405", "query:1:10"),
         ("select 'never ends", "E0405", "query:1:8"),
+        (
+            "set datafusion.execution.batch_size = 1",
+            "E0409",
+            "query:1:1",
+        ),
+        (
+            "select * from orders tablesample bernoulli (10)",
+            "E0408",
+            "query:1:22",
+        ),
     ] {
         let said = shop.run(&["sql", wrong]);
-        assert_eq!(said.code, FAILED, "{wrong}");
+        assert_eq!(said.code, WRONG, "{wrong}");
         let has_place = said.err.starts_with(&format!("error[{code}]")) && said.err.contains(place);
         assert!(has_place, "{wrong}: {}", said.err);
     }
@@ -709,7 +725,7 @@ fn a_relation_that_is_gone_from_the_project_leaves_the_environment() {
     shop.good(&["build"]);
     std::fs::remove_file(shop.folder.path().join("models/marts/report.sql")).expect("it was there");
     shop.good(&["build"]);
-    assert_eq!(shop.run(&["sql", "select * from report"]).code, FAILED);
+    assert_eq!(shop.run(&["sql", "select * from report"]).code, WRONG);
 }
 
 #[test]
@@ -936,5 +952,45 @@ fn a_reader_that_goes_away_is_no_error() {
     assert_eq!(
         (child.wait().expect("it ends").code(), said.as_str()),
         (Some(GOOD), "")
+    );
+}
+
+#[test]
+fn a_log_that_goes_away_does_not_stop_a_build() {
+    let shop = Shop::new();
+    for (version, format) in ["text", "json"].iter().enumerate() {
+        let mut child = shop
+            .command(&["build", "--full-refresh", "--log-format", format])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        drop(child.stderr.take());
+        assert_eq!(child.wait().expect("it ends").code(), Some(GOOD));
+        let history = shop.good(&["history", "--output", "json"]).out;
+        assert_eq!(history.lines().count(), version + 1, "{history}");
+    }
+    let mut wrong = shop.command(&["build", "--select", "nope"]);
+    wrong.stderr(std::fs::File::create("/dev/full").expect("a full disk"));
+    assert_eq!(wrong.status().expect("it ends").code(), Some(WRONG));
+}
+
+/// Editors keep locks beside a file: hidden links to what is no file.
+#[test]
+fn links_to_nothing_are_no_files_of_a_project() {
+    let shop = Shop::new();
+    for folder in ["models/marts", "seeds"] {
+        let link = shop.folder.path().join(folder).join(".#orders.sql");
+        std::os::unix::fs::symlink("me@host.1:2", link).expect("a link is made");
+    }
+    shop.good(&["compile"]);
+    // One that is not hidden is a file that cannot be read, and hides no other.
+    let link = shop.folder.path().join("models/marts/gone.sql");
+    std::os::unix::fs::symlink("nowhere.sql", link).expect("a link is made");
+    let said = shop.run(&["compile"]);
+    assert_eq!(said.code, WRONG);
+    assert!(
+        said.err.contains("models/marts/gone.sql") && said.err.contains("1 error\n"),
+        "{}",
+        said.err
     );
 }

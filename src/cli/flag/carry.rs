@@ -125,12 +125,12 @@ fn finish(
     } else {
         for (is_left_out, flag, text) in report {
             let kind = if *is_left_out { "left out" } else { "note" };
-            anstream::eprintln!("{kind}: `{flag}`: {text}");
+            tell!("{kind}: `{flag}`: {text}");
         }
         output::print(&text())?;
         if !common.quiet {
             let flags = if carried == 1 { "flag" } else { "flags" };
-            anstream::eprintln!("{carried} {flags} carried over, {left_out} left out");
+            tell!("{carried} {flags} carried over, {left_out} left out");
         }
     }
     Ok(if left_out == 0 {

@@ -107,6 +107,6 @@ fn load_options(common: &Common) -> Options {
 
 /// What the command line asks for cannot be: said, and nothing else happens.
 fn wrong(message: &str) -> anyhow::Result<Exit> {
-    anstream::eprintln!("error: {message}");
+    tell!("error: {message}");
     Ok(Exit::Wrong)
 }

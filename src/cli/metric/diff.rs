@@ -86,10 +86,8 @@ async fn since_lock(common: &Common, prepared: &Prepared) -> anyhow::Result<Opti
         return Ok(None);
     };
     if lock.metrics.is_empty() {
-        eprintln!("error[E0506]: no metric is locked yet");
-        eprintln!(
-            "   = hint: agree to what they mean now: `equipoise metric lock --all --reason …`"
-        );
+        tell!("error[E0506]: no metric is locked yet");
+        tell!("   = hint: agree to what they mean now: `equipoise metric lock --all --reason …`");
         return Ok(None);
     }
     let meanings = meanings(prepared, Detail::Lock).await?;

@@ -122,15 +122,16 @@ fn refuse_low_versions(
         let bump = drift.class.bump();
         if !bump.is_taken(old, new) {
             is_refused = true;
-            eprintln!(
+            tell!(
                 "error[E0503]: `{}` is still version {new}, and its change is {}",
-                drift.metric, drift.class
+                drift.metric,
+                drift.class
             );
             for change in &drift.changes {
-                eprintln!("   = note: {}", change.words());
+                tell!("   = note: {}", change.words());
             }
             let next = bump.next(old).unwrap_or_else(|| "the next one".into());
-            eprintln!("   = hint: set its `version` to {next} at least, then lock it");
+            tell!("   = hint: set its `version` to {next} at least, then lock it");
         }
     }
     is_refused
@@ -216,7 +217,7 @@ fn say(
     }
     output::print(&text)?;
     if !common.quiet {
-        eprintln!(
+        tell!(
             "{} locked anew, {} removed; {LOCK_FILE} has {} metrics",
             locked.len(),
             removed.len(),

@@ -93,8 +93,8 @@ fn named<'a>(prepared: &'a Prepared, name: &str) -> Option<&'a Definition> {
     if found.is_none() {
         let known = prepared.compiled.metrics.iter();
         let known = known.map(|metric| metric.name.as_str());
-        eprintln!("error[E0206]: unknown metric `{name}`");
-        eprintln!(
+        tell!("error[E0206]: unknown metric `{name}`");
+        tell!(
             "   = hint: {}",
             crate::diagnostics::did_you_mean(name, known)
         );

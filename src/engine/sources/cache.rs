@@ -79,7 +79,10 @@ fn store(entry: &Path, facts: &FileFacts) {
     let Some(folder) = entry.parent() else { return };
     let temporary = entry.with_extension(format!("{}.tmp", std::process::id()));
     let text = serde_json::to_vec(facts).expect("strings and numbers are JSON");
-    let _ = fs::create_dir_all(folder)
+    let stored = fs::create_dir_all(folder)
         .and_then(|()| fs::write(&temporary, text))
         .and_then(|()| fs::rename(&temporary, entry));
+    if stored.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
 }

@@ -171,15 +171,21 @@ fn glob(location: &str) -> Result<GlobMatcher, SourceProblem> {
 
 /// Files in path order. Names that start with a dot or an underscore are left out, as other engines do.
 fn walk(folder: &Path, is_wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>, SourceProblem> {
-    let is_shown = |entry: &walkdir::DirEntry| {
-        entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with(['.', '_'])
+    let is_shown = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path == folder || !name.starts_with(['.', '_'])
     };
     let mut files = Vec::new();
     for entry in WalkDir::new(folder)
         .follow_links(true)
         .into_iter()
-        .filter_entry(is_shown)
+        .filter_entry(|entry| is_shown(entry.path()))
     {
+        // A link to nothing cannot be filtered before it is followed: an editor's lock.
+        let failed = entry.as_ref().err().and_then(|error| error.path());
+        if failed.is_some_and(|path| !is_shown(path)) {
+            continue;
+        }
         let entry = entry.map_err(|error| {
             let message = format!("the folder cannot be listed: {error}");
             SourceProblem::new(
