@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{Common, Exit, context, output, query};
-use crate::engine::{Clustering, Engine, EngineOptions, clustered_facts};
+use crate::diagnostics::{Code, Diagnostic};
+use crate::engine::{Clustering, Engine, EngineOptions, FactsError, clustered_facts};
 use crate::run::Prepared;
+use crate::warehouse::WarehouseError;
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Facts {
@@ -99,7 +101,7 @@ async fn append(common: &Common, prepared: &Prepared, append: &Append) -> anyhow
             Exit::Good
         }
         Err(error) => {
-            tell!("error[E0801]: {}", error.strip_backtrace());
+            context::report(common, &[diagnostic(&error)], prepared);
             Exit::Failed
         }
     })
@@ -147,12 +149,27 @@ async fn optimize(
             ),
             Ok(_) => {}
             Err(error) => {
-                tell!("error[E0801]: {}", error.strip_backtrace());
+                context::report(common, &[diagnostic(&error)], prepared);
                 return Ok(Exit::Failed);
             }
         }
     }
     Ok(Exit::Good)
+}
+
+fn diagnostic(error: &FactsError) -> Diagnostic {
+    match error {
+        FactsError::Busy(_) => Diagnostic::error(Code::E0902, error.to_string())
+            .hint("rows that are delivered again are stored once: try again when it is done"),
+        FactsError::Failed(WarehouseError::DiskFull { .. }) => {
+            Diagnostic::error(Code::E0903, error.to_string())
+                .hint("nothing was stored; free some space and try again")
+        }
+        FactsError::Failed(WarehouseError::Query(cause)) => {
+            Diagnostic::error(Code::E0801, cause.strip_backtrace())
+        }
+        FactsError::Failed(_) => Diagnostic::error(Code::E0901, error.to_string()),
+    }
 }
 
 fn folder(prepared: &Prepared, name: &str) -> PathBuf {

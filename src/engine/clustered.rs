@@ -1,19 +1,29 @@
 //! Clustered facts of a project, by name: `<warehouse>/clustered/<name>/`, read in SQL as `clustered.<name>`.
 //! In: queries, names. Out: appends and maintenance, one at a time per table. What clusters means is [`super::operator::facts`]'s.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::Schema;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 
 use super::Engine;
 use super::operator::facts::{Appended, ClusteredFacts, Clustering, Compacted};
 use crate::sql;
+use crate::warehouse::{WarehouseError, query_error};
 
 /// The schema under which SQL finds clustered facts.
 pub const CLUSTERED: &str = "clustered";
+
+/// Why clustered facts were not written.
+#[derive(Debug, thiserror::Error)]
+pub enum FactsError {
+    #[error("another process is writing `{}`", .0.display())]
+    Busy(PathBuf),
+    #[error(transparent)]
+    Failed(#[from] WarehouseError),
+}
 
 /// What maintenance has done to one table.
 #[derive(Clone, Copy, Debug)]
@@ -56,12 +66,17 @@ impl Engine {
         folder: &Path,
         query: &str,
         clustering: Clustering,
-    ) -> Result<Appended> {
-        let rows = self.context.sql(query).await?;
-        let schema: Schema = rows.schema().as_arrow().clone();
+    ) -> Result<Appended, FactsError> {
         let _lock = lock(folder)?;
-        let mut facts = ClusteredFacts::open(folder, &schema, clustering).await?;
-        facts.append(&self.context, rows).await
+        let append = async {
+            let rows = self.context.sql(query).await?;
+            let schema: Schema = rows.schema().as_arrow().clone();
+            let mut facts = ClusteredFacts::open(folder, &schema, clustering).await?;
+            facts.append(&self.context, rows).await
+        };
+        append
+            .await
+            .map_err(|error| query_error(error, folder).into())
     }
 
     /// Merges runs where a bucket has more than `most_runs`, and removes files replaced longer ago than `keep`.
@@ -70,27 +85,31 @@ impl Engine {
         folder: &Path,
         most_runs: usize,
         keep: chrono::Duration,
-    ) -> Result<Optimized> {
+    ) -> Result<Optimized, FactsError> {
         let _lock = lock(folder)?;
-        let mut facts = ClusteredFacts::reopen(folder).await?;
-        let compacted = facts.compact(&self.context, most_runs).await?;
-        let files_removed = facts.vacuum(keep).await?;
-        Ok(Optimized {
-            compacted,
-            files_removed,
-        })
+        let optimize = async {
+            let mut facts = ClusteredFacts::reopen(folder).await?;
+            Ok(Optimized {
+                compacted: facts.compact(&self.context, most_runs).await?,
+                files_removed: facts.vacuum(keep).await?,
+            })
+        };
+        optimize
+            .await
+            .map_err(|error| query_error(error, folder).into())
     }
 }
 
 /// One writer at a time: an append looks up what is stored before it writes. The operating system releases the lock.
-fn lock(folder: &Path) -> Result<File> {
+fn lock(folder: &Path) -> Result<File, FactsError> {
+    let failed = |error: std::io::Error| query_error(error.into(), folder);
     if let Some(parent) = folder.parent() {
-        fs::create_dir_all(parent)?;
+        fs::create_dir_all(parent).map_err(failed)?;
     }
-    let path = folder.with_extension("lock");
-    let file = File::create(&path)?;
-    file.try_lock().map_err(|_| {
-        DataFusionError::Execution(format!("another process is writing {}", folder.display()))
-    })?;
-    Ok(file)
+    let file = File::create(folder.with_extension("lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(FactsError::Busy(folder.to_path_buf())),
+        Err(TryLockError::Error(error)) => Err(failed(error).into()),
+    }
 }

@@ -10,7 +10,7 @@ mod session;
 pub mod sources;
 pub mod witness;
 
-pub use clustered::{Optimized, clustered_facts};
+pub use clustered::{FactsError, Optimized, clustered_facts};
 pub use growing::Place;
 pub use operator::facts::Clustering;
 pub use session::{Engine, EngineOptions, Rows};

@@ -232,6 +232,7 @@ fn environment() -> Environment<'static> {
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_debug(true);
+    environment.set_fuel(Some(MOST_STEPS));
     functions::register(&mut environment);
     environment
 }
@@ -244,6 +245,9 @@ fn render_with(
 ) -> Result<String, Error> {
     environment.render_named_str(&file.path, text, scope.context())
 }
+
+/// Steps of one template; the templates of large projects take thousands.
+const MOST_STEPS: u64 = 20_000_000;
 
 fn syntax_error(error: &Error, file: &SqlFile) -> Diagnostic {
     let diagnostic = Diagnostic::error(Code::E0401, message_of(error)).at(place(error, file));
@@ -294,6 +298,9 @@ fn runtime_error(error: &Error, file: &SqlFile, scope: &Scope) -> Diagnostic {
     let code = Code::E0402;
     let diagnostic = Diagnostic::error(code, message_of(error)).at(span);
     match error.kind() {
+        ErrorKind::OutOfFuel => {
+            diagnostic.hint("is there a loop in a loop, or one over far too many values?")
+        }
         ErrorKind::UnknownFunction => diagnostic.hint(
             "macros live in `macros/`; `ref`, `source`, `var`, `config` and others are built in",
         ),
@@ -308,6 +315,12 @@ fn message_of(error: &Error) -> String {
     let kind = error.kind().to_string();
     let detail = error.detail().unwrap_or(&kind);
     match error.kind() {
+        ErrorKind::OutOfFuel => {
+            format!(
+                "the template takes more than {} million steps",
+                MOST_STEPS / 1_000_000
+            )
+        }
         ErrorKind::UnknownFunction => unknown_name(error).map_or(detail.to_string(), |name| {
             format!("there is no macro or function `{name}`")
         }),

@@ -114,6 +114,7 @@ projects! {
     sql_read_without_ref_beside_ref
     sql_same_column_twice
     sql_statistics_wrong_arguments
+    sql_too_much
     sql_two_statements
     sql_type_error
     sql_union_of_different_widths
@@ -136,6 +137,7 @@ projects! {
     template_undefined_value
     template_unknown_filter
     template_unknown_macro
+    template_without_end
     test_bad_settings
     test_missing_arguments
     test_singular_broken
