@@ -252,6 +252,27 @@ fn a_flipped_bit_ends_the_records_and_the_rest_is_kept_aside() {
     );
 }
 
+/// Everything written beside the segment meets a full disk, until the link to one is gone.
+#[test]
+fn a_log_opens_without_room_to_close_what_the_last_process_left() {
+    let folder = tempfile::tempdir().unwrap();
+    submit(&open(folder.path()), 0..100).unwrap();
+    let path = open(folder.path()).sealed()[0].path.clone();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.extend_from_slice(&[7; 40]);
+    std::fs::write(&path, &bytes).unwrap();
+    std::fs::remove_dir_all(folder.path().join("ids")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", path.with_extension("torn")).unwrap();
+    let log = open(folder.path());
+    assert_eq!(log.health(), Health::Ready);
+    let outcome = submit(&log, 50..150).unwrap();
+    assert_eq!((outcome.stored, outcome.duplicates), (50, 50));
+    until(|| log.sealed().iter().any(|segment| segment.path == path));
+    drop(log);
+    let log = open(folder.path());
+    assert_eq!(stored(&log), (0..150).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_full_disk_stops_acknowledging_and_resumes_without_loss_or_double() {
     let folder = tempfile::tempdir().unwrap();

@@ -51,7 +51,10 @@ impl EventLog {
             recovered.sealed,
             recovered.log_id,
         ));
-        let threads = Mutex::new(writer::start(&shared, recovered.next_segment)?);
+        let left = recovered.closed.iter().map(|closed| closed.segment.length);
+        shared.backlog.fetch_add(left.sum(), Ordering::Relaxed);
+        let threads = writer::start(&shared, recovered.next_segment, recovered.closed)?;
+        let threads = Mutex::new(threads);
         Ok(EventLog {
             shared,
             threads,
@@ -439,6 +442,12 @@ impl std::fmt::Display for LogError {
 }
 
 impl std::error::Error for LogError {}
+
+/// A segment that takes no more records, and whose fingerprints are not in a file yet.
+struct ClosedSegment {
+    segment: SealedSegment,
+    ids: seen::Closed,
+}
 
 /// What the handle and the two threads share.
 struct Shared {

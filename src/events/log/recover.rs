@@ -11,7 +11,7 @@ use super::disk::Disk;
 use super::run::Run;
 use super::seen::{IdSet, SeenIds};
 use super::segment::{End, HEADER_LENGTH, Header, records};
-use super::{LogConfig, LogError, SealedSegment, fingerprint_of, now_micros};
+use super::{ClosedSegment, LogConfig, LogError, SealedSegment, fingerprint_of, now_micros};
 
 /// What [`recover`] found.
 pub struct Recovered {
@@ -19,6 +19,8 @@ pub struct Recovered {
     pub log_id: u128,
     pub seen: SeenIds,
     pub sealed: Vec<SealedSegment>,
+    /// Segments that a full disk keeps from being closed; whoever writes the log goes on trying.
+    pub closed: Vec<ClosedSegment>,
     pub next_segment: u64,
 }
 
@@ -38,14 +40,14 @@ pub fn recover(config: &LogConfig, disk: &dyn Disk) -> Result<Recovered, LogErro
         number: 0,
         log_id,
     };
-    let mut sealed = Vec::new();
+    let (mut sealed, mut closed) = (Vec::new(), Vec::new());
     for number in numbers {
-        sealed.extend(close_segment(
-            directory,
-            Header { number, ..header },
-            &mut seen,
-            disk,
-        )?);
+        let header = Header { number, ..header };
+        match close_segment(directory, header, &mut seen, disk)? {
+            Left::Nothing => {}
+            Left::Sealed(segment) => sealed.push(segment),
+            Left::Closed(segment) => closed.push(segment),
+        }
     }
     disk.sync_directory(directory)
         .map_err(LogError::io(directory))?;
@@ -54,6 +56,7 @@ pub fn recover(config: &LogConfig, disk: &dyn Disk) -> Result<Recovered, LogErro
         log_id,
         seen,
         sealed,
+        closed,
         next_segment,
     })
 }
@@ -145,18 +148,27 @@ fn next_segment(last: Option<u64>) -> u64 {
     seconds.max(last.map_or(0, |last| last + 1))
 }
 
-/// Closes a segment the last process left. `None` when it held no record; the file is removed then.
+/// What became of a segment that the last process left.
+enum Left {
+    /// It held no record.
+    Nothing,
+    Sealed(SealedSegment),
+    /// As it was left, because the disk is full.
+    Closed(ClosedSegment),
+}
+
+/// Closes a segment the last process left; the file of one without a record is removed.
 fn close_segment(
     directory: &Path,
     expected: Header,
     seen: &mut SeenIds,
     disk: &dyn Disk,
-) -> Result<Option<SealedSegment>, LogError> {
+) -> Result<Left, LogError> {
     let path = directory.join(segment_name(expected.number));
     let fail = || LogError::io(&path);
     if seen.has_run_of(expected.number) {
         let length = fs::metadata(&path).map_err(fail())?.len();
-        return Ok(Some(SealedSegment {
+        return Ok(Left::Sealed(SealedSegment {
             number: expected.number,
             path,
             length,
@@ -164,31 +176,45 @@ fn close_segment(
     }
     let bytes = fs::read(&path).map_err(fail())?;
     let Some(header) = Header::decode(&bytes) else {
-        return drop_headless(&path, &bytes, disk).map(|()| None);
+        return drop_headless(&path, &bytes, disk).map(|()| Left::Nothing);
     };
     check_header(&path, header, expected)?;
     let found = scan(&bytes[HEADER_LENGTH..]);
+    let tail = &bytes[HEADER_LENGTH + found.valid_length..];
     if found.ids.is_empty() {
-        keep_torn_tail(&path, &bytes[HEADER_LENGTH..], found.end).map_err(fail())?;
-        disk.remove(&path).map_err(fail())?;
-        return Ok(None);
+        let removed = keep_torn_tail(&path, tail, found.end).and_then(|()| disk.remove(&path));
+        return match removed {
+            // It is there to be looked at again.
+            Err(error) if is_full(&error) => Ok(Left::Nothing),
+            removed => removed.map(|()| Left::Nothing).map_err(fail()),
+        };
     }
-    let length = (HEADER_LENGTH + found.valid_length) as u64;
-    keep_torn_tail(
-        &path,
-        &bytes[HEADER_LENGTH + found.valid_length..],
-        found.end,
-    )
-    .map_err(fail())?;
-    cut(disk, &path, length).map_err(fail())?;
-    let run =
-        Run::write(seen.directory(), expected.number, &found.ids, now_micros()).map_err(fail())?;
-    seen.settle(expected.number, Some(run));
-    Ok(Some(SealedSegment {
+    let segment = SealedSegment {
         number: expected.number,
-        path,
-        length,
-    }))
+        length: (HEADER_LENGTH + found.valid_length) as u64,
+        path: path.clone(),
+    };
+    let run = keep_torn_tail(&path, tail, found.end)
+        .and_then(|()| cut(disk, &path, segment.length))
+        .and_then(|()| Run::write(seen.directory(), segment.number, &found.ids, now_micros()));
+    match run {
+        Ok(run) => {
+            seen.settle(segment.number, Some(run));
+            Ok(Left::Sealed(segment))
+        }
+        Err(error) if is_full(&error) => {
+            let ids = seen.hold(segment.number, found.ids, now_micros());
+            Ok(Left::Closed(ClosedSegment { segment, ids }))
+        }
+        Err(error) => Err(fail()(error)),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 struct Scan {
@@ -246,9 +272,15 @@ fn keep_torn_tail(path: &Path, tail: &[u8], end: End) -> io::Result<()> {
         return Ok(());
     }
     let aside: PathBuf = path.with_extension("torn");
-    let mut file = File::create(aside)?;
-    file.write_all(&tail[..length])?;
-    file.sync_all()
+    let kept = File::create(&aside).and_then(|mut file| {
+        file.write_all(&tail[..length])?;
+        file.sync_all()
+    });
+    if kept.is_err() {
+        // Half of it is of no use, and takes room.
+        let _ = fs::remove_file(&aside);
+    }
+    kept
 }
 
 fn cut(disk: &dyn Disk, path: &Path, length: u64) -> io::Result<()> {

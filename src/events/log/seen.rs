@@ -67,9 +67,15 @@ impl SeenIds {
 
     /// Ends the open segment: its fingerprints now belong to segment `segment` and wait for their run file.
     pub fn close(&mut self, segment: u64, closed_at: i64) -> Closed {
+        let ids = std::mem::take(&mut self.open);
+        self.hold(segment, ids, closed_at)
+    }
+
+    /// Fingerprints of a closed segment, until [`settle`](Self::settle) replaces them.
+    pub fn hold(&mut self, segment: u64, ids: IdSet, closed_at: i64) -> Closed {
         let closed = Closed {
             segment,
-            ids: Arc::new(std::mem::take(&mut self.open)),
+            ids: Arc::new(ids),
             closed_at,
         };
         self.closed.push(closed.clone());

@@ -17,18 +17,26 @@ use std::time::{Duration, Instant};
 use super::disk::{Disk, LogFile};
 use super::queue::{Group, Ticket};
 use super::run::Run;
-use super::seen::Closed;
 use super::segment::{HEADER_LENGTH, Header};
-use super::{Health, LogError, Outcome, SealedSegment, Shared, lock, now_micros, recover};
+use super::{
+    ClosedSegment, Health, LogError, Outcome, SealedSegment, Shared, lock, now_micros, recover,
+};
 
 /// Zeros written ahead of the records: overwriting them needs no journal commit at fdatasync (0.1 ms instead of 4 ms on ext4).
 const WRITTEN_AHEAD: u64 = 4 << 20;
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Opens the first segment and starts both threads.
-pub fn start(shared: &Arc<Shared>, next_segment: u64) -> Result<Vec<JoinHandle<()>>, LogError> {
+/// Opens the first segment and starts both threads; the keeper has segments of the last process to close.
+pub fn start(
+    shared: &Arc<Shared>,
+    next_segment: u64,
+    left: Vec<ClosedSegment>,
+) -> Result<Vec<JoinHandle<()>>, LogError> {
     let (to_keeper, closed) = mpsc::channel();
+    for segment in left {
+        to_keeper.send(segment).expect("the other end is here");
+    }
     let mut writer = Writer {
         shared: shared.clone(),
         next_segment,
@@ -80,11 +88,6 @@ struct OpenSegment {
     filled: u64,
     /// When its first record was written.
     first_record: Option<Instant>,
-}
-
-struct ClosedSegment {
-    segment: SealedSegment,
-    ids: Closed,
 }
 
 /// Why a group could not be made durable.
