@@ -328,7 +328,9 @@ pub fn refused(sql: &str, error: &DataFusionError) -> Option<SqlError> {
             range: first_word(sql),
             word: String::new(),
         }),
-        DataFusionError::Plan(_) | DataFusionError::SchemaError(..) => Some(plan_error(sql, error)),
+        DataFusionError::Plan(_)
+        | DataFusionError::SchemaError(..)
+        | DataFusionError::NotImplemented(_) => Some(plan_error(sql, error)),
         _ => None,
     }
 }
@@ -346,9 +348,12 @@ fn plan_error(sql: &str, error: &DataFusionError) -> SqlError {
         return column_error(sql, schema_error, range);
     }
     let text = root.strip_backtrace();
-    let text = text
-        .strip_prefix("Error during planning: ")
-        .unwrap_or(&text);
+    let prefixes = [
+        "Error during planning: ",
+        "This feature is not implemented: ",
+    ];
+    let without = |prefix: &&str| text.strip_prefix(prefix);
+    let text = prefixes.iter().find_map(without).unwrap_or(&text);
     let missing = regex::Regex::new(r"table '([^']+)' not found").expect("the pattern is constant");
     if let Some(found) = missing.captures(text) {
         let name = found[1].rsplit('.').next().unwrap_or(&found[1]).to_string();
@@ -376,7 +381,18 @@ fn plan_error(sql: &str, error: &DataFusionError) -> SqlError {
             word: said.word,
         };
     }
+    if let Some(said) = words::say_of_clause(text) {
+        return SqlError {
+            kind: SqlErrorKind::Meaning,
+            message: said.message,
+            hint: said.hint,
+            range: range.or_else(|| find_once(sql, &said.word)),
+            word: said.word,
+        };
+    }
     let text = text.strip_prefix("Internal error: ").unwrap_or(text);
+    // Behind a brace is what the parser keeps in memory.
+    let text = text.split(" { ").next().unwrap_or(text);
     let word = regex::Regex::new(r"'([a-z_0-9]+)'|function:? ([a-z_0-9]+)")
         .expect("the pattern is constant");
     let word = word
@@ -537,6 +553,12 @@ fn find(sql: &str, word: &str) -> Option<(usize, usize)> {
         .build()
         .ok()?;
     pattern.find(sql).map(|found| (found.start(), found.end()))
+}
+
+/// Where a word is that stands in a query only once: of several, any could be meant.
+fn find_once(sql: &str, word: &str) -> Option<(usize, usize)> {
+    let first = find(sql, word)?;
+    find(&sql[first.1..], word).is_none().then_some(first)
 }
 
 fn lower_first(text: &str) -> String {

@@ -157,6 +157,95 @@ fn not_combined(text: &str) -> Option<Said> {
     })
 }
 
+/// What is wrong with a clause: the word is the one that begins it.
+pub(super) fn say_of_clause(text: &str) -> Option<Said> {
+    let said = |message: String, hint: Option<&str>, word: &str| {
+        Some(Said {
+            message,
+            hint: hint.map(str::to_string),
+            word: word.to_string(),
+        })
+    };
+    let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_string();
+    if let Some(found) = captures(r"non-boolean predicate '(.+)' returning (.+)", text) {
+        let (what, kind) = (last(&found[1]), arrow_name(&found[2]));
+        return said(
+            format!("`where` takes a boolean, and `{what}` is of type {kind}"),
+            Some("compare it with something"),
+            "where",
+        );
+    }
+    if let Some(found) = captures(r"Join condition must be boolean type, but got (.+)", text) {
+        return said(
+            format!(
+                "the condition of a join is a boolean, not of type {}",
+                arrow_name(&found[1])
+            ),
+            Some("compare the keys of both sides"),
+            "on",
+        );
+    }
+    if let Some(found) = captures(
+        r"(?s)coerce then \((.+)\) and else \((.+)\) to common types in CASE",
+        text,
+    ) {
+        return said(
+            format!(
+                "the branches of `case` have types that do not fit together: {} and {}",
+                arrow_name(&found[1]),
+                arrow_name(&found[2])
+            ),
+            Some("cast them to one type"),
+            "case",
+        );
+    }
+    if let Some(found) = captures(
+        r"common type to coerce (.+) and (.+) in (I?LIKE) expr",
+        text,
+    ) {
+        let word = found[3].to_lowercase();
+        return said(
+            format!(
+                "`{word}` compares texts, not {} with {}",
+                arrow_name(&found[1]),
+                arrow_name(&found[2])
+            ),
+            Some("cast both sides to varchar"),
+            &word,
+        );
+    }
+    if let Some(found) = captures(
+        r"(?i)(?:column with position|out of bounds, specified:) (\d+)\D+(?:1 to )?(\d+)",
+        text,
+    ) {
+        let (place, most) = (&found[1], &found[2]);
+        let is_order = text.to_lowercase().starts_with("order by");
+        let clause = if is_order { "order by" } else { "group by" };
+        return said(
+            format!("`{clause} {place}` means column {place} of the query, which has {most}"),
+            None,
+            clause,
+        );
+    }
+    if let Some(found) = captures(r#"WITH query name "(.+)" specified more than once"#, text) {
+        return said(
+            format!("`with` defines `{}` twice", &found[1]),
+            Some("rename one of them"),
+            "with",
+        );
+    }
+    if captures(r"^HAVING clause references", text).is_some() {
+        return said(
+            "`having` uses a column that is neither grouped by nor aggregated".to_string(),
+            Some("aggregate it, or filter rows with `where`"),
+            "having",
+        );
+    }
+    let found = captures(r"(?i)Unsupported ast node (\w+)", text)?;
+    let word = found[1].to_lowercase();
+    said(format!("`{word}` is not supported"), None, &word)
+}
+
 /// The SQL name of a type that stands in a message as Arrow prints it.
 fn arrow_name(text: &str) -> String {
     let head = text.split('(').next().unwrap_or(text);
@@ -169,6 +258,8 @@ fn arrow_name(text: &str) -> String {
         "Date32" | "Date64" => "date",
         "Timestamp" => "timestamp",
         "Interval" | "Duration" => "interval",
+        "List" | "LargeList" => "list",
+        "Struct" => "struct",
         _ => return text.to_string(),
     };
     name.to_string()
@@ -197,5 +288,35 @@ mod tests {
             "`+` does not work between boolean and interval"
         );
         assert_eq!(said("something else"), "");
+        let clause = |text| say_of_clause(text).map(|said| (said.message, said.word));
+        let of = |message: &str, word: &str| Some((message.to_string(), word.to_string()));
+        assert_eq!(
+            clause(
+                "Cannot create filter with non-boolean predicate 'orders.amount' returning Float64"
+            ),
+            of(
+                "`where` takes a boolean, and `amount` is of type double",
+                "where"
+            )
+        );
+        assert_eq!(
+            clause("Cannot find column with position 7 in SELECT clause. Valid columns: 1 to 3"),
+            of(
+                "`group by 7` means column 7 of the query, which has 3",
+                "group by"
+            )
+        );
+        assert_eq!(
+            clause("Order by column out of bounds, specified: 9, max: 1"),
+            of(
+                "`order by 9` means column 9 of the query, which has 1",
+                "order by"
+            )
+        );
+        assert_eq!(
+            clause("Unsupported ast node Pivot { table: Table { name: ObjectName"),
+            of("`pivot` is not supported", "pivot")
+        );
+        assert_eq!(clause("something else"), None);
     }
 }

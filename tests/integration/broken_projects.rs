@@ -127,6 +127,7 @@ projects! {
     sql_unknown_function
     sql_unknown_relation
     sql_wrong_arguments
+    sql_wrong_clauses
     target_bad_options
     target_unknown
     targets_not_a_mapping
