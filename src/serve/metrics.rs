@@ -317,6 +317,12 @@ fn render_log(state: &State, page: &mut Page) {
     totals
         .into_iter()
         .for_each(|(name, help, value)| page.single(name, "counter", help, value));
+    page.single(
+        "equipoise_http_requests_in_flight",
+        "gauge",
+        "Requests that wait for their body or their work.",
+        state.in_flight.load(Ordering::Relaxed) as u64,
+    );
     let is_ready = u64::from(state.log.health() == Health::Ready);
     page.single(
         "equipoise_log_ready",

@@ -485,12 +485,7 @@ fn a_shutdown_answers_what_is_under_way_and_ends_streams() {
     let head =
         "POST /ofrep/v1/evaluate/flags/bool-flag HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{";
     std::io::Write::write_all(&mut slow, head.as_bytes()).unwrap();
-    until("the request is under way", || {
-        server
-            .get("/metrics")
-            .text()
-            .contains("equipoise_log_ready 1")
-    });
+    until("the request is under way", || server.in_flight() == 1);
     let address = server.address;
     let finisher = std::thread::spawn(move || {
         until("no connection is accepted", || {

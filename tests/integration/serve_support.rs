@@ -85,6 +85,14 @@ impl TestServer {
         self.request("GET", path, &[], b"")
     }
 
+    /// Requests that wait for their body or their work.
+    pub fn in_flight(&self) -> u64 {
+        let page = self.get("/metrics").text();
+        let mut lines = page.lines();
+        let value = lines.find_map(|line| line.strip_prefix("equipoise_http_requests_in_flight "));
+        value.expect("a gauge of that name").parse().unwrap()
+    }
+
     pub fn request(
         &self,
         method: &str,
