@@ -16,6 +16,7 @@ pub mod distributions;
 pub mod double_double;
 pub mod double_sum;
 pub mod exact_sum;
+pub mod funnel;
 pub mod gamma;
 pub mod group_sequential;
 pub mod heterogeneity;

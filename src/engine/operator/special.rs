@@ -14,6 +14,7 @@ use crate::metrics::plan::{
     Cap, Fill, Maturity, MetricPlan, SpecialAggregate, SpecialMeasure, SpecialMetric, UnitNumber,
 };
 use crate::stats::double_sum::DoubleSum;
+use crate::stats::funnel::steps_reached;
 use datafusion::arrow::array::timezone::Tz;
 
 const DAY: i64 = 86_400;
@@ -430,7 +431,6 @@ fn aggregated(
             bits.len() as f64
         }
         SpecialAggregate::Steps(_) => {
-            // Of events at one time, earlier steps come first.
             let steps = &mut scratch.steps;
             steps.clear();
             steps.extend(
@@ -439,10 +439,7 @@ fn aggregated(
                     .map(|event| (unit.times[*event as usize], value(event) as u64)),
             );
             steps.sort_unstable();
-            let gone = steps
-                .iter()
-                .fold(0, |gone, (_, bits)| gone + (bits >> gone & 1));
-            gone as f64
+            f64::from(steps_reached(steps))
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::stats::mean_tests::ZTest;
 use crate::stats::quantiles::{self, ClusteredQuantile};
 use crate::stats::resampling::{self, Bootstrap, Unit};
 use crate::stats::status::Status;
-use crate::stats::{calibration, heterogeneity, random, ranks};
+use crate::stats::{calibration, funnel, heterogeneity, random, ranks};
 use datafusion::arrow::array::Int64Array;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
@@ -323,23 +323,16 @@ fn quantile_state() -> Arc<ScalarUDF> {
 }
 
 /// `steps_reached(rows)`: how many steps were gone in their order. A row is its time and a number: bit k says that it is step
-/// k + 1. A row takes a unit one step further at most; of rows at one time, earlier steps come first.
+/// k + 1. A row takes a unit one step further at most.
 fn steps_reached() -> Arc<ScalarUDF> {
     const PARAMETERS: &[Parameter] = &[of_kind("rows", Kind::NumberLists)];
     let evaluate = |arguments: &Arguments<'_>, rows: usize| {
         let steps = |row| {
-            let mut events = arguments.number_lists(0, row)?;
-            events.sort_by(|one, other| {
-                let parts = one.iter().zip(other);
-                parts.fold(std::cmp::Ordering::Equal, |order, (one, other)| {
-                    order.then(one.total_cmp(other))
-                })
-            });
-            let bits = events.iter().filter_map(|event| event.get(1));
-            let reached = bits.fold(0_u32, |reached, bits| {
-                reached + u32::from((*bits as u64 >> reached) & 1 == 1)
-            });
-            Ok(Some(i64::from(reached)))
+            let rows = arguments.number_lists(0, row)?;
+            let parts = |row: &Vec<f64>| Some((*row.first()?, *row.get(1)? as u64));
+            let mut events: Vec<(f64, u64)> = rows.iter().filter_map(parts).collect();
+            events.sort_by(|one, other| one.0.total_cmp(&other.0));
+            Ok(Some(i64::from(funnel::steps_reached(&events))))
         };
         let steps = (0..rows).map(steps).collect::<Result<Vec<_>>>()?;
         Ok(Arc::new(Int64Array::from(steps)) as _)
