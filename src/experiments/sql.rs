@@ -233,48 +233,43 @@ fn variants(experiments: &Experiments) -> String {
     )
 }
 
-/// The first reason that holds, in the order of the policy.
+/// The first reason that holds, in the order of the experiment's own policy.
 fn exclusions(experiments: &Experiments) -> String {
     let mut lines = vec![
         "                when known_variants.variant is null then 'unknown_variant'".to_string(),
     ];
-    let mut in_order: Vec<&Exclusion> = Vec::new();
-    for exclusion in experiments
-        .iter()
-        .flat_map(|experiment| &experiment.exclusions)
-    {
-        if !in_order.contains(&exclusion) {
-            in_order.push(exclusion);
+    let mut policies: Vec<&[Exclusion]> = Vec::new();
+    for experiment in experiments.iter() {
+        if !policies.contains(&&*experiment.exclusions) {
+            policies.push(&experiment.exclusions);
         }
     }
-    for exclusion in in_order {
-        let condition = match exclusion {
-            Exclusion::CrossedOver => "n_variants > 1".to_string(),
-            Exclusion::Column(name) => identifier(&format!("is_{name}")),
+    for policy in &policies {
+        // No condition where all have the same.
+        let concerned = match policies.len() {
+            1 => String::new(),
+            _ => those_with(experiments, policy),
         };
-        let name = match exclusion {
-            Exclusion::CrossedOver => "crossed_over",
-            Exclusion::Column(name) => name,
-        };
-        let concerned = concerned(experiments, exclusion);
-        lines.push(format!(
-            "                when {concerned}{condition} then '{}'",
-            text(name)
-        ));
+        for exclusion in *policy {
+            let (condition, name) = match exclusion {
+                Exclusion::CrossedOver => ("n_variants > 1".to_string(), "crossed_over"),
+                Exclusion::Column(name) => (identifier(&format!("is_{name}")), &**name),
+            };
+            lines.push(format!(
+                "                when {concerned}{condition} then '{}'",
+                text(name)
+            ));
+        }
     }
     lines.push("                when assigned_at < periods.period_starts_at or assigned_at >= periods.period_ends_at then 'outside_period'".to_string());
     lines.join("\n")
 }
 
-/// The condition for the experiments that leave such units out; none where all do.
-fn concerned(experiments: &Experiments, exclusion: &Exclusion) -> String {
-    let concerns = |experiment: &&Experiment| experiment.exclusions.contains(exclusion);
-    if experiments.iter().all(|experiment| concerns(&experiment)) {
-        return String::new();
-    }
+/// The condition for the experiments that have a policy.
+fn those_with(experiments: &Experiments, policy: &[Exclusion]) -> String {
     let keys: Vec<String> = experiments
         .iter()
-        .filter(concerns)
+        .filter(|experiment| experiment.exclusions == policy)
         .map(|experiment| quoted(&experiment.key))
         .collect();
     format!(

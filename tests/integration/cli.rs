@@ -994,3 +994,38 @@ fn links_to_nothing_are_no_files_of_a_project() {
         said.err
     );
 }
+
+/// A unit that two reasons leave out is counted under the first of its own experiment's policy.
+#[test]
+fn an_experiment_has_its_own_order_of_exclusions() {
+    let shop = Shop::empty();
+    shop.write("project.yml", "name: shop\n");
+    shop.write(
+        "models/stg_assignments.sql",
+        "select experiment_key, 'u1' as unit_id, variant, timestamp '2026-01-05T10:00:00' as assigned_at, true as is_internal
+from (values ('first'), ('second'), ('third')) as keys(experiment_key) cross join (values ('control'), ('test')) as arms(variant)\n",
+    );
+    shop.write("models/fact_orders.sql", "select 'u1' as user_id, timestamp '2026-01-06T10:00:00' as occurred_at, 'order' as event_name, 9.5 as amount\n");
+    shop.write("models/fact_orders.yml", "models:\n  - name: fact_orders\n    fact: {unit: user_id, time: occurred_at, event: event_name}\n");
+    shop.write(
+        "models/units.sql",
+        "select * from {{ experiment_units() }}\n",
+    );
+    shop.write("metrics/orders.yml", "metrics:\n  - {name: revenue, kind: mean, fact: fact_orders, agg: sum, expr: amount, fill: zero, maturity: partial, direction: increase, owner: shop, window: {start: 0d, length: 14d}}\n");
+    let mut experiments = String::from("experiments:\n");
+    for (key, exclude) in [
+        ("first", "internal"),
+        ("second", "crossed_over, internal"),
+        ("third", "internal, crossed_over"),
+    ] {
+        experiments += &format!(
+            "  - {{key: {key}, hypothesis: None., owner: shop, unit: user, variants: {{control: 0.5, test: 0.5}}, period: {{from: 2026-01-05, to: 2026-02-01}}, assignments: {{model: stg_assignments, exclude: [{exclude}]}}, metrics: {{primary: revenue}}, alpha: 0.05}}\n"
+        );
+    }
+    shop.write("experiments/all.yml", &experiments);
+    shop.good(&["run"]);
+    assert_eq!(
+        shop.query("select exclusion from units order by experiment_key"),
+        ["internal", "crossed_over", "internal"]
+    );
+}
