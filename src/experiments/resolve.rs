@@ -185,7 +185,7 @@ impl Resolver<'_> {
             let sum = round(sum);
             let hint = match round(1.0 - sum) {
                 missing if missing > 0.0 => format!(
-                    "shares must add up to 1.0; name the missing {missing} `holdout` to keep those units out"
+                    "shares must add up to 1.0; give the missing {missing} to the variants: units that are kept out do not count here"
                 ),
                 surplus => format!("shares must add up to 1.0; take {} away", -surplus),
             };

@@ -261,7 +261,7 @@ fn exclusions(experiments: &Experiments) -> String {
             ));
         }
     }
-    lines.push("                when assigned_at < periods.period_starts_at or assigned_at >= periods.period_ends_at then 'outside_period'".to_string());
+    lines.push("                when assigned_at is null or assigned_at < periods.period_starts_at or assigned_at >= periods.period_ends_at then 'outside_period'".to_string());
     lines.join("\n")
 }
 

@@ -256,6 +256,7 @@ fn constrained(constraint: &Node) -> Vec<TestSpec> {
         Node {
             value: Value::String(kind),
             span,
+            ..
         },
     )) = entry("type")
     else {

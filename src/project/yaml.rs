@@ -13,7 +13,10 @@ use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
 pub fn parse(file: &Arc<str>, text: &str) -> Checked<Node> {
     let options = serde_saphyr::Options::default();
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
-        Ok(raw) => Checked::new(Node::place(file, raw)),
+        Ok(raw) => {
+            let lines: Vec<&str> = text.lines().collect();
+            Checked::new(Node::place(file, &lines, raw))
+        }
         Err(error) => Checked::with(Node::null(file), vec![syntax_error(file, &error)]),
     }
 }
@@ -31,6 +34,8 @@ pub fn typed<T: serde::de::DeserializeOwned>(
 pub struct Node {
     pub value: Value,
     pub span: Span,
+    /// A boolean or number as it stands in the file: `n` may be a column, and `1.50` a version.
+    pub written: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -64,11 +69,16 @@ impl Node {
         Self {
             value: Value::Null,
             span: Span::file(file.clone()),
+            written: None,
         }
     }
 
-    fn place(file: &Arc<str>, raw: Spanned<Raw>) -> Self {
+    fn place(file: &Arc<str>, lines: &[&str], raw: Spanned<Raw>) -> Self {
         let span = span_of(file, &raw.referenced);
+        let written = match raw.value {
+            Raw::Bool(_) | Raw::Int(_) | Raw::Float(_) => written(lines, &raw.referenced),
+            _ => None,
+        };
         let value = match raw.value {
             Raw::Null => Value::Null,
             Raw::Bool(value) => Value::Bool(value),
@@ -78,7 +88,7 @@ impl Node {
             Raw::Sequence(items) => Value::Sequence(
                 items
                     .into_iter()
-                    .map(|item| Self::place(file, item))
+                    .map(|item| Self::place(file, lines, item))
                     .collect(),
             ),
             Raw::Mapping(entries) => Value::Mapping(
@@ -90,13 +100,17 @@ impl Node {
                                 span: span_of(file, &key.referenced),
                                 value: key.value,
                             },
-                            Self::place(file, value),
+                            Self::place(file, lines, value),
                         )
                     })
                     .collect(),
             ),
         };
-        Self { value, span }
+        Self {
+            value,
+            span,
+            written,
+        }
     }
 
     /// What a user would call the type of this value.
@@ -289,6 +303,9 @@ impl FromNode for String {
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         match &node.value {
             Value::String(text) => Some(text.clone()),
+            Value::Int(_) | Value::Float(_) | Value::Bool(_) if node.written.is_some() => {
+                node.written.clone()
+            }
             Value::Int(number) => Some(number.to_string()),
             Value::Float(number) => Some(number.to_string()),
             Value::Bool(value) => Some(value.to_string()),
@@ -455,6 +472,20 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 }
 
+/// The text of a plain scalar; none where it cannot be told, as behind a tag or an alias.
+fn written(lines: &[&str], location: &Location) -> Option<String> {
+    let line = lines.get(usize::try_from(location.line()).ok()?.checked_sub(1)?)?;
+    let start = usize::try_from(location.column()).ok()?.checked_sub(1)?;
+    let text: String = line
+        .chars()
+        .skip(start)
+        .take(location.span().len() as usize)
+        .collect();
+    let text = text.trim();
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "+-._:".contains(letter);
+    (!text.is_empty() && text.chars().all(is_plain)).then(|| text.to_string())
+}
+
 fn span_of(file: &Arc<str>, location: &Location) -> Span {
     if *location == Location::UNKNOWN {
         return Span::file(file.clone());
@@ -555,5 +586,29 @@ mod tests {
             ]
         );
         assert_eq!(diagnostics[1].hint.as_deref(), Some("did you mean `name`?"));
+    }
+
+    /// `n` may be a column, and is no `false` where a text is asked for.
+    #[test]
+    fn texts_are_taken_as_they_are_written() {
+        for (written, meant) in [
+            ("n", "n"),
+            ("off", "off"),
+            ("007", "007"),
+            ("1.50", "1.50"),
+            ("0x10", "0x10"),
+            ("true # a comment", "true"),
+            ("'yes'", "yes"),
+        ] {
+            let file: Arc<str> = "metrics.yml".into();
+            let text = format!("ä: [1]\nmetrics:\n  - {{name: größe, expr: {written}\n    }}\n");
+            let node = parse(&file, &text).value;
+            let Some(Value::Sequence(metrics)) = node.get("metrics").map(|node| &node.value) else {
+                panic!("{written}: {node:?}");
+            };
+            let expression = metrics[0].get("expr").expect("it is there");
+            let read = String::from_node(expression, &mut Vec::new());
+            assert_eq!(read.as_deref(), Some(meant), "{written}");
+        }
     }
 }

@@ -1028,4 +1028,27 @@ from (values ('first'), ('second'), ('third')) as keys(experiment_key) cross joi
         shop.query("select exclusion from units order by experiment_key"),
         ["internal", "crossed_over", "internal"]
     );
+    // A unit whose time is not known is nobody's.
+    let path = shop.folder.path().join("models/stg_assignments.sql");
+    let text = std::fs::read_to_string(&path).expect("it was written");
+    let unknown = text
+        .replace("timestamp '2026-01-05T10:00:00'", "null::timestamp")
+        .replace("true as is_int", "false as is_int");
+    shop.write("models/stg_assignments.sql", &unknown);
+    shop.good(&["run"]);
+    assert_eq!(
+        shop.query("select exclusion from units where experiment_key = 'first'"),
+        ["outside_period"]
+    );
+    // Ids of other types would be nobody's, and every metric 0.
+    shop.write("models/metric_aggregates.sql", "{{ config(materialized='table') }}\nselect * from {{ metric_aggregates(units=ref('units')) }} as states\n");
+    shop.write("models/stg_assignments.sql", &text.replace("'u1'", "1"));
+    let said = shop.run(&["run"]);
+    assert_eq!(said.code, FAILED, "{}", said.err);
+    assert!(
+        said.err
+            .contains("the units of `fact_orders` are varchar, and those of `units` are bigint"),
+        "{}",
+        said.err
+    );
 }

@@ -27,6 +27,7 @@ use super::facts::{ClusteredTable, RunFile, UNIT_KEY};
 use super::lanes::SECOND;
 use super::union::{Part, aligned, united};
 use crate::metrics::plan::{AssignmentSource, EventSource, MetricPlan};
+use crate::sql::type_name;
 
 pub async fn operator(state: &SessionState, plan: &Arc<MetricPlan>) -> Result<MetricStatesExec> {
     let assignments =
@@ -34,6 +35,9 @@ pub async fn operator(state: &SessionState, plan: &Arc<MetricPlan>) -> Result<Me
     let mut sources = Vec::new();
     for source in plan.sources() {
         sources.push(Source::find(state, &source.table, event_columns(source)).await?);
+    }
+    for source in &sources {
+        check_units(state, source, &assignments)?;
     }
     if let Some(operator) = over_runs(state, plan, &sources, &assignments).await? {
         return Ok(operator);
@@ -50,6 +54,27 @@ pub async fn operator(state: &SessionState, plan: &Arc<MetricPlan>) -> Result<Me
         assignments,
         Layout::Hashed,
     ))
+}
+
+/// Ids of other types have other keys, so that no event would be anybody's and every metric 0.
+fn check_units(state: &SessionState, events: &Source<'_>, assignments: &Source<'_>) -> Result<()> {
+    let (left, right) = (events.unit_type(state)?, assignments.unit_type(state)?);
+    let is_text = |kind: &DataType| kind.is_string() || kind.is_binary();
+    let are_alike = left.is_null()
+        || right.is_null()
+        || (left.is_integer() && right.is_integer())
+        || (is_text(&left) && is_text(&right))
+        || left == right;
+    if are_alike {
+        return Ok(());
+    }
+    plan_err!(
+        "the units of `{}` are {}, and those of `{}` are {}: cast one of them, so that they can be equal",
+        events.reference,
+        type_name(&left),
+        assignments.reference,
+        type_name(&right)
+    )
 }
 
 /// SQL expressions of a source, by what they are for.
@@ -131,6 +156,13 @@ impl<'a> Source<'a> {
             provider,
             columns,
         })
+    }
+
+    fn unit_type(&self, state: &SessionState) -> Result<DataType> {
+        let columns = self.provider.schema();
+        let schema = DFSchema::try_from_qualified_schema(self.reference.clone(), &columns)?;
+        let unit = state.create_logical_expr(self.columns.unit, &schema)?;
+        unit.get_type(&schema)
     }
 
     /// The table's runs, when it is clustered by the unit and time that are asked for.

@@ -14,11 +14,13 @@ mod spans;
 mod stored;
 mod write;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::parquet::basic::{Compression, Encoding, ZstdLevel};
 use datafusion::parquet::file::metadata::SortingColumn;
@@ -32,6 +34,8 @@ use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder};
 use url::Url;
+
+use crate::sql::type_name;
 
 pub use append::Appended;
 pub use compact::Compacted;
@@ -90,7 +94,11 @@ impl ClusteredFacts {
         // What killed an earlier first append may have left one without the other.
         ClusteredFacts::remember(&folder, &clustering)?;
         let table = match has_commits(&folder) {
-            true => load(&folder).await?,
+            true => {
+                let table = load(&folder).await?;
+                check_columns(&table, &schema)?;
+                table
+            }
             false => create(url_of(&folder), &schema).await?,
         };
         Ok(ClusteredFacts {
@@ -247,6 +255,38 @@ async fn create(url: Url, schema: &SchemaRef) -> Result<DeltaTable> {
         .with_partition_columns(PARTITIONS)
         .await
         .map_err(external)
+}
+
+/// Files of one table have the same columns; one with others would make it unreadable.
+fn check_columns(table: &DeltaTable, schema: &SchemaRef) -> Result<()> {
+    let stored = table
+        .snapshot()
+        .map_err(external)?
+        .snapshot()
+        .arrow_schema();
+    let is_own = |field: &&Arc<Field>| !PARTITIONS.contains(&field.name().as_str());
+    let shape = |field: &Arc<Field>| (field.name().clone(), self::stored(field.data_type()));
+    let known: BTreeMap<String, DataType> =
+        stored.fields().iter().filter(is_own).map(shape).collect();
+    let given: BTreeMap<String, DataType> = schema.fields().iter().map(shape).collect();
+    let names = known.keys().chain(given.keys()).collect::<BTreeSet<_>>();
+    let described = |kind: Option<&DataType>| kind.map_or("missing".to_string(), type_name);
+    let different: Vec<String> = names
+        .into_iter()
+        .filter(|name| known.get(*name) != given.get(*name))
+        .map(|name| {
+            let (old, new) = (known.get(name), given.get(name));
+            format!(
+                "`{name}` is {} there and {} here",
+                described(old),
+                described(new)
+            )
+        })
+        .collect();
+    match different.is_empty() {
+        true => Ok(()),
+        false => exec_err!("the table has other columns: {}", different.join("; ")),
+    }
 }
 
 /// The unit key, then the columns with the types that are stored.

@@ -49,6 +49,7 @@ impl Reader {
         let nothing = Node {
             value: Value::Null,
             span: metric.name.span.clone(),
+            written: None,
         };
         let block = metric.governance.unwrap_or(&nothing);
         let config = metric.node.get("config").unwrap_or(&nothing);
