@@ -3,6 +3,7 @@
 //! hash-partitioned and sorted by what the operator requires of its children.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use datafusion::arrow::array::ArrayRef;
@@ -30,14 +31,17 @@ use crate::metrics::plan::{AssignmentSource, EventSource, MetricPlan};
 use crate::sql::type_name;
 
 pub async fn operator(state: &SessionState, plan: &Arc<MetricPlan>) -> Result<MetricStatesExec> {
-    let assignments =
+    let mut assignments =
         Source::find(state, &plan.assignments.table, assignment_columns(plan)).await?;
     let mut sources = Vec::new();
     for source in plan.sources() {
-        sources.push(Source::find(state, &source.table, event_columns(source)).await?);
+        let mut source = Source::find(state, &source.table, event_columns(source)).await?;
+        compare_units(state, &mut source, &mut assignments)?;
+        sources.push(source);
     }
-    for source in &sources {
-        check_units(state, source, &assignments)?;
+    // One of them may have made the assignments' units texts after another was compared.
+    for source in &mut sources {
+        compare_units(state, source, &mut assignments)?;
     }
     if let Some(operator) = over_runs(state, plan, &sources, &assignments).await? {
         return Ok(operator);
@@ -56,8 +60,12 @@ pub async fn operator(state: &SessionState, plan: &Arc<MetricPlan>) -> Result<Me
     ))
 }
 
-/// Ids of other types have other keys, so that no event would be anybody's and every metric 0.
-fn check_units(state: &SessionState, events: &Source<'_>, assignments: &Source<'_>) -> Result<()> {
+/// Ids of other types have other keys, so that no event would be anybody's and every metric 0. Integers beside texts become texts.
+fn compare_units(
+    state: &SessionState,
+    events: &mut Source<'_>,
+    assignments: &mut Source<'_>,
+) -> Result<()> {
     let (left, right) = (events.unit_type(state)?, assignments.unit_type(state)?);
     let is_text = |kind: &DataType| kind.is_string() || kind.is_binary();
     let are_alike = left.is_null()
@@ -68,18 +76,26 @@ fn check_units(state: &SessionState, events: &Source<'_>, assignments: &Source<'
     if are_alike {
         return Ok(());
     }
+    let as_text = |unit: &str| format!("cast({unit} as varchar)").into();
+    if left.is_integer() && is_text(&right) {
+        events.columns.unit = as_text(&events.columns.unit);
+        return Ok(());
+    }
+    if is_text(&left) && right.is_integer() {
+        assignments.columns.unit = as_text(&assignments.columns.unit);
+        return Ok(());
+    }
     plan_err!(
-        "the units of `{}` are {}, and those of `{}` are {}: cast one of them, so that they can be equal",
+        "the units of `{}` are {}, and those of the assignments are {}: cast one of them, so that they can be equal",
         events.reference,
         type_name(&left),
-        assignments.reference,
         type_name(&right)
     )
 }
 
 /// SQL expressions of a source, by what they are for.
 struct SourceColumns<'a> {
-    unit: &'a str,
+    unit: Cow<'a, str>,
     time: &'a str,
     others: Vec<&'a str>,
     /// Expressions of which only codes are taken.
@@ -93,7 +109,7 @@ fn event_columns(source: &EventSource) -> SourceColumns<'_> {
     let others =
         std::iter::once(source.name.as_str()).chain(source.values.iter().map(String::as_str));
     SourceColumns {
-        unit: &source.unit,
+        unit: source.unit.as_str().into(),
         time: &source.time,
         others: others.collect(),
         codes: &source.codes,
@@ -111,7 +127,7 @@ fn assignment_columns(plan: &MetricPlan) -> SourceColumns<'_> {
         .chain(source.segments.iter().map(String::as_str))
         .chain(period.flat_map(|period| [period.starts_at.as_str(), &period.measured_until]));
     SourceColumns {
-        unit: &source.unit,
+        unit: source.unit.as_str().into(),
         time: &source.time,
         others: others.collect(),
         codes: &[],
@@ -161,7 +177,7 @@ impl<'a> Source<'a> {
     fn unit_type(&self, state: &SessionState) -> Result<DataType> {
         let columns = self.provider.schema();
         let schema = DFSchema::try_from_qualified_schema(self.reference.clone(), &columns)?;
-        let unit = state.create_logical_expr(self.columns.unit, &schema)?;
+        let unit = state.create_logical_expr(&self.columns.unit, &schema)?;
         unit.get_type(&schema)
     }
 
@@ -190,7 +206,7 @@ impl<'a> Source<'a> {
         table: ClusteredTable,
     ) -> Result<LogicalPlan> {
         let columns = SourceColumns {
-            unit: UNIT_KEY,
+            unit: UNIT_KEY.into(),
             time: self.columns.time,
             others: self.columns.others.clone(),
             codes: self.columns.codes,
@@ -389,7 +405,7 @@ async fn projection(
 ) -> Result<LogicalPlan> {
     let schema: Arc<DFSchema> = Arc::clone(scan.schema());
     let parse = |text: &str| state.create_logical_expr(text, &schema);
-    let (unit, time) = (parse(columns.unit)?, parse(columns.time)?);
+    let (unit, time) = (parse(&columns.unit)?, parse(columns.time)?);
     let micros = cast(time.clone(), micros_type());
     let mut selected = vec![
         unit_key_expression(&unit, &schema)?.alias("unit_key"),
