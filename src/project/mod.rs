@@ -9,6 +9,7 @@ mod load;
 mod metric;
 mod properties;
 mod semantic;
+mod whole;
 pub mod yaml;
 
 pub use config::{Computation, ConfigTree, ProjectSpec, TargetSpec, check_name};
@@ -23,3 +24,4 @@ pub use metric::{
 pub use properties::{
     ColumnSpec, FactSpec, PropertiesSpec, ResourceSpec, SourceSpec, SourceTableSpec, TestSpec,
 };
+pub use whole::replace;

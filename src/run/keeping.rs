@@ -86,7 +86,7 @@ impl Keeping {
                 continue;
             }
             std::fs::create_dir_all(path.parent().unwrap_or(root))?;
-            std::fs::write(path, text)?;
+            crate::project::replace(&path, text)?;
         }
         for path in &self.removals {
             match std::fs::remove_file(root.join(path)) {

@@ -241,7 +241,7 @@ pub(super) fn say_of_clause(text: &str) -> Option<Said> {
             "having",
         );
     }
-    let found = captures(r"(?i)Unsupported ast node (\w+)", text)?;
+    let found = captures(r"(?i)Unsupported ast node (?:in sqltorel: )?(\w+)", text)?;
     let word = found[1].to_lowercase();
     said(format!("`{word}` is not supported"), None, &word)
 }
@@ -316,6 +316,10 @@ mod tests {
         assert_eq!(
             clause("Unsupported ast node Pivot { table: Table { name: ObjectName"),
             of("`pivot` is not supported", "pivot")
+        );
+        assert_eq!(
+            clause("Unsupported ast node in sqltorel: RLike { negated: false"),
+            of("`rlike` is not supported", "rlike")
         );
         assert_eq!(clause("something else"), None);
     }

@@ -25,7 +25,7 @@ pub fn run(root: &Path, read: &ProjectFlags) -> anyhow::Result<Exit> {
             .parent()
             .expect("the lock lies in the folder of the flags");
         std::fs::create_dir_all(folder)
-            .and_then(|()| std::fs::write(&path, text))
+            .and_then(|()| crate::project::replace(&path, &text))
             .with_context(|| format!("cannot write `{}`", file.path))?;
     }
     let all = lock.0.len();

@@ -86,7 +86,7 @@ pub async fn run(common: &Common, prepared: &Prepared, options: &Options) -> any
     keeping
         .apply(&prepared.root)
         .with_context(|| format!("cannot write {KEPT_FOLDER}"))?;
-    std::fs::write(lock_path(prepared), lock.to_string())
+    crate::project::replace(&lock_path(prepared), &lock.to_string())
         .with_context(|| format!("cannot write {LOCK_FILE}"))?;
     say(common, (&before, &lock), &drifts, &locked, &removed)?;
     say_pinned(common, &keeping)?;
