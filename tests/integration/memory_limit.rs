@@ -1,11 +1,11 @@
-//! Builds that do not fit into `--memory-limit`: they say so and what to do, and publish nothing.
+//! Builds that do not fit into `--memory-limit`: what can be done bit by bit is, and else they say what to do and publish nothing.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// 40,000 events of 500 users who are all in each of a hundred experiments, whose medians keep four million numbers: 32 MB.
+/// 40,000 events of 500 users who are all in each experiment. A median keeps as many numbers for each: 0.3 MB.
 const FILES: &[(&str, &str)] = &[
     ("project.yml", "name: medians\n"),
     (
@@ -35,17 +35,10 @@ from generate_series(0, 49999)
         "models/metric_aggregates.sql",
         "{{ config(materialized='table') }}\nselect * from {{ metric_aggregates(units=ref('fact_assignments')) }} as aggregates\n",
     ),
-    (
-        "metrics/loads.yml",
-        "defaults: {fact: fact_loads, fill: zero, window: {start: 0d, length: 14d}, maturity: partial, owner: team-shop}
-metrics:
-  - {name: loads, direction: increase, kind: count, event: load}
-  - {name: median_load, direction: decrease, kind: quantile, q: 0.5, level: event, cluster: user_id, event: load, expr: seconds}
-",
-    ),
 ];
 
-fn written() -> TempDir {
+/// A project of so many experiments that report so many medians each.
+fn written(experiments: usize, medians: usize) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let write = |path: &str, text: &str| {
         let path = folder.path().join(path);
@@ -53,14 +46,31 @@ fn written() -> TempDir {
         std::fs::write(path, text).expect("a file");
     };
     FILES.iter().for_each(|(path, text)| write(path, text));
+    let metric = |index: usize| {
+        format!(
+            "  - {{name: p{index}, direction: decrease, kind: quantile, q: 0.{index:03}, level: event, cluster: user_id, event: load, \
+             expr: seconds}}\n"
+        )
+    };
+    let numbers = 400..400 + medians;
+    let metrics: String = numbers.clone().map(metric).collect();
+    write(
+        "metrics/loads.yml",
+        &format!(
+            "defaults: {{fact: fact_loads, fill: zero, window: {{start: 0d, length: 14d}}, maturity: partial, owner: team-shop}}
+metrics:\n  - {{name: loads, direction: increase, kind: count, event: load}}\n{metrics}"
+        ),
+    );
+    let secondary = numbers.map(|index| format!("p{index}"));
+    let secondary = secondary.collect::<Vec<_>>().join(", ");
     let experiment = |index: usize| {
         format!(
             "  - key: e{index}\n    hypothesis: None.\n    owner: team-shop\n    variants: {{control: 0.5, test: 0.5}}\n    \
              period: {{from: 2026-01-05, to: 2026-01-31}}\n    assignments: {{model: stg_assignments}}\n    \
-             metrics: {{primary: loads, secondary: [median_load]}}\n"
+             metrics: {{primary: loads, secondary: [{secondary}]}}\n"
         )
     };
-    let experiments: String = (0..100).map(experiment).collect();
+    let experiments: String = (0..experiments).map(experiment).collect();
     write("experiments/e.yml", &format!("experiments:\n{experiments}"));
     folder
 }
@@ -100,9 +110,8 @@ fn refused(folder: &Path, limit: &str) -> String {
 }
 
 #[test]
-fn numbers_of_quantiles_that_do_not_fit_stop_the_build_and_publish_nothing() {
-    let folder = written();
-    insta::assert_snapshot!(refused(folder.path(), "30MB"), @r"
+fn quantiles_of_one_experiment_that_do_not_fit_stop_the_build_and_publish_nothing() {
+    insta::assert_snapshot!(refused(written(1, 100).path(), "30MB"), @r"
     error[E0805]: `metric_aggregates` does not fit into the memory limit of 30 MB
      --> models/metric_aggregates.sql:1:1
       |
@@ -112,17 +121,30 @@ fn numbers_of_quantiles_that_do_not_fit_stop_the_build_and_publish_nothing() {
       = note: the engine says: Failed to allocate ...
       = hint: quantiles, and caps that are quantiles, keep the numbers of all units; allow more with `--memory-limit`, or freeze the cap
     ");
-    let built = equipoise(folder.path(), &["build", "--memory-limit", "1GB"]);
-    let said = String::from_utf8_lossy(&built.stderr);
-    assert!(built.status.success(), "{said}");
-    let query = "select count(*) from metric_aggregates where metric_name = 'median_load'";
-    let asked = equipoise(folder.path(), &["sql", query, "--output", "csv"]);
-    assert!(String::from_utf8_lossy(&asked.stdout).ends_with("\n200\n"));
+}
+
+#[test]
+fn experiments_that_do_not_fit_together_are_computed_one_after_the_other() {
+    let (little, much) = (written(100, 1), written(100, 1));
+    let states = |folder: &Path, limit: &str| {
+        let built = equipoise(
+            folder,
+            &["build", "--threads", "1", "--memory-limit", limit],
+        );
+        let said = String::from_utf8_lossy(&built.stderr);
+        assert!(built.status.success(), "{said}");
+        let query = "select * from metric_aggregates";
+        String::from_utf8(equipoise(folder, &["sql", query, "--output", "csv"]).stdout)
+            .expect("a table is text")
+    };
+    let found = states(little.path(), "30MB");
+    assert_eq!(found.lines().count(), 1 + 100 * 2 * 2);
+    assert!(found == states(much.path(), "1GB"));
 }
 
 #[test]
 fn a_step_that_does_not_fit_says_how_to_allow_more() {
-    insta::assert_snapshot!(refused(written().path(), "3MB"), @r"
+    insta::assert_snapshot!(refused(written(100, 1).path(), "3MB"), @r"
     error[E0805]: `fact_assignments` does not fit into the memory limit of 3 MB
      --> models/fact_assignments.sql:1:1
       |

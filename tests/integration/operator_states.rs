@@ -7,8 +7,12 @@ use datafusion::arrow::array::{
     ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
+use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{Float64Type, Int64Type};
+use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::datasource::MemTable;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use equipoise::engine::operator::{register, sql};
 use equipoise::metrics::plan::{
@@ -242,10 +246,17 @@ pub fn plan(random: &mut Random, experiments: usize) -> MetricPlan {
 
 /// The tables, cut into several partitions and in no particular order.
 pub fn session(data: &Data, partitions: usize) -> SessionContext {
+    session_within(data, partitions, usize::MAX)
+}
+
+fn session_within(data: &Data, partitions: usize, memory_limit: usize) -> SessionContext {
     let config = SessionConfig::new()
         .with_target_partitions(partitions)
+        .with_sort_spill_reservation_bytes(0)
         .with_batch_size(37);
-    let context = SessionContext::new_with_config(config);
+    let pool = Arc::new(FairSpillPool::new(memory_limit));
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool);
+    let context = SessionContext::new_with_config_rt(config, runtime.build_arc().unwrap());
     register(&context);
     let events = data.events.chunks(101).map(event_batch).collect::<Vec<_>>();
     let assignments = data
@@ -523,6 +534,32 @@ fn the_number_of_partitions_and_the_order_of_rows_change_no_byte() {
 }
 
 #[test]
+fn cells_that_do_not_fit_at_once_take_several_passes_to_the_same_rows() {
+    let mut random = Random(41);
+    let (plan, data) = (plan(&mut random, 8), data(&mut random, 8));
+    let together = |context: &SessionContext| {
+        let batches = rows_of(context, &operator_query(&plan));
+        concat_batches(&batches[0].schema(), &batches).unwrap()
+    };
+    let whole = together(&session(&data, 1));
+    let passes = |limit| {
+        let context = session_within(&data, 1, limit);
+        let explained = rows_of(
+            &context,
+            &format!("explain analyze {}", operator_query(&plan)),
+        );
+        assert!(whole == together(&context), "{limit} bytes");
+        let text = pretty_format_batches(&explained).unwrap().to_string();
+        let (_, passes) = text.split_once("passes=").unwrap();
+        passes.split(',').next().unwrap().parse::<usize>().unwrap()
+    };
+    assert_eq!(passes(100 << 20), 1);
+    // The cells of all experiments take some 700 KB.
+    let (few, many) = (passes(400 << 10), passes(200 << 10));
+    assert!(1 < few && few < many, "{few} and {many} passes");
+}
+
+#[test]
 fn events_of_one_instant_count_alike_in_any_order() {
     for seed in 0..20 {
         let mut random = Random(seed);
@@ -546,11 +583,10 @@ fn explain_shows_the_operator_and_what_it_read() {
         &session(&data, 2),
         &format!("explain analyze {}", operator_query(&plan)),
     );
-    let text = datafusion::arrow::util::pretty::pretty_format_batches(&batches)
-        .unwrap()
-        .to_string();
+    let text = pretty_format_batches(&batches).unwrap().to_string();
     assert!(text.contains("MetricStatesExec: experiments=2"), "{text}");
     for metric in [
+        "passes=1",
         "units=",
         "events=",
         "cell_bytes=",

@@ -533,6 +533,7 @@ fn run(folder: &Path, segments: bool, size: (usize, usize)) {
         filled.merge(part);
     }
     let rows = state_rows(&plan, &lanes, filled).unwrap();
+    let rows: Vec<RecordBatch> = rows.into_iter().flat_map(|rows| rows.batches).collect();
     println!(
         "run {:?} cpu {:?} walk {walked:?} reading {reading:?} rows {} memory cells {}",
         started.elapsed(),

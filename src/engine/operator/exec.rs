@@ -19,7 +19,7 @@ use datafusion::physical_expr::{
     PhysicalSortRequirement,
 };
 use datafusion::physical_plan::execution_plan::{
-    Boundedness, EmissionType, ReplaceChildrenOptions,
+    Boundedness, EmissionType, ReplaceChildrenOptions, reset_plan_states,
 };
 use datafusion::physical_plan::expressions::Column;
 use datafusion::physical_plan::metrics::{
@@ -38,10 +38,11 @@ use super::cells::Cells;
 use super::kernel::Kernel;
 use super::lanes::Lanes;
 use super::merge::Runs;
+use super::passes::in_passes;
 use super::queue::Queues;
 use super::segments::Segments;
 use super::special::Specials;
-use super::states::{Filled, output_schema, state_rows};
+use super::states::{Filled, StateRows, output_schema, state_rows};
 use super::unit::Unit;
 use crate::metrics::plan::MetricPlan;
 
@@ -214,16 +215,16 @@ impl ExecutionPlan for MetricStatesExec {
                 most.min(partitions.len())
             }
         };
-        let children = [&self.events, &self.assignments];
-        let job = Arc::new(Job {
-            plan: Arc::clone(&self.plan),
-            lanes: Lanes::new(&self.plan),
-            work: Work::new(children, Arc::clone(&context), partitions, workers),
-            event_schema: self.events.schema(),
+        let plan = Arc::clone(&self.plan);
+        let passes = Arc::new(Passes {
+            children: [&self.events, &self.assignments].map(Arc::clone),
+            partitions,
+            workers,
             context,
             counters: Counters::new(&self.metrics),
         });
-        let batches = stream::once(run(job, workers))
+        let batches = async move { in_passes(&plan, |part| Arc::clone(&passes).make(part)).await };
+        let batches = stream::once(batches)
             .map_ok(|batches| stream::iter(batches.into_iter().map(Ok)))
             .try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(
@@ -248,7 +249,44 @@ fn by_unit_and_time(child: &Arc<dyn ExecutionPlan>) -> OrderingRequirements {
     OrderingRequirements::new(by_both)
 }
 
-/// Everything the workers share.
+/// What all passes have in common.
+struct Passes {
+    children: [Arc<dyn ExecutionPlan>; 2],
+    partitions: Vec<Partitions>,
+    workers: usize,
+    context: Arc<TaskContext>,
+    counters: Counters,
+}
+
+impl Passes {
+    /// One pass over the rows of both children, for the experiments of a plan.
+    async fn make(self: Arc<Self>, plan: Arc<MetricPlan>) -> Result<Vec<StateRows>> {
+        let [events, assignments] = match self.counters.passes.value() {
+            0 => self.children.each_ref().map(Arc::clone),
+            // What a pass before has taken of them is not there again.
+            _ => [self.fresh(0)?, self.fresh(1)?],
+        };
+        self.counters.passes.add(1);
+        let context = Arc::clone(&self.context);
+        let partitions = self.partitions.clone();
+        let job = Arc::new(Job {
+            lanes: Lanes::new(&plan),
+            plan,
+            event_schema: events.schema(),
+            work: Work::new([&events, &assignments], context, partitions, self.workers),
+            context: Arc::clone(&self.context),
+            counters: self.counters.clone(),
+        });
+        let filled = fill(&job, self.workers).await?;
+        rows(&job, filled)
+    }
+
+    fn fresh(&self, child: usize) -> Result<Arc<dyn ExecutionPlan>> {
+        reset_plan_states(Arc::clone(&self.children[child]))
+    }
+}
+
+/// Everything the workers of a pass share.
 struct Job {
     plan: Arc<MetricPlan>,
     lanes: Lanes,
@@ -258,7 +296,10 @@ struct Job {
     counters: Counters,
 }
 
+#[derive(Clone)]
 struct Counters {
+    /// More than one where the cells of all experiments did not fit into memory at once; rows are counted as often as they were read.
+    passes: Count,
     units: Count,
     events: Count,
     assignments: Count,
@@ -272,6 +313,7 @@ impl Counters {
     fn new(metrics: &ExecutionPlanMetricsSet) -> Counters {
         let build = || MetricBuilder::new(metrics);
         Counters {
+            passes: build().global_counter("passes"),
             units: build().global_counter("units"),
             events: build().global_counter("events"),
             assignments: build().global_counter("assignments"),
@@ -283,20 +325,29 @@ impl Counters {
     }
 }
 
-async fn run(job: Arc<Job>, workers: usize) -> Result<Vec<RecordBatch>> {
+/// The cells of all workers.
+async fn fill(job: &Arc<Job>, workers: usize) -> Result<Filled> {
     let mut tasks = tokio::task::JoinSet::new();
     for worker in 0..workers.max(1) {
-        tasks.spawn(work(Arc::clone(&job), worker));
+        tasks.spawn(work(Arc::clone(job), worker));
     }
     let mut filled: Option<Filled> = None;
     while let Some(part) = tasks.join_next().await {
-        let part = part.map_err(|panic| DataFusionError::External(Box::new(panic)))??;
-        match &mut filled {
-            None => filled = Some(part),
-            Some(filled) => filled.merge(part),
+        let part = part.map_err(|panic| DataFusionError::External(Box::new(panic)));
+        match (part.flatten(), &mut filled) {
+            (Ok(part), None) => filled = Some(part),
+            (Ok(part), Some(filled)) => filled.merge(part),
+            (Err(error), _) => {
+                // The others give back their memory before there is another pass.
+                tasks.shutdown().await;
+                return Err(error);
+            }
         }
     }
-    let filled = filled.expect("there is at least one worker");
+    Ok(filled.expect("there is at least one worker"))
+}
+
+fn rows(job: &Job, filled: Filled) -> Result<Vec<StateRows>> {
     if let Some(refusal) = filled.specials.refusal(&job.plan) {
         return exec_err!("{refusal}");
     }
@@ -305,11 +356,12 @@ async fn run(job: Arc<Job>, workers: usize) -> Result<Vec<RecordBatch>> {
     finishing
         .try_grow(filled.specials.bytes_to_finish())
         .map_err(keeps_numbers)?;
-    let batches = state_rows(&job.plan, &job.lanes, filled)?;
+    let rows = state_rows(&job.plan, &job.lanes, filled)?;
+    let batches = rows.iter().flat_map(|rows| &rows.batches);
     job.counters
         .output_rows
-        .add(batches.iter().map(RecordBatch::num_rows).sum());
-    Ok(batches)
+        .add(batches.map(RecordBatch::num_rows).sum());
+    Ok(rows)
 }
 
 /// Why metrics whose numbers are kept may not fit where others do.

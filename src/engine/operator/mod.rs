@@ -5,7 +5,7 @@
 //! [`lanes`] and [`layout`] (the plan compiled) -> [`ahead`] (the sorted runs of a bucket) -> [`merge`] (rows into a [`mod@unit`]) ->
 //! [`kernel`] (its windows, one row of numbers per assignment that sees other events) -> [`queue`] and [`blocks`] (rows into
 //! [`cells`]) -> [`states`] (rows);
-//! [`exec`], [`sources`] and [`function`] hang it into DataFusion.
+//! [`passes`] makes several passes where memory asks for it; [`exec`], [`sources`] and [`function`] hang all of it into DataFusion.
 
 mod ahead;
 mod batches;
@@ -23,6 +23,7 @@ mod lanes;
 mod layout;
 mod merge;
 mod numbers;
+mod passes;
 mod queue;
 mod running;
 mod segments;

@@ -71,8 +71,16 @@ pub fn output_schema() -> SchemaRef {
 /// Rows per batch.
 const BATCH: usize = 8192;
 
+/// Rows of one value of a segment.
+pub struct StateRows {
+    /// The columns that make up the segment.
+    pub columns: Vec<String>,
+    pub value: String,
+    pub batches: Vec<RecordBatch>,
+}
+
 /// One row per cell with a unit, in the order of the plan's segments, their values, experiments, variants and metrics.
-pub fn state_rows(plan: &MetricPlan, lanes: &Lanes, filled: Filled) -> Result<Vec<RecordBatch>> {
+pub fn state_rows(plan: &MetricPlan, lanes: &Lanes, filled: Filled) -> Result<Vec<StateRows>> {
     let caps = filled.specials.caps(plan, filled.variants);
     let mut places = Vec::new();
     for columns in plan.segment_sets() {
@@ -103,10 +111,13 @@ pub fn state_rows(plan: &MetricPlan, lanes: &Lanes, filled: Filled) -> Result<Ve
             place,
             experiments,
         )?;
-        rows.finish()
+        Ok(StateRows {
+            columns: place.columns.clone(),
+            value: place.value.clone(),
+            batches: rows.finish()?,
+        })
     };
-    let batches: Result<Vec<Vec<RecordBatch>>> = in_parallel(&parts, rows_of).into_iter().collect();
-    Ok(batches?.into_iter().flatten().collect())
+    in_parallel(&parts, rows_of).into_iter().collect()
 }
 
 /// What is made into rows at once: a place with all experiments, or with some where one place is all there is.
