@@ -100,6 +100,19 @@ pub struct Block<'a, N, const S: usize> {
 }
 
 impl<N, const S: usize> Block<'_, N, S> {
+    /// Those of some rows that a class counts.
+    #[inline(always)]
+    fn counted<'a>(&self, class: usize, rows: &'a [u32], chosen: &'a mut Vec<u32>) -> &'a [u32] {
+        let bit = 1 << class;
+        if self.all & bit != 0 {
+            return rows;
+        }
+        let counts = |row: &&u32| self.classes[**row as usize] & bit != 0;
+        chosen.clear();
+        chosen.extend(rows.iter().filter(counts));
+        chosen
+    }
+
     /// Line of a row's wide part where the numbers of a section start.
     #[inline(always)]
     pub fn wide_numbers(&self, section: &Section) -> usize {
@@ -146,9 +159,9 @@ impl Cells {
         cells * (sums + limits + lanes.classes.len() * 8 + 12)
     }
 
-    /// Adds rows of a block to a cell.
+    /// Adds the small numbers of rows of a block to a cell, and counts the rows.
     #[inline(always)]
-    pub fn add<N: Small, const S: usize>(
+    pub fn add_small<N: Small, const S: usize>(
         &mut self,
         layout: &RowLayout,
         cell: usize,
@@ -157,25 +170,31 @@ impl Cells {
     ) {
         let mut chosen = Vec::new();
         for class in 0..self.classes {
-            let bit = 1 << class;
-            let counted = if block.all & bit != 0 {
-                rows
-            } else {
-                let counts = |row: &&u32| block.classes[**row as usize] & bit != 0;
-                chosen.clear();
-                chosen.extend(rows.iter().filter(counts));
-                &chosen
-            };
+            let counted = block.counted(class, rows, &mut chosen);
             self.units[cell * self.classes + class] += counted.len() as u64;
-            if counted.is_empty() {
-                continue;
-            }
             for rows in counted.chunks((u32::MAX / block.largest) as usize) {
                 self.small
                     .make_room(cell, rows.len() as u32 * block.largest);
                 self.small.add(layout, (cell, class), block, rows);
             }
-            self.wide.add(layout, (cell, class), block, counted);
+        }
+    }
+
+    /// Adds their wide numbers.
+    #[inline(always)]
+    pub fn add_wide<N, const S: usize>(
+        &mut self,
+        layout: &RowLayout,
+        cell: usize,
+        block: &Block<'_, N, S>,
+        rows: &[u32],
+    ) {
+        let mut chosen = Vec::new();
+        for class in 0..self.classes {
+            let counted = block.counted(class, rows, &mut chosen);
+            if !counted.is_empty() {
+                self.wide.add(layout, (cell, class), block, counted);
+            }
         }
     }
 

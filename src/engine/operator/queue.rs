@@ -11,7 +11,7 @@ use super::layout::{Product, RowLayout, SMALL_LINE, SMALL_STEP, Side, WIDE_LINE,
 use super::vectors::for_long_vectors;
 
 /// Rows that wait for a cell on average before a block is added.
-const ROWS_PER_CELL: usize = 32;
+const ROWS_PER_CELL: usize = 48;
 /// Bytes of all rows of a block, so that they stay near the processor while all cells take theirs.
 const MOST_BYTES: usize = 1 << 21;
 
@@ -187,10 +187,17 @@ impl<N: Small, const S: usize> Queue<N, S> {
         self.sort(count);
         self.find_limits(layout);
         let block = self.block(layout);
+        // One side after the other, as both together with the cells' sums are more than what lies near the processor.
         for (cell, start) in self.starts.windows(2).enumerate() {
             let rows = &self.sorted[start[0] as usize..start[1] as usize];
             if !rows.is_empty() {
-                cells.add(layout, cell, &block, rows);
+                cells.add_small(layout, cell, &block, rows);
+            }
+        }
+        for (cell, start) in self.starts.windows(2).enumerate() {
+            let rows = &self.sorted[start[0] as usize..start[1] as usize];
+            if !rows.is_empty() {
+                cells.add_wide(layout, cell, &block, rows);
             }
         }
         self.small.clear();
