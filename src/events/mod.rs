@@ -9,6 +9,7 @@ pub mod accept;
 pub mod bots;
 mod convert;
 pub mod event;
+mod leftovers;
 pub mod log;
 pub mod plan;
 pub mod record;

@@ -132,7 +132,12 @@ impl fmt::Display for RotateError {
             RotateError::Segment(path, error) => {
                 write!(out, "the log segment `{}`: {error}", path.display())
             }
-            RotateError::Table(name, error) => write!(out, "the table `{name}`: {error}"),
+            RotateError::Table(name, error) => match error.as_ref() {
+                DeltaTableError::GenericError { source } => {
+                    write!(out, "the table `{name}`: {source}")
+                }
+                error => write!(out, "the table `{name}`: {error}"),
+            },
         }
     }
 }

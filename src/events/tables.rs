@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use deltalake::arrow::array::RecordBatch;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
@@ -20,8 +20,10 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use url::Url;
 
+use super::leftovers;
 use super::rows;
 use super::schema::{PARTITION_COLUMN, Table};
+use crate::warehouse::FirstFailure;
 
 /// The tables of one log, in folders named after them.
 pub struct EventTables {
@@ -29,6 +31,8 @@ pub struct EventTables {
     /// Application id of the log in the Delta protocol's transaction identifiers.
     application: String,
     open: HashMap<Table, DeltaTable>,
+    /// When leftovers were last looked for.
+    swept: HashMap<Table, Instant>,
 }
 
 impl EventTables {
@@ -43,6 +47,7 @@ impl EventTables {
             root: fs::canonicalize(root)?,
             application,
             open: HashMap::new(),
+            swept: HashMap::new(),
         })
     }
 
@@ -81,7 +86,7 @@ impl EventTables {
             self.open.insert(table, created);
         }
         let delta = self.open.get_mut(&table).expect("it was found or created");
-        let files = write_files(delta, table, rows).await?;
+        let files = write_files(delta, &folder, table, rows).await?;
         let paths: Vec<PathBuf> = files.iter().map(|file| folder.join(&file.path)).collect();
         sync_files(&paths)?;
         commit(
@@ -91,7 +96,23 @@ impl EventTables {
         )
         .await?;
         sync_log(&folder, started)?;
-        delta.update_state().await
+        delta.update_state().await?;
+        self.sweep(table, &folder).await;
+        Ok(())
+    }
+
+    /// Removes what attempts that failed have left, when the process starts to write and then now and then. The rows are stored: what
+    /// goes wrong here is tried again.
+    async fn sweep(&mut self, table: Table, folder: &Path) {
+        let is_recent = |at: &Instant| at.elapsed() < leftovers::AGE;
+        if self.swept.get(&table).is_some_and(is_recent) {
+            return;
+        }
+        if let Some(delta) = self.open.get(&table)
+            && leftovers::remove(delta, folder).await.is_ok()
+        {
+            self.swept.insert(table, Instant::now());
+        }
     }
 
     /// Closes all tables; they are read again when they are needed.
@@ -132,6 +153,7 @@ async fn create(folder: &Path, table: Table) -> Result<DeltaTable, DeltaTableErr
 
 async fn write_files(
     delta: &DeltaTable,
+    folder: &Path,
     table: Table,
     batch: &RecordBatch,
 ) -> Result<Vec<Add>, DeltaTableError> {
@@ -148,9 +170,17 @@ async fn write_files(
         Default::default(),
         None,
     );
-    let mut writer = DeltaWriter::new(delta.log_store().object_store(None), config);
+    let first_failure = FirstFailure::in_folder(folder);
+    let store = first_failure.watch(delta.log_store().object_store(None));
+    let failed = |error| DeltaTableError::GenericError {
+        source: Box::new(error),
+    };
+    let mut writer = DeltaWriter::new(store, config);
     writer.write(batch).await?;
-    writer.close().await
+    first_failure.take().map_err(failed)?;
+    let files = writer.close().await?;
+    first_failure.take().map_err(failed)?;
+    Ok(files)
 }
 
 async fn commit(

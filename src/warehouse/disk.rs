@@ -3,7 +3,8 @@
 //!
 //! When a write fails, delta-rs 1.1 aborts the upload, and object_store's `BufWriter::abort` panics if the upload was a
 //! small one (object_store 0.13, buffered.rs, "Already shut down"). The panic is caught, but its message and stack trace
-//! have reached the user by then. A staging folder is thrown away as a whole after a failure, so nothing needs aborting.
+//! have reached the user by then. A staging folder is thrown away as a whole after a failure, and elsewhere what was begun is swept
+//! ([`remove_unfinished`]), so nothing needs aborting.
 
 use super::WarehouseError;
 use super::error::delta_error;
@@ -21,13 +22,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where the stores of one table leave what went wrong first.
 #[derive(Debug, Clone)]
-pub(super) struct FirstFailure {
+pub struct FirstFailure {
     folder: PathBuf,
     failure: Arc<Mutex<Option<WarehouseError>>>,
 }
 
 impl FirstFailure {
-    pub(super) fn in_folder(folder: &Path) -> Self {
+    pub fn in_folder(folder: &Path) -> Self {
         Self {
             folder: folder.to_path_buf(),
             failure: Arc::default(),
@@ -35,7 +36,7 @@ impl FirstFailure {
     }
 
     /// A store that writes to `inner` until something fails.
-    pub(super) fn watch(&self, inner: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+    pub fn watch(&self, inner: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
         Arc::new(WatchedStore {
             inner,
             first: self.clone(),
@@ -43,7 +44,7 @@ impl FirstFailure {
     }
 
     /// The failure, if there was one.
-    pub(super) fn take(&self) -> super::Result<()> {
+    pub fn take(&self) -> super::Result<()> {
         let failure = self
             .failure
             .lock()
@@ -167,6 +168,27 @@ impl MultipartUpload for WatchedUpload {
             None => Ok(()),
         }
     }
+}
+
+/// Removes what a writer that was killed, or found the disk full, had begun: object_store writes to `<name>#<number>` and renames that.
+/// Only for folders that nobody else is writing to.
+pub fn remove_unfinished(folder: &Path) -> std::io::Result<usize> {
+    let mut removed = 0;
+    for entry in walkdir::WalkDir::new(folder) {
+        let entry = entry?;
+        if entry.file_type().is_file() && is_unfinished(&entry.file_name().to_string_lossy()) {
+            std::fs::remove_file(entry.path())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+fn is_unfinished(name: &str) -> bool {
+    let is_number = |end: &str| !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_digit());
+    let is_ours = |name: &str| name.ends_with(".parquet") || name.ends_with(".json");
+    name.rsplit_once('#')
+        .is_some_and(|(name, end)| is_ours(name) && is_number(end))
 }
 
 fn nothing_put() -> PutResult {

@@ -149,10 +149,16 @@ fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
     let mut link = Some(error);
     while let Some(error) = link {
         let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-        if matches!(
-            kind,
-            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-        ) {
+        let is_said_full = matches!(
+            error.downcast_ref::<WarehouseError>(),
+            Some(WarehouseError::DiskFull { .. })
+        );
+        if is_said_full
+            || matches!(
+                kind,
+                Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            )
+        {
             return true;
         }
         link = error.source();

@@ -26,6 +26,7 @@ mod types;
 mod vacuum;
 
 pub use environment::{Environment, Relation};
+pub use disk::{FirstFailure, remove_unfinished};
 pub use error::{ColumnProblem, WarehouseError, query_error};
 pub use grow::{Replaced, StagedRows, Unfinished};
 pub use lock::{EnvironmentLock, LockError};

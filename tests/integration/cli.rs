@@ -869,10 +869,10 @@ fn python_reads(shop: &Shop, relation: &str, expected: &str) {
 }
 
 /// A file system of a few megabytes, for as long as the value lives.
-struct TinyDisk(TempDir);
+pub(crate) struct TinyDisk(TempDir);
 
 impl TinyDisk {
-    fn mount() -> Option<Self> {
+    pub(crate) fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mount = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
@@ -886,7 +886,7 @@ impl TinyDisk {
         is_mounted.then_some(Self(folder))
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }

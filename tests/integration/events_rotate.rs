@@ -154,6 +154,84 @@ async fn many_rotations_keep_every_record_once() {
     );
 }
 
+/// What a kill between the files and their commit leaves; the rows come again in other files.
+#[tokio::test]
+async fn files_that_no_commit_names_are_removed_once_they_are_old() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path(), &metrics(0..3)).await;
+    rotate_all(folder.path()).await;
+    let table = folder.path().join("tables/metric_event");
+    let partition = fs::read_dir(&table)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    let partition = partition.filter(|path| path.is_dir() && !path.ends_with("_delta_log"));
+    let partition = partition.last().expect("a folder for a day");
+    let stored = fs::read_dir(&partition)
+        .unwrap()
+        .flatten()
+        .next()
+        .unwrap()
+        .path();
+    let plant = |name: &str, hours: u64| {
+        fs::copy(&stored, partition.join(name)).unwrap();
+        let file = fs::File::options()
+            .write(true)
+            .open(partition.join(name))
+            .unwrap();
+        let age = std::time::Duration::from_secs(hours * 3600);
+        file.set_modified(std::time::SystemTime::now() - age)
+            .unwrap();
+    };
+    for (name, hours) in [
+        ("old.parquet", 2),
+        ("half.parquet#1", 2),
+        ("young.parquet", 0),
+    ] {
+        plant(name, hours);
+    }
+    let file = fs::File::options().write(true).open(&stored).unwrap();
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap();
+    store(folder.path(), &metrics(3..5)).await;
+    rotate_all(folder.path()).await;
+    let is_there = |name: &str| partition.join(name).exists();
+    assert!(!is_there("old.parquet") && !is_there("half.parquet#1"));
+    assert!(
+        is_there("young.parquet"),
+        "somebody else may be about to name it"
+    );
+    assert_eq!(ids(folder.path(), Table::Metric).await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_named_and_the_log_keeps_what_was_not_moved() {
+    let Some(disk) = super::cli::TinyDisk::mount() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(disk.path().join("tables")).unwrap();
+    std::os::unix::fs::symlink(disk.path().join("tables"), folder.path().join("tables")).unwrap();
+    store(folder.path(), &metrics(0..3)).await;
+    rotate_all(folder.path()).await;
+    let filler = disk.path().join("filler");
+    let _ = fs::write(&filler, vec![1; 8 << 20]);
+    store(folder.path(), &metrics(3..2000)).await;
+    let log = open(folder.path());
+    let mut tables = EventTables::new(&folder.path().join("tables"), log.id()).unwrap();
+    let said = rotate(&log, &mut tables).await.unwrap_err().to_string();
+    assert!(
+        said.contains("metric_event") && said.contains("the disk is full"),
+        "{said}"
+    );
+    assert!(!log.sealed().is_empty());
+    drop((log, tables));
+    fs::remove_file(&filler).unwrap();
+    rotate_all(folder.path()).await;
+    let ids = ids(folder.path(), Table::Metric).await;
+    assert!(ids.len() == 2000 && ids.values().all(|times| *times == 1));
+}
+
 /// Commits a body to the log in `folder`, as a process that then ends.
 async fn store(folder: &Path, body: &str) {
     let log = open(folder);

@@ -9,6 +9,7 @@ use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
 
 use super::{ClusteredFacts, Clustering, PARTITIONS, UNIT_KEY, external, has_commits, sync};
+use crate::warehouse::remove_unfinished;
 use deltalake::operations::vacuum::VacuumMode;
 
 /// Beside the log; Delta readers leave files alone whose names begin so.
@@ -76,8 +77,9 @@ impl ClusteredFacts {
     }
 
     /// Removes files that compaction replaced at least so long ago, and files as old that no commit names because their writer was
-    /// killed; whoever reads an older version then fails.
+    /// killed; whoever reads an older version then fails. What was only begun goes whatever its age: there is one writer at a time.
     pub async fn vacuum(&mut self, older_than: chrono::Duration) -> Result<usize> {
+        let unfinished = remove_unfinished(&self.folder)?;
         let vacuum = self
             .table
             .clone()
@@ -87,6 +89,6 @@ impl ClusteredFacts {
             .with_enforce_retention_duration(false);
         let (table, report) = vacuum.await.map_err(external)?;
         self.table = table;
-        Ok(report.files_deleted.len())
+        Ok(report.files_deleted.len() + unfinished)
     }
 }

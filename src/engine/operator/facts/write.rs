@@ -15,6 +15,7 @@ use deltalake::kernel::Add;
 
 use super::spans::{Span, Spans};
 use super::{BUCKET, ClusteredFacts, PARTITIONS, day_of, external};
+use crate::warehouse::FirstFailure;
 
 /// Files that no commit names yet.
 #[derive(Default)]
@@ -108,15 +109,18 @@ impl<'a> Output<'a> {
 pub(super) struct RunWriter<'a> {
     facts: &'a ClusteredFacts,
     writer: DeltaWriter,
+    first_failure: FirstFailure,
     /// The first and last day so far.
     days: Option<(i64, i64)>,
 }
 
 impl<'a> RunWriter<'a> {
     pub fn new(facts: &'a ClusteredFacts) -> RunWriter<'a> {
-        let store = facts.table.log_store().object_store(None);
+        let first_failure = FirstFailure::in_folder(&facts.folder);
+        let store = first_failure.watch(facts.table.log_store().object_store(None));
         RunWriter {
             facts,
+            first_failure,
             writer: DeltaWriter::new(store, facts.writer_config()),
             days: None,
         }
@@ -129,12 +133,14 @@ impl<'a> RunWriter<'a> {
             let (low, high) = self.days.unwrap_or((first, last));
             self.days = Some((low.min(first), high.max(last)));
         }
-        self.writer.write(&rows).await.map_err(external)
+        self.writer.write(&rows).await.map_err(external)?;
+        check(&self.first_failure)
     }
 
     /// The file, which the log knows by its days and bucket; none without rows.
     pub async fn close(self, bucket: u16) -> Result<Option<Add>> {
         let mut files = self.writer.close().await.map_err(external)?;
+        check(&self.first_failure)?;
         let (Some(file), Some((first, last))) = (files.pop(), self.days) else {
             return Ok(None);
         };
@@ -169,6 +175,11 @@ impl ClusteredFacts {
         let times = rows.column(rows.schema().index_of(&self.clustering.time)?);
         Ok(times.as_primitive::<TimestampMicrosecondType>().clone())
     }
+}
+
+fn check(failure: &FirstFailure) -> Result<()> {
+    let failed = failure.take();
+    failed.map_err(|error| DataFusionError::External(Box::new(error)))
 }
 
 /// The first and last day of some times.
