@@ -85,6 +85,10 @@ async fn append(common: &Common, prepared: &Prepared, append: &Append) -> anyhow
         buckets: append.buckets,
     };
     let rows = query::text(&append.query)?;
+    if let Some(refused) = engine.unanswerable(&rows) {
+        query::say(common, prepared, &rows, refused);
+        return Ok(Exit::Wrong);
+    }
     let folder = folder(prepared, &append.name);
     let appended = engine.append_clustered(&folder, &rows, clustering).await;
     Ok(match appended {

@@ -87,12 +87,12 @@ pub async fn sql(common: &Common, sql: &Sql) -> anyhow::Result<Exit> {
         return Ok(Exit::Wrong);
     };
     let query = text(&sql.query)?;
-    if let Some(refused) = sql::unanswerable(&query) {
+    let warehouse = context::warehouse(&prepared)?;
+    let engine = published(&prepared, &warehouse).await?;
+    if let Some(refused) = engine.unanswerable(&query) {
         say(common, &prepared, &query, refused);
         return Ok(Exit::Wrong);
     }
-    let warehouse = context::warehouse(&prepared)?;
-    let engine = published(&prepared, &warehouse).await?;
     match engine.rows(&query, sql.limit).await {
         Ok(rows) => {
             output::rows(&rows, common.output)?;
@@ -112,7 +112,7 @@ pub async fn sql(common: &Common, sql: &Sql) -> anyhow::Result<Exit> {
 }
 
 /// Prints what is wrong with a query, and where.
-fn say(common: &Common, prepared: &Prepared, query: &str, refused: SqlError) {
+pub fn say(common: &Common, prepared: &Prepared, query: &str, refused: SqlError) {
     const NAME: &str = "query";
     let place = refused.range.unwrap_or((0, query.len()));
     let mut diagnostic = Diagnostic::error(refused.kind.code(), &*refused.message)

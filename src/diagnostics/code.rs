@@ -66,7 +66,7 @@ codes! {
     // E03xx order: the graph and selections
     /// Models depend on each other in a circle.
     E0301,
-    /// A selector matches nothing.
+    /// A selector matches nothing, or `--exclude` leaves nothing.
     E0302,
     /// A selector cannot be read.
     E0303,
@@ -86,7 +86,7 @@ codes! {
     E0406,
     /// SQL names a table that does not exist.
     E0407,
-    /// SQL does not type-check.
+    /// SQL does not type-check, or has a clause that would be ignored.
     E0408,
     /// A model is empty or holds more than one statement.
     E0409,

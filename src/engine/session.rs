@@ -1,5 +1,6 @@
 //! One DataFusion session: every function and operator of the product, and the relations of one run.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
@@ -12,12 +13,14 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
     MemorySchemaProvider,
 };
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::MemTable;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -26,7 +29,7 @@ use super::first_rows::FirstRows;
 use super::operator;
 use super::operator::facts::ClusteredFacts;
 use super::sources::{self, SourceFiles, SourceTable};
-use crate::sql::{self, Analyzer};
+use crate::sql::{self, Analyzer, SqlError};
 use crate::warehouse::{TableSummary, Warehouse, WarehouseError};
 
 /// How a session is set up.
@@ -234,6 +237,24 @@ impl Engine {
                     DataFusionError::Execution(format!("expected a number, found `{text}`"))
                 }),
         }
+    }
+
+    /// What is wrong with a query that the engine would plan as another one.
+    pub fn unanswerable(&self, query: &str) -> Option<SqlError> {
+        sql::unanswerable(&self.context, query)
+    }
+
+    /// Names of the relations that a query reads in the end, through all views.
+    pub async fn read_by(&self, query: &str) -> Result<BTreeSet<String>> {
+        let plan = self.context.sql(query).await?.into_optimized_plan()?;
+        let mut names = BTreeSet::new();
+        plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                names.insert(scan.table_name.to_string());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(names)
     }
 
     pub async fn rows(&self, query: &str, limit: Option<usize>) -> Result<Rows> {

@@ -13,9 +13,9 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
-use datafusion::sql::sqlparser::dialect::dialect_from_str;
 
-use super::beyond::unanswerable;
+use super::beyond::{parsed, too_long};
+use super::ignored::ignored;
 use super::words;
 use crate::diagnostics::Code;
 
@@ -132,21 +132,18 @@ impl Analyzer {
 
     /// One `select`, or `with ... select`.
     pub(super) fn parse(&self, sql: &str) -> Result<Statement, SqlError> {
-        if let Some(refused) = unanswerable(sql) {
-            return Err(refused);
+        if let Some(long) = too_long(sql) {
+            return Err(long);
         }
-        let dialect = self.context.copied_config().options().sql_parser.dialect;
-        let dialect = dialect_from_str(dialect.as_ref()).expect("the session's dialect exists");
-        let parsed = datafusion::sql::parser::DFParserBuilder::new(sql)
-            .with_dialect(dialect.as_ref())
-            .build();
-        let statements = parsed
-            .and_then(|mut parser| parser.parse_statements())
-            .map_err(|error| syntax_error(sql, &error))?;
+        let statements = parsed(&self.context, sql).map_err(|error| syntax_error(sql, &error))?;
         let count = statements.len();
         match statements.into_iter().next() {
             Some(statement @ Statement::Statement(_)) if count == 1 && is_query(&statement) => {
-                Ok(statement)
+                let state = self.context.state_ref();
+                match ignored(sql, &statement, &state.read()) {
+                    Some(refused) => Err(refused),
+                    None => Ok(statement),
+                }
             }
             None => Err(not_one(
                 "there is no query: the SQL is empty",

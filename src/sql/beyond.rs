@@ -1,17 +1,49 @@
 //! Queries that are SQL, but that the engine would answer wrongly, or not in any time.
 //! In: the text of a query. Out: what is wrong with it, before anything plans it.
 
-use datafusion::sql::sqlparser::dialect::GenericDialect;
+use std::collections::VecDeque;
+
+use datafusion::common::DataFusionError;
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::dialect::{GenericDialect, dialect_from_str};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::analyze::{SqlError, SqlErrorKind, at};
+use super::ignored::ignored;
 
 /// Operators in a row. Planning takes time with their square (2,500 sums: seconds), and recursion ends with the stack at about 7,000.
 const MOST_OPERATORS: usize = 2_000;
 
-/// What the engine should not be asked, if that is what a query is.
-pub fn unanswerable(sql: &str) -> Option<SqlError> {
+/// What the engine should not be asked, if that is what a query is. What does not parse is said by the parser.
+pub fn unanswerable(context: &SessionContext, sql: &str) -> Option<SqlError> {
+    if let Some(long) = too_long(sql) {
+        return Some(long);
+    }
+    let statements = parsed(context, sql).ok()?;
+    let state = context.state_ref();
+    let state = state.read();
+    statements
+        .iter()
+        .find_map(|statement| ignored(sql, statement, &state))
+}
+
+/// The statements of a text.
+pub(super) fn parsed(
+    context: &SessionContext,
+    sql: &str,
+) -> Result<VecDeque<Statement>, DataFusionError> {
+    let dialect = context.copied_config().options().sql_parser.dialect;
+    let dialect = dialect_from_str(dialect.as_ref()).expect("the session's dialect exists");
+    DFParserBuilder::new(sql)
+        .with_dialect(dialect.as_ref())
+        .build()?
+        .parse_statements()
+}
+
+/// A chain of operators that cannot be planned.
+pub(super) fn too_long(sql: &str) -> Option<SqlError> {
     let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location();
     // What cannot be read is said by the parser.
     let tokens = tokens.ok()?;
@@ -22,18 +54,6 @@ pub fn unanswerable(sql: &str) -> Option<SqlError> {
             at(sql, end.line, end.column),
         )
     };
-    if let Some(token) = tokens
-        .iter()
-        .find(|token| keyword(token) == Some(Keyword::TABLESAMPLE))
-    {
-        return Some(SqlError {
-            kind: SqlErrorKind::Meaning,
-            message: "`tablesample` is not supported".into(),
-            hint: Some("filter by a hash of the key, which chooses the same rows each time".into()),
-            range: Some(place(token)),
-            word: String::new(),
-        });
-    }
     longest_chain(&tokens).map(|token| SqlError {
         kind: SqlErrorKind::Meaning,
         message: format!("more than {MOST_OPERATORS} operators in a row, which cannot be planned"),
@@ -108,9 +128,9 @@ mod tests {
     #[test]
     fn a_chain_of_too_many_operators_is_refused_where_it_is_too_long() {
         let terms = |count: usize| format!("select 1\nwhere {}", vec!["a = 1"; count].join(" or "));
-        assert!(unanswerable(&terms(MOST_OPERATORS + 1)).is_none());
+        assert!(too_long(&terms(MOST_OPERATORS + 1)).is_none());
         let long = terms(MOST_OPERATORS + 2);
-        let refused = unanswerable(&long).expect("it is too long");
+        let refused = too_long(&long).expect("it is too long");
         let (start, end) = refused.range.expect("a place");
         assert_eq!(&long[start..end], "or");
         assert_eq!(start, long.rfind("or").expect("there are many"));
@@ -122,17 +142,6 @@ mod tests {
         let columns = vec!["a + b"; 3_000].join(", ");
         let inner = vec!["(a + b)"; 1_500].join(" + ");
         let sql = format!("select case {cases} end, {columns}, {inner} from t");
-        assert!(unanswerable(&sql).is_none());
-    }
-
-    #[test]
-    fn samples_are_refused_and_columns_of_that_name_are_not() {
-        let sql = "select * from t tablesample bernoulli (10)";
-        let refused = unanswerable(sql).expect("a sample");
-        assert_eq!(
-            refused.range.map(|(start, end)| &sql[start..end]),
-            Some("tablesample")
-        );
-        assert!(unanswerable("select \"tablesample\" from t -- tablesample").is_none());
+        assert!(too_long(&sql).is_none());
     }
 }

@@ -7,6 +7,7 @@ mod beyond;
 pub mod canonical;
 mod expression;
 pub mod functions;
+mod ignored;
 pub mod lineage;
 mod queries;
 mod rename;

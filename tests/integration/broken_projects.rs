@@ -108,6 +108,7 @@ projects! {
     sql_does_not_parse_after_tags
     sql_empty_model
     sql_group_by_missing
+    sql_ignored_clauses
     sql_invalid_utf8
     sql_not_a_query
     sql_read_without_ref

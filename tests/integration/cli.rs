@@ -614,6 +614,11 @@ fn a_query_reads_what_is_published_and_changes_nothing() {
     assert!(said.contains("did you mean `orders`?"), "{said}");
     let said = shop.run(&["sql", "select 1 / count(*) from orders where false"]);
     assert_eq!(said.code, FAILED, "an error while it runs");
+        (
+            "explain select * from orders prewhere amount > 1",
+            "E0408",
+            "query:1:30",
+        ),
     assert!(said.err.starts_with("error[E0801]"), "{}", said.err);
     assert_eq!(shop.query("select count(*) from orders"), ["2"]);
 }
