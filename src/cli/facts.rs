@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{Common, Exit, context, output, query};
 use crate::diagnostics::{Code, Diagnostic};
-use crate::engine::{Clustering, Engine, EngineOptions, FactsError, clustered_facts};
+use crate::engine::{Appended, Clustering, Engine, EngineOptions, FactsError, clustered_facts};
 use crate::run::Prepared;
 use crate::warehouse::WarehouseError;
 
@@ -93,15 +93,7 @@ async fn append(common: &Common, prepared: &Prepared, append: &Append) -> anyhow
     let appended = engine.append_clustered(&folder, &rows, clustering).await;
     Ok(match appended {
         Ok(appended) => {
-            if !common.quiet {
-                tell!(
-                    "clustered.{}: {} rows in {} files, {} were there already",
-                    append.name,
-                    appended.rows,
-                    appended.files,
-                    appended.repeated
-                );
-            }
+            say(common, append, &appended);
             Exit::Good
         }
         Err(error) => {
@@ -109,6 +101,37 @@ async fn append(common: &Common, prepared: &Prepared, append: &Append) -> anyhow
             Exit::Failed
         }
     })
+}
+
+/// What became of the rows. That some were left out is said even to who wants to hear of errors only.
+fn say(common: &Common, append: &Append, appended: &Appended) {
+    let name = &append.name;
+    if !common.quiet {
+        tell!(
+            "clustered.{name}: {} rows in {} files, {} were there already",
+            appended.rows,
+            appended.files,
+            appended.repeated
+        );
+        if appended.differing > 0 {
+            tell!(
+                "clustered.{name}: {} rows came with other values than a row with the same {}, {} and {}; of each, the row whose values come first stays",
+                appended.differing,
+                append.unit,
+                append.time,
+                append.id
+            );
+        }
+    }
+    if appended.incomplete > 0 {
+        tell!(
+            "warning: {} rows have no `{}`, `{}` or `{}` and were left out of clustered.{name}",
+            appended.incomplete,
+            append.unit,
+            append.time,
+            append.id
+        );
+    }
 }
 
 /// All rows are sorted. Two sorts that share a small memory limit can take the memory that the other needs to spill.

@@ -221,7 +221,7 @@ pub(super) fn check_settings(node: &Node, schema: &Schema) -> Vec<Diagnostic> {
                     keys.join(", "),
                     by.id
                 ),
-                "leave `unique_key` out: of two rows with one id, the first that came stays"
+                "leave `unique_key` out: of two rows with one unit, time and id, one stays"
                     .to_string(),
             );
         }
@@ -231,7 +231,7 @@ pub(super) fn check_settings(node: &Node, schema: &Schema) -> Vec<Diagnostic> {
         if settings.cluster_by.is_some() {
             wrong(
                 format!(
-                    "`{}` is stored by unit, where the first row of an id stays, so it cannot replace rows",
+                    "`{}` is stored by unit, where rows do not replace each other by the order in which they come",
                     node.name
                 ),
                 "leave `incremental_strategy` out, or `cluster_by`".to_string(),

@@ -130,7 +130,7 @@ impl Engine {
             .map_err(WarehouseError::Query)
     }
 
-    /// Writes the rows of a query as a fact that lies by unit, or adds them to one: rows whose id is there already stay out.
+    /// Writes the rows of a query as a fact that lies by unit, or adds them to one: of rows with one unit, time and id, one stays.
     pub async fn cluster(
         &self,
         query: &str,
@@ -152,9 +152,9 @@ impl Engine {
             let schema = crate::warehouse::stored_schema(rows.schema().as_arrow())
                 .map_err(|error| DataFusionError::External(Box::new(error)))?;
             let mut facts = ClusteredFacts::open(folder, &schema, clustering).await?;
-            facts.append(&context, rows).await?;
+            let appended = facts.append(&context, rows).await?;
             let compacted = facts.tidy(&context, SPARE_RUNS).await?;
-            if compacted.rows_rewritten > 0 {
+            if compacted.rows_rewritten + appended.replaced > 0 {
                 facts.vacuum(chrono::Duration::zero()).await?;
             }
             Ok(())

@@ -12,5 +12,5 @@ pub mod witness;
 
 pub use clustered::{FactsError, Optimized, clustered_facts};
 pub use growing::Place;
-pub use operator::facts::Clustering;
+pub use operator::facts::{Appended, Clustering};
 pub use session::{Engine, EngineOptions, Rows};

@@ -40,7 +40,7 @@ impl Growth {
 pub struct ClusterBy {
     pub unit: String,
     pub time: String,
-    /// Tells the rows of a unit apart; of two with the same id the first that came stays.
+    /// Tells the rows of a unit and time apart; of two with the same id one stays, whichever came first.
     pub id: String,
     /// Parts by a hash of the unit, each read by one thread.
     pub buckets: u16,

@@ -1033,6 +1033,114 @@ from (values ('first'), ('second'), ('third')) as keys(experiment_key) cross joi
         shop.query("select exclusion from units order by experiment_key"),
         ["internal", "crossed_over", "internal"]
     );
+#[test]
+fn facts_that_find_the_disk_full_say_so_and_leave_nothing() {
+    let Some(disk) = TinyDisk::mount() else {
+        return;
+    };
+    let shop = Shop::empty();
+    shop.write(
+        "project.yml",
+        &format!(
+            "name: shop\ntargets:\n  dev: {{warehouse: \"{}\"}}\n",
+            disk.path().display()
+        ),
+    );
+    let append = |rows: usize| {
+        let query = format!(
+            "select value as id, value % 100 as unit, to_timestamp_micros(1767225600000000 + value * 60000000) as at, \
+             md5(cast(value as varchar)) as word from generate_series(1, {rows})"
+        );
+        let columns = [
+            "--unit",
+            "unit",
+            "--time",
+            "at",
+            "--id",
+            "id",
+            "--buckets",
+            "2",
+        ];
+        shop.run(&[&["facts", "append", "things", query.as_str()][..], &columns].concat())
+    };
+    assert_eq!(append(10).code, GOOD);
+    let said = append(400_000);
+    assert_eq!(said.code, FAILED, "{}", said.err);
+    assert!(said.err.contains("error[E0903]"), "{}", said.err);
+    assert!(!said.err.contains("panicked"), "{}", said.err);
+    let unfinished = walkdir::WalkDir::new(disk.path()).into_iter().flatten();
+    let unfinished =
+        unfinished.filter(|entry| entry.file_name().to_string_lossy().contains(".parquet"));
+    assert_eq!(
+        unfinished.count(),
+        2,
+        "a file for each bucket, of the first append"
+    );
+    assert_eq!(append(20).code, GOOD);
+    assert_eq!(shop.query("select count(*) from clustered.things"), ["20"]);
+}
+
+#[test]
+fn rows_that_cannot_be_told_apart_are_left_out_and_said() {
+    let shop = Shop::empty();
+    shop.write("project.yml", "name: shop\n");
+    let append = |rows: &str, quiet: &[&str]| {
+        let query = format!(
+            "select id, unit, cast(at as timestamp) as at, amount from (values {rows}) as t(id, unit, at, amount)"
+        );
+        let columns = ["--unit", "unit", "--time", "at", "--id", "id"];
+        let said = shop.run(
+            &[
+                &["facts", "append", "things", query.as_str()][..],
+                &columns,
+                quiet,
+            ]
+            .concat(),
+        );
+        assert_eq!(said.code, GOOD, "{}", said.err);
+        said.err
+    };
+    let rows = "('a', 1, '2026-01-01', 5), (null, 1, '2026-01-01', 6), (null, 1, '2026-01-01', 7), ('b', null, '2026-01-01', 8), ('c', 2, null, 9)";
+    let said = append(rows, &[]);
+    assert!(
+        said.contains("1 rows in 1 files, 0 were there already"),
+        "{said}"
+    );
+    let left_out =
+        "warning: 4 rows have no `unit`, `at` or `id` and were left out of clustered.things";
+    assert!(said.contains(left_out), "{said}");
+    let said = append(rows, &["--quiet"]);
+    assert_eq!(
+        said.trim(),
+        left_out,
+        "what is lost is said whatever else is not"
+    );
+    let said = append("('a', 1, '2026-01-01', 3), ('a', 1, '2026-01-01', 9)", &[]);
+    assert!(said.contains("2 rows came with other values"), "{said}");
+    assert_eq!(
+        shop.query("select id, amount from clustered.things"),
+        ["a,3"]
+    );
+    let columns = ["--unit", "unit", "--time", "at", "--id", "id"];
+    let untyped = "select 'b' as id, 1 as unit, now() as at, null as amount";
+    let said = shop.run(&[&["facts", "append", "other", untyped][..], &columns].concat());
+    assert_eq!(said.code, FAILED, "{}", said.err);
+    assert!(
+        said.err.contains("`amount` is null in all rows"),
+        "{}",
+        said.err
+    );
+    shop.good(&[&["facts", "append", "things", untyped][..], &columns].concat());
+    let ignored = "select 'b' as id, 1 as unit, now() as at, 1 as amount for update";
+    let said = shop.run(&[&["facts", "append", "things", ignored][..], &columns].concat());
+    assert_eq!(said.code, WRONG, "{}", said.err);
+    assert!(
+        said.err.contains("`for update` is not supported"),
+        "{}",
+        said.err
+    );
+}
+
     // A unit whose time is not known is nobody's.
     let path = shop.folder.path().join("models/stg_assignments.sql");
     let text = std::fs::read_to_string(&path).expect("it was written");

@@ -324,11 +324,17 @@ fn any_history_of_files_ends_in_the_rows_of_a_full_build() {
         let shop = shop(config, ALL);
         let mut random = Random(seed);
         for step in 0..6 {
-            // Each event is on one day for ever; files bring days in any order, repeat them, or bring more of them.
-            let day = 1 + random.below(9) as u32;
+            // Each event is on one day for ever; files bring days in any order, repeat them, bring more of them, and, where nobody has
+            // said which row of a key stays, some rows with other values.
+            let day = 1 + random.below(4) as u32;
             let first = random.below(4);
-            let rows: Vec<String> = (first..first + 1 + random.below(3))
-                .map(|number| format!("{day}-{number},{},{}", number % 3, day * 10 + number as u32))
+            let is_by_unit = config.contains("cluster_by");
+            let mut amount = |number: u64| {
+                let other = u32::from(is_by_unit && random.chance(40)) * random.below(9) as u32;
+                day * 10 + number as u32 + other
+            };
+            let rows: Vec<String> = (first..first + 1 + step as u64 % 3)
+                .map(|number| format!("{day}-{number},{},{}", number % 3, amount(number)))
                 .collect();
             let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
             match random.below(3) {

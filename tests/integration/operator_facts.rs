@@ -278,6 +278,63 @@ fn a_row_that_comes_twice_in_one_delivery_is_stored_once() {
     });
 }
 
+/// Rows that say they are one and differ: one stays, whatever came first, in however many pieces, and whatever was merged between.
+#[test]
+fn rows_that_differ_end_the_same_in_any_history() {
+    let rows = "select * from events order by event_id, occurred_at, user_id";
+    for seed in 0..3 {
+        let (_, mut data) = random_project(40 + seed);
+        let mut random = Random(seed);
+        let unique = data.events.len() as u64;
+        let others: Vec<_> = data
+            .events
+            .iter()
+            .filter(|_| random.chance(30))
+            .cloned()
+            .collect();
+        for mut row in others {
+            row.amount = [None, Some(-1.0), Some(f64::NAN), Some(0.5)][random.below(4) as usize];
+            data.events.push(row);
+        }
+        let mut expected = Vec::new();
+        for history in 0..4 {
+            for at in (1..data.events.len()).rev() {
+                data.events.swap(at, random.below(at as u64 + 1) as usize);
+            }
+            let folder = TempDir::new().unwrap();
+            on_a_runtime(async {
+                let mut facts = Facts::open(folder.path()).await;
+                let pieces = [1, 2, 5, 9][history];
+                let (mut rows_stored, mut replaced) = (0, 0);
+                for piece in data.events.chunks(data.events.len().div_ceil(pieces)) {
+                    let piece = Data {
+                        events: piece.to_vec(),
+                        assignments: Vec::new(),
+                    };
+                    let (appended, _) = facts.append(&piece).await;
+                    rows_stored += appended.rows;
+                    replaced += appended.replaced;
+                    let (again, _) = facts.append(&piece).await;
+                    assert_eq!((again.rows, again.replaced), (0, 0), "a retry changed rows");
+                    if random.chance(30) {
+                        facts.compact(1 + random.below(3) as usize).await;
+                    }
+                }
+                assert_eq!(rows_stored - replaced, unique, "history {history}");
+                assert!(history == 0 || replaced > 0, "history {history}");
+                let ends = pretty_format_batches(&facts.query(rows).await)
+                    .unwrap()
+                    .to_string();
+                expected.push(ends);
+            });
+        }
+        assert!(
+            expected.iter().all(|ends| *ends == expected[0]),
+            "seed {seed}"
+        );
+    }
+}
+
 #[test]
 fn a_day_that_comes_late_opens_only_the_runs_that_hold_it() {
     let folder = TempDir::new().unwrap();

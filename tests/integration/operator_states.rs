@@ -52,11 +52,11 @@ pub struct Data {
 
 #[derive(Clone)]
 pub struct EventRow {
-    id: String,
+    pub id: String,
     pub unit: String,
     pub at: i64,
     name: &'static str,
-    amount: Option<f64>,
+    pub amount: Option<f64>,
     milliseconds: i64,
 }
 

@@ -1,12 +1,18 @@
 //! Appending rows: sort, drop what is stored already, write one file per bucket and span of days, commit once.
 
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Int32Array};
-use datafusion::arrow::compute::{concat_batches, filter_record_batch, max, partition};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array};
+use datafusion::arrow::compute::{
+    and, concat_batches, filter_record_batch, is_not_null, max, partition, take_record_batch,
+};
 use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};
 use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::arrow::row::OwnedRow;
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
@@ -17,6 +23,7 @@ use deltalake::kernel::Action;
 use futures::StreamExt;
 
 use super::spans::Spans;
+use super::values::Values;
 use super::write::{Output, Written};
 use super::{BUCKET, ClusteredFacts, RunFile, TIME_TYPE, UNIT_KEY, day_of};
 use crate::engine::operator::sources::unit_key_function;
@@ -30,6 +37,12 @@ pub struct Appended {
     pub rows: u64,
     /// Rows that were stored already or came twice.
     pub repeated: u64,
+    /// Rows that had the unit, time and id of another row, and other values; one of the two stays, see [`super::values`].
+    pub differing: u64,
+    /// Stored rows that gave way to such a row.
+    pub replaced: u64,
+    /// Rows without unit, time or id: nobody's, of no day, or not to be told from others, they are left out.
+    pub incomplete: u64,
     pub files: usize,
     /// Runs that were opened to see which rows were stored already.
     pub runs_opened: usize,
@@ -37,26 +50,46 @@ pub struct Appended {
 
 impl ClusteredFacts {
     /// Stores all rows of a query that are not stored yet, in one commit; without new rows there is no commit. All rows are held
-    /// nowhere but in the sort, which spills.
+    /// nowhere but in the sort, which spills. Of rows with one unit, time and id that differ, the one of [`super::values`] stays, even
+    /// where another is stored.
     pub async fn append(&mut self, context: &SessionContext, rows: DataFrame) -> Result<Appended> {
+        let before = files_in(&self.folder)?;
+        let written = self.write_new(context, rows).await;
+        let (actions, appended) = written.inspect_err(|_| {
+            // Best effort: what stays is removed by a vacuum. After this, files may be named by a commit that failed only later.
+            let _ = remove_files_since(&self.folder, &before);
+        })?;
+        if !actions.is_empty() {
+            let operation = self.append_operation();
+            self.commit(actions, operation).await?;
+        }
+        Ok(appended)
+    }
+
+    /// Writes files that no commit names yet; with the runs that they replace.
+    async fn write_new(
+        &self,
+        context: &SessionContext,
+        rows: DataFrame,
+    ) -> Result<(Vec<Action>, Appended)> {
         let runs = self.runs()?;
         let newest = Newest::from(runs.iter().map(|run| run.through.into()).max());
         let rows = self.clustered(rows, &newest)?;
         let mut stream = self.sorted(rows)?.execute_stream().await?;
-        let mut arrived = Arrived::new(self, context, runs);
+        let mut arrived = Arrived::new(self, context, runs)?;
         while let Some(batch) = stream.next().await {
             // A sort gives its first row when it has seen the last: the newest day is known.
             arrived.add(&batch?, newest.day()).await?;
         }
-        let (written, mut appended) = arrived.finish().await?;
+        let (written, displaced, mut appended) = arrived.finish().await?;
         appended.rows = written.rows;
         appended.files = written.files.len();
-        if !written.files.is_empty() {
-            let operation = self.append_operation();
-            let files = written.files.into_iter().map(Action::Add);
-            self.commit(files.collect(), operation).await?;
+        let mut actions: Vec<Action> = written.files.into_iter().map(Action::Add).collect();
+        for (run, gone) in displaced {
+            appended.replaced += gone.len() as u64;
+            actions.extend(self.without_rows(context, &run, &gone).await?);
         }
-        Ok(appended)
+        Ok((actions, appended))
     }
 
     fn sorted(&self, rows: DataFrame) -> Result<DataFrame> {
@@ -73,7 +106,6 @@ impl ClusteredFacts {
     /// The rows in the stored types, with unit key and bucket; their last day is noted as they pass.
     fn clustered(&self, rows: DataFrame, newest: &Newest) -> Result<DataFrame> {
         let unit = ident(self.clustering.unit.as_str());
-        let time = ident(self.clustering.time.as_str());
         let data_type = unit.get_type(rows.schema())?;
         let mut columns = vec![
             unit_key_function(&data_type)
@@ -90,9 +122,7 @@ impl ClusteredFacts {
             columns.push(column.alias(field.name()));
         }
         let bucket = bucket_function(self.clustering.buckets).call(vec![ident(UNIT_KEY)]);
-        rows.filter(unit.is_not_null().and(time.is_not_null()))?
-            .select(columns)?
-            .with_column(BUCKET, bucket)
+        rows.select(columns)?.with_column(BUCKET, bucket)
     }
 }
 
@@ -102,32 +132,44 @@ struct Arrived<'a> {
     context: &'a SessionContext,
     /// Where rows may be stored already.
     runs: Vec<RunFile>,
-    /// The last row so far, to see repeated ones across batches.
+    values: Values,
+    /// The row that stays of those with the last key so far: the next batch may bring more of them.
     last: Option<RecordBatch>,
     chunk: Vec<RecordBatch>,
     output: Option<Output<'a>>,
+    displaced: Displaced,
     appended: Appended,
 }
 
+/// Stored rows that give way, by the path of their run.
+pub(super) type Displaced = BTreeMap<String, HashSet<OwnedRow>>;
+
 impl<'a> Arrived<'a> {
-    fn new(facts: &'a ClusteredFacts, context: &'a SessionContext, runs: Vec<RunFile>) -> Self {
-        Arrived {
+    fn new(
+        facts: &'a ClusteredFacts,
+        context: &'a SessionContext,
+        runs: Vec<RunFile>,
+    ) -> Result<Self> {
+        Ok(Arrived {
             facts,
             context,
             runs,
+            values: Values::of(facts)?,
             last: None,
             chunk: Vec::new(),
             output: None,
+            displaced: Displaced::new(),
             appended: Appended::default(),
-        }
+        })
     }
 
     async fn add(&mut self, batch: &RecordBatch, newest: i64) -> Result<()> {
-        if batch.num_rows() == 0 {
+        let complete = self.complete(batch)?;
+        self.appended.incomplete += (batch.num_rows() - complete.num_rows()) as u64;
+        if complete.num_rows() == 0 {
             return Ok(());
         }
-        let unique = self.without_repeated(batch)?;
-        self.appended.repeated += (batch.num_rows() - unique.num_rows()) as u64;
+        let unique = self.without_repeated(&complete)?;
         let spans = Spans {
             newest,
             is_first: self.runs.is_empty(),
@@ -148,59 +190,92 @@ impl<'a> Arrived<'a> {
         let rows =
             |batches: &[RecordBatch]| -> usize { batches.iter().map(RecordBatch::num_rows).sum() };
         let offered = rows(&chunk);
-        let (unknown, opened) = self
+        let found = self
             .facts
-            .without_stored(self.context, &self.runs, chunk)
+            .without_stored(self.context, &self.runs, &self.values, chunk)
             .await?;
-        self.appended.runs_opened += opened;
-        self.appended.repeated += (offered - rows(&unknown)) as u64;
+        self.appended.runs_opened += found.opened;
+        self.appended.repeated += (offered - rows(&found.unknown)) as u64;
+        self.appended.differing += found.differing;
+        for (run, gone) in found.displaced {
+            self.displaced.entry(run).or_default().extend(gone);
+        }
         if let Some(output) = &mut self.output {
-            for batch in &unknown {
+            for batch in &found.unknown {
                 output.write(batch).await?;
             }
         }
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<(Written, Appended)> {
+    async fn finish(mut self) -> Result<(Written, Displaced, Appended)> {
+        self.chunk.extend(self.last.take());
         self.store().await?;
         let written = match self.output {
             Some(output) => output.finish().await?,
             None => Written::default(),
         };
-        Ok((written, self.appended))
+        Ok((written, self.displaced, self.appended))
     }
 
-    /// Rows equal in unit, time and id stand next to each other; the first of them stays.
+    /// The rows that have unit, time and id.
+    fn complete(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let clustering = &self.facts.clustering;
+        let required = [&clustering.unit, &clustering.time, &clustering.id].map(|name| {
+            let column = batch.column_by_name(name);
+            column.expect("a clustering column")
+        });
+        if required.iter().all(|column| column.null_count() == 0) {
+            return Ok(batch.clone());
+        }
+        let mut is_complete = BooleanArray::from(vec![true; batch.num_rows()]);
+        for column in required {
+            is_complete = and(&is_complete, &is_not_null(column)?)?;
+        }
+        Ok(filter_record_batch(batch, &is_complete)?)
+    }
+
+    /// Rows equal in unit, time and id stand next to each other; one of them stays. That of the last key waits for the next batch.
     fn without_repeated(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let joined = match &self.last {
             Some(last) => concat_batches(&batch.schema(), [last, batch])?,
             None => batch.clone(),
         };
-        let names = [
-            UNIT_KEY,
-            &self.facts.clustering.time,
-            &self.facts.clustering.id,
-        ];
-        let keys: Vec<ArrayRef> = names
+        let clustering = &self.facts.clustering;
+        let keys: Vec<ArrayRef> = [UNIT_KEY, &clustering.time, &clustering.id]
             .map(|name| {
-                joined
-                    .column_by_name(name)
-                    .expect("a clustering column")
-                    .clone()
+                let column = joined.column_by_name(name);
+                column.expect("a clustering column").clone()
             })
             .into();
-        let mut is_first = vec![false; joined.num_rows()];
-        partition(&keys)?
-            .ranges()
-            .into_iter()
-            .for_each(|range| is_first[range.start] = true);
-        if self.last.is_some() {
-            is_first[0] = false;
-        }
-        self.last = Some(joined.slice(joined.num_rows() - 1, 1));
-        Ok(filter_record_batch(&joined, &BooleanArray::from(is_first))?)
+        let ranges = partition(&keys)?.ranges();
+        let (places, differing) = self.values.first_of_each(&joined, &ranges)?;
+        self.appended.repeated += (joined.num_rows() - places.len()) as u64;
+        self.appended.differing += differing;
+        let rows = match places.len() == joined.num_rows() {
+            true => joined,
+            false => take_record_batch(&joined, &places)?,
+        };
+        let others = rows.num_rows() - 1;
+        self.last = Some(rows.slice(others, 1));
+        Ok(rows.slice(0, others))
     }
+}
+
+/// Names of the entries of a folder.
+fn files_in(folder: &Path) -> std::io::Result<HashSet<OsString>> {
+    let entries = std::fs::read_dir(folder)?;
+    entries.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+fn remove_files_since(folder: &Path, before: &HashSet<OsString>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if !before.contains(&entry.file_name()) && entry.file_type()?.is_file() {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// The last day that a table reaches to, with the rows that come.

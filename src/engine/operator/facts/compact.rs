@@ -2,8 +2,13 @@
 //! In: how many runs a bucket may have. Out: a commit that replaces runs by merged ones, whose rows stay the same. Which of them lie
 //! together is said by [`super::spans`].
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use datafusion::arrow::array::BooleanArray;
+use datafusion::arrow::compute::{cast, filter_record_batch};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::error::Result;
 use datafusion::logical_expr::col;
 use datafusion::prelude::SessionContext;
@@ -110,6 +115,46 @@ impl ClusteredFacts {
             writer.write(&batch?).await?;
         }
         writer.close(merged[0].bucket).await
+    }
+
+    /// A run without some of its rows, by unit key, time and id: what replaces it.
+    pub(super) async fn without_rows(
+        &self,
+        context: &SessionContext,
+        path: &str,
+        gone: &HashSet<OwnedRow>,
+    ) -> Result<Vec<Action>> {
+        let runs = self.runs()?;
+        let run = runs.iter().find(|run| run.path == path);
+        let run = run.expect("what was looked up was named by a run");
+        let names = [UNIT_KEY, &self.clustering.time, &self.clustering.id];
+        let kind = |name: &str| Ok(self.schema.field_with_name(name)?.data_type().clone());
+        let kinds = names.map(kind).into_iter().collect::<Result<Vec<_>>>()?;
+        let keys = kinds.iter().map(|kind| SortField::new(kind.clone()));
+        let converter = RowConverter::new(keys.collect())?;
+        let table = self.provider()?.restricted(|run| run.path == path);
+        // As they lie: one file is one partition.
+        let mut rows = context
+            .read_table(Arc::new(table))?
+            .execute_stream()
+            .await?;
+        let mut writer = RunWriter::new(self);
+        while let Some(batch) = rows.next().await {
+            let batch = batch?;
+            let column = |(name, kind): (&&str, &DataType)| {
+                let column = batch.column(batch.schema_ref().index_of(name)?);
+                Ok(cast(column, kind)?)
+            };
+            let columns = names.iter().zip(&kinds).map(column);
+            let keys = converter.convert_columns(&columns.collect::<Result<Vec<_>>>()?)?;
+            let stays = keys.iter().map(|key| Some(!gone.contains(&key.owned())));
+            let stays: BooleanArray = stays.collect();
+            writer.write(&filter_record_batch(&batch, &stays)?).await?;
+        }
+        let file = writer.close(run.bucket).await?;
+        let mut actions: Vec<Action> = file.map(Action::Add).into_iter().collect();
+        actions.extend(self.removals(&[run])?);
+        Ok(actions)
     }
 
     fn removals(&self, merged: &[&RunFile]) -> Result<Vec<Action>> {

@@ -1,8 +1,8 @@
 //! Facts clustered by unit: a Delta table of sorted runs.
 //! In: rows with a unit, a time and an id, in any order, some of them seen before. Out: one file per unit bucket and span of days
 //! ([`spans`]) and append, sorted by (unit key, time, id); compaction merges runs. A row goes to the days of its own time however late
-//! it comes, and a row that is stored already, with the same unit, time and id, is dropped: so retries and re-runs in any order
-//! end in the same rows.
+//! it comes, and a row that is stored already, with the same unit, time and id, is dropped; of two that differ in other columns, one
+//! stays whatever came first ([`values`]): so retries and re-runs in any order end in the same rows.
 //!
 //! Partition columns: `day` and `through`, the first and last day that a run holds rows of, and `bucket`.
 
@@ -12,6 +12,7 @@ mod maintain;
 mod provider;
 mod spans;
 mod stored;
+mod values;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,16 +91,22 @@ impl ClusteredFacts {
     ) -> Result<ClusteredFacts> {
         fs::create_dir_all(folder)?;
         let folder = fs::canonicalize(folder)?;
-        let schema = file_schema(columns, &clustering)?;
-        // What killed an earlier first append may have left one without the other.
-        ClusteredFacts::remember(&folder, &clustering)?;
+        let mut schema = file_schema(columns, &clustering)?;
         let table = match has_commits(&folder) {
             true => {
                 let table = load(&folder).await?;
+                schema = with_known_types(&schema, &table)?;
                 check_columns(&table, &schema)?;
-                table
+                Some(table)
             }
-            false => create(url_of(&folder), &schema).await?,
+            false => None,
+        };
+        check_types(&schema)?;
+        // What killed an earlier first append may have left one without the other.
+        ClusteredFacts::remember(&folder, &clustering)?;
+        let table = match table {
+            Some(table) => table,
+            None => create(url_of(&folder), &schema).await?,
         };
         Ok(ClusteredFacts {
             folder,
@@ -286,6 +293,37 @@ fn check_columns(table: &DeltaTable, schema: &SchemaRef) -> Result<()> {
     match different.is_empty() {
         true => Ok(()),
         false => exec_err!("the table has other columns: {}", different.join("; ")),
+    }
+}
+
+/// A column that is null in all rows that come has the type that the table knows.
+fn with_known_types(schema: &SchemaRef, table: &DeltaTable) -> Result<SchemaRef> {
+    let known = table
+        .snapshot()
+        .map_err(external)?
+        .snapshot()
+        .arrow_schema();
+    let typed = |field: &Arc<Field>| match known.field_with_name(field.name()) {
+        Ok(known) if field.data_type().is_null() => {
+            let kind = stored(known.data_type());
+            Arc::new(field.as_ref().clone().with_data_type(kind))
+        }
+        _ => Arc::clone(field),
+    };
+    let fields: Vec<Arc<Field>> = schema.fields().iter().map(typed).collect();
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// A column without a type could never hold a value.
+fn check_types(schema: &Schema) -> Result<()> {
+    let mut fields = schema.fields().iter();
+    match fields.find(|field| field.data_type().is_null()) {
+        None => Ok(()),
+        Some(field) => exec_err!(
+            "the column `{}` is null in all rows, so nothing says its type: write `cast({} as <type>)`",
+            field.name(),
+            field.name()
+        ),
     }
 }
 

@@ -1,15 +1,16 @@
 //! Which of some rows are stored already.
 //! In: rows with their buckets, in the stored types. Out: the same rows without those that a run holds. Only runs of the rows' buckets and
-//! times are opened, and of those only unit keys and times are read through; ids only where both are those of a row.
+//! times are opened, and of those only unit keys and times are read through; ids and values only where both are those of a row.
 
-use std::collections::HashSet;
+use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder};
 use datafusion::arrow::buffer::{BooleanBuffer, ScalarBuffer};
-use datafusion::arrow::compute::{concat_batches, filter, filter_record_batch};
+use datafusion::arrow::compute::{concat_batches, filter_record_batch};
 use datafusion::arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
@@ -24,25 +25,53 @@ use datafusion::parquet::file::statistics::Statistics;
 use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::append::Displaced;
+use super::values::Values;
 use super::{BUCKET, ClusteredFacts, DAY, RunFile, UNIT_KEY};
 
+/// What came of a look at the stored rows.
+#[derive(Default)]
+pub(super) struct Found {
+    /// The rows to store.
+    pub unknown: Vec<RecordBatch>,
+    /// Stored rows that give way to one of them.
+    pub displaced: Displaced,
+    /// Rows that are stored with other values.
+    pub differing: u64,
+    /// How many runs were opened.
+    pub opened: usize,
+}
+
 impl ClusteredFacts {
-    /// The rows that no run holds, and how many runs were opened to know.
+    /// The rows that no run holds, or that take the place of one.
     pub(super) async fn without_stored(
         &self,
         context: &SessionContext,
         runs: &[RunFile],
+        values: &Values,
         batches: Vec<RecordBatch>,
-    ) -> Result<(Vec<RecordBatch>, usize)> {
+    ) -> Result<Found> {
         let late = self.late(runs, &batches);
+        let mut found = Found {
+            opened: late.runs.len(),
+            ..Found::default()
+        };
         if late.runs.is_empty() {
-            return Ok((batches, 0));
+            found.unknown = batches;
+            return Ok(found);
         }
-        let opened = late.runs.len();
         let names = [UNIT_KEY, &self.clustering.time, &self.clustering.id].map(str::to_owned);
+        let beside: Vec<String> = std::iter::once(self.clustering.id.as_str())
+            .chain(values.names())
+            .map(str::to_owned)
+            .collect();
         let lookups = late.rows.into_iter().map(|rows| {
-            let names = names.clone();
-            Arc::new(Lookup { rows, names })
+            let (names, beside) = (names.clone(), beside.clone());
+            Arc::new(Lookup {
+                rows,
+                names,
+                beside,
+            })
         });
         let lookups: Vec<Arc<Lookup>> = lookups.collect();
         let read = |run: &RunFile| {
@@ -56,17 +85,25 @@ impl ClusteredFacts {
                 })
             })
         };
+        let paths: Vec<&str> = late.runs.iter().map(|run| run.path.as_str()).collect();
         let stored = stream::iter(late.runs.into_iter().map(read))
             .buffered(context.state().config().target_partitions())
             .map(|done| done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())));
         let stored: Vec<Option<RecordBatch>> = stored.try_collect().await?;
-        let stored: Vec<RecordBatch> = stored.into_iter().flatten().collect();
+        let of_runs = paths.into_iter().zip(stored);
+        let stored: Vec<(&str, RecordBatch)> = of_runs
+            .filter_map(|(run, rows)| Some((run, rows?)))
+            .collect();
         if stored.is_empty() {
-            return Ok((batches, opened));
+            found.unknown = batches;
+            return Ok(found);
         }
-        let known = Known::of(&names, &stored)?;
-        let unknown = batches.iter().map(|batch| known.without(batch));
-        Ok((unknown.collect::<Result<_>>()?, opened))
+        let known = Known::of(&names, values, &stored)?;
+        for batch in &batches {
+            let rows = known.without(batch, &mut found)?;
+            found.unknown.push(rows);
+        }
+        Ok(found)
     }
 
     /// Rows of times that a run of their bucket reaches over.
@@ -142,10 +179,12 @@ struct Lookup {
     rows: Vec<(i64, i64)>,
     /// The columns of unit key, time and id.
     names: [String; 3],
+    /// All columns but unit key and time.
+    beside: Vec<String>,
 }
 
 impl Lookup {
-    /// The rows of a run that have unit key and time of one that is sought, with their ids; nothing where there is none.
+    /// The rows of a run that have unit key and time of one that is sought; nothing where there is none.
     fn stored(&self, path: &Path) -> Result<Option<RecordBatch>> {
         let run = self.open(path)?;
         let (mut moments, mut found) = (Vec::new(), Vec::new());
@@ -162,16 +201,21 @@ impl Lookup {
             return Ok(None);
         }
         let moments = concat_batches(moments[0].schema_ref(), &moments)?;
-        let ids = run
-            .columns(&self.names[2..])?
+        let others = run
+            .columns(&self.beside)?
             .with_row_selection(RowSelection::from_filters(&found))
             .build()?
             .collect::<std::result::Result<Vec<_>, _>>()?;
-        let ids = concat_batches(ids[0].schema_ref(), &ids)?;
-        let [keys, times] = [0, 1].map(|at| column(&moments, &self.names[at]));
-        let columns = [keys, times, ids.column(0)];
-        let named = self.names.iter().zip(columns.map(Arc::clone));
-        Ok(Some(RecordBatch::try_from_iter(named)?))
+        let others = concat_batches(others[0].schema_ref(), &others)?;
+        let columns = [&moments, &others].into_iter().flat_map(|rows| {
+            let names = rows
+                .schema_ref()
+                .fields()
+                .iter()
+                .map(|field| field.name().clone());
+            names.zip(rows.columns().to_vec()).collect::<Vec<_>>()
+        });
+        Ok(Some(RecordBatch::try_from_iter(columns)?))
     }
 
     fn open(&self, path: &Path) -> Result<OpenRun> {
@@ -236,15 +280,25 @@ fn are_late(rows: &[(i64, i64)], keys: &[i64], times: &[i64]) -> BooleanBuffer {
 /// Stored rows by unit key, time and id.
 struct Known<'a> {
     names: &'a [String; 3],
+    values: &'a Values,
     converter: RowConverter,
     /// Unit keys and times, sorted.
     moments: Vec<(i64, i64)>,
-    rows: HashSet<OwnedRow>,
+    rows: HashMap<OwnedRow, StoredRow<'a>>,
+}
+
+struct StoredRow<'a> {
+    run: &'a str,
+    values: Option<OwnedRow>,
 }
 
 impl<'a> Known<'a> {
-    fn of(names: &'a [String; 3], stored: &[RecordBatch]) -> Result<Known<'a>> {
-        let schema = stored[0].schema();
+    fn of(
+        names: &'a [String; 3],
+        values: &'a Values,
+        stored: &[(&'a str, RecordBatch)],
+    ) -> Result<Known<'a>> {
+        let schema = stored[0].1.schema();
         let field = |name: &String| {
             Ok(SortField::new(
                 schema.field_with_name(name)?.data_type().clone(),
@@ -253,13 +307,22 @@ impl<'a> Known<'a> {
         let fields = names.iter().map(field).collect::<Result<_>>()?;
         let mut known = Known {
             names,
+            values,
             converter: RowConverter::new(fields)?,
             moments: Vec::new(),
-            rows: HashSet::new(),
+            rows: HashMap::new(),
         };
-        for batch in stored {
-            let rows = known.converter.convert_columns(batch.columns())?;
-            known.rows.extend(rows.iter().map(|row| row.owned()));
+        for (run, batch) in stored {
+            let keys = known.converter.convert_columns(&known.key_columns(batch))?;
+            let values = values.rows(batch)?;
+            let row = |at: usize, key: OwnedRow| {
+                let values = (at < values.num_rows()).then(|| values.row(at).owned());
+                (key, StoredRow { run, values })
+            };
+            let rows = keys.iter().enumerate();
+            known
+                .rows
+                .extend(rows.map(|(at, key)| row(at, key.owned())));
             let (keys, times) = (known.keys(batch), known.times(batch));
             known
                 .moments
@@ -267,6 +330,11 @@ impl<'a> Known<'a> {
         }
         known.moments.sort_unstable();
         Ok(known)
+    }
+
+    fn key_columns(&self, batch: &RecordBatch) -> Vec<ArrayRef> {
+        let names = self.names.iter();
+        names.map(|name| column(batch, name).clone()).collect()
     }
 
     fn keys(&self, batch: &RecordBatch) -> ScalarBuffer<i64> {
@@ -279,22 +347,35 @@ impl<'a> Known<'a> {
         times.values().clone()
     }
 
-    /// A batch without known rows: ids are compared only where unit and time are known.
-    fn without(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+    /// A batch without known rows, except those that take the place of one: ids are compared only where unit and time are known, values
+    /// only where the id is too.
+    fn without(&self, batch: &RecordBatch, found: &mut Found) -> Result<RecordBatch> {
         let is_near = are_late(&self.moments, &self.keys(batch), &self.times(batch));
         if is_near.count_set_bits() == 0 {
             return Ok(batch.clone());
         }
         let mut is_new = BooleanBufferBuilder::new(batch.num_rows());
         is_new.append_n(batch.num_rows(), true);
-        let near = BooleanArray::new(is_near.clone(), None);
-        let columns = self.names.iter();
-        let columns = columns
-            .map(|name| filter(column(batch, name), &near))
-            .collect::<Result<Vec<_>, _>>()?;
-        let rows = self.converter.convert_columns(&columns)?;
-        for (at, row) in is_near.set_indices().zip(rows.iter()) {
-            is_new.set_bit(at, !self.rows.contains(&row.owned()));
+        let near = filter_record_batch(batch, &BooleanArray::new(is_near.clone(), None))?;
+        let keys = self.converter.convert_columns(&self.key_columns(&near))?;
+        let values = self.values.rows(&near)?;
+        for (row, at) in is_near.set_indices().enumerate() {
+            let key = keys.row(row).owned();
+            let Some(stored) = self.rows.get(&key) else {
+                continue;
+            };
+            let comes = match &stored.values {
+                Some(stored) => values.row(row).cmp(&stored.row()),
+                None => Ordering::Equal,
+            };
+            found.differing += u64::from(comes != Ordering::Equal);
+            match comes {
+                Ordering::Less => {
+                    let gone = found.displaced.entry(stored.run.to_owned());
+                    gone.or_default().insert(key);
+                }
+                _ => is_new.set_bit(at, false),
+            }
         }
         let is_new = BooleanArray::new(is_new.finish(), None);
         Ok(filter_record_batch(batch, &is_new)?)
