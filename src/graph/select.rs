@@ -43,6 +43,12 @@ impl Graph {
         let excluded = self.union(manifest, exclude, &mut diagnostics);
         let mut nodes: BTreeSet<NodeId> = chosen.difference(&excluded).copied().collect();
         self.add_tests(manifest, &mut nodes, &excluded);
+        if nodes.is_empty() && !exclude.is_empty() && diagnostics.is_empty() {
+            diagnostics.push(
+                Diagnostic::error(Code::E0302, "`--exclude` leaves nothing of what is selected")
+                    .hint("a command that has nothing to do is more likely a mistake than meant: select more, or exclude less"),
+            );
+        }
         let is_everything = select.is_empty() && exclude.is_empty();
         Checked::with(
             Selection {
@@ -74,6 +80,7 @@ impl Graph {
         if word.split(',').all(str::is_empty) {
             diagnostics.push(unreadable(word, NAMES_NOTHING));
         }
+        let before = diagnostics.len();
         let mut sets = word.split(',').filter(|part| !part.is_empty()).map(|part| {
             match self.term(manifest, part) {
                 Ok(nodes) => nodes,
@@ -84,9 +91,21 @@ impl Graph {
             }
         });
         let first = sets.next().unwrap_or_default();
-        sets.fold(first, |left, right| {
+        let common: BTreeSet<NodeId> = sets.fold(first, |left, right| {
             left.intersection(&right).copied().collect()
-        })
+        });
+        if common.is_empty() && diagnostics.len() == before {
+            diagnostics.push(
+                Diagnostic::error(
+                    Code::E0302,
+                    format!(
+                        "`{word}` selects nothing: each part does, and nothing is in all of them"
+                    ),
+                )
+                .hint("a comma means both; a space, or another `--select`, means either"),
+            );
+        }
+        common
     }
 
     fn term(&self, manifest: &Manifest, text: &str) -> Result<BTreeSet<NodeId>, Diagnostic> {

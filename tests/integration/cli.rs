@@ -453,6 +453,16 @@ fn the_selection_language_means_what_it_means_in_dbt() {
         assert!(said.err.contains("error[E0303]"), "{}", said.err);
     }
     assert_eq!(shop.run(&["ls", "--exclude", ""]).code, GOOD);
+    for empty in [
+        &["--select", "orders,countries"][..],
+        &["--select", "report orders,countries"],
+        &["--select", "orders", "--exclude", "orders"],
+        &["--exclude", "*"],
+    ] {
+        let said = shop.run(&[&["build"], empty].concat());
+        assert_eq!(said.code, WRONG, "{empty:?}");
+        assert!(said.err.contains("error[E0302]"), "{}", said.err);
+    }
 }
 
 #[test]
