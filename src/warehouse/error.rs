@@ -45,6 +45,15 @@ pub enum WarehouseError {
     #[error("`{}` is damaged: {detail}", path.display())]
     Damaged { path: PathBuf, detail: String },
 
+    /// Only whoever reads the relation hears of it.
+    #[error("`{relation}` cannot be read: {detail}")]
+    Unreadable {
+        relation: String,
+        /// The folder of its table.
+        path: PathBuf,
+        detail: String,
+    },
+
     #[error("environment `{environment}` has no version {version}{}", known_versions(.known))]
     NoVersion {
         environment: String,
@@ -128,9 +137,19 @@ pub(super) fn delta_error(error: &(dyn Error + 'static), path: &Path) -> Warehou
         true => WarehouseError::DiskFull { path },
         false => WarehouseError::Delta {
             path,
-            detail: error.to_string(),
+            detail: without_frames(&error.to_string()),
         },
     }
+}
+
+/// What an error says, without the stack that the Delta kernel appends to some.
+fn without_frames(text: &str) -> String {
+    let is_frame = |line: &&str| {
+        let number = line.trim_start().split_once(": ");
+        number.is_some_and(|(number, _)| number.parse::<u32>().is_ok())
+    };
+    let said: Vec<&str> = text.lines().take_while(|line| !is_frame(line)).collect();
+    said.join("\n").trim_end().to_owned()
 }
 
 /// An error of the stream that feeds a table. A spill file that fills the disk is a full disk, too.

@@ -1,13 +1,17 @@
-//! Lets one build at a time change an environment. In: an environment's name. Out: an [`EnvironmentLock`], or who holds it.
+//! Lets one build at a time change an environment, and readers keep what they read. In: an environment's name. Out: an
+//! [`EnvironmentLock`], or who holds it; a [`Pin`].
 //! The operating system releases the lock when its holder ends, however it ends, so a lock file is never stale.
 
+use super::environment::entries;
 use super::error::IoContext;
-use super::{Result, Warehouse, WarehouseError, checked_name};
+use super::table::mark_as_used;
+use super::{Environment, Result, Warehouse, WarehouseError, checked_name};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use uuid::Uuid;
 
 impl Warehouse {
     /// Takes the exclusive right to publish `environment`, until the returned lock is dropped or the process ends.
@@ -37,17 +41,65 @@ impl Warehouse {
         }
     }
 
+    /// What is published, and a pin on it: while it is held, vacuum leaves the tables of this version where they are, whatever is
+    /// published meanwhile. Where nothing can be written, there is no pin, and nobody else's vacuum knows of this reader.
+    pub fn pin(&self, environment: &str) -> Result<(Environment, Option<Pin>)> {
+        // All at once in vacuum's eyes: the pin is there before the tables are named, and they are marked before it looks.
+        let _no_sweep = self.hold_off_sweep()?;
+        let pin = self.new_pin();
+        let published = self.environment(environment)?;
+        for (relation, fingerprint) in published.tables() {
+            let folder = self.table_folder(relation, fingerprint)?;
+            if folder.is_dir() {
+                mark_as_used(&folder)?;
+            }
+        }
+        match pin {
+            Ok(pin) => Ok((published, Some(pin))),
+            Err(error) if is_forbidden(&error) => Ok((published, None)),
+            Err(error) => Err(error).context("pin a version in", &self.readers_folder()),
+        }
+    }
+
+    fn new_pin(&self) -> io::Result<Pin> {
+        let folder = self.readers_folder();
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("{}.lock", Uuid::now_v7().simple()));
+        let file = open_to_write(&path)?;
+        file.lock()?;
+        Ok(Pin { path, file })
+    }
+
+    fn readers_folder(&self) -> PathBuf {
+        self.root.join("readers")
+    }
+
+    /// Removes what readers that were killed have left. Only while no reader can begin.
+    pub(super) fn forget_dead_readers(&self) -> Result<()> {
+        for path in entries(&self.readers_folder())? {
+            if running_since(&path)?.is_some() {
+                continue;
+            }
+            match fs::remove_file(&path) {
+                // A reader that ends removes its own.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.context("remove", &path)?,
+            }
+        }
+        Ok(())
+    }
+
     fn lock_path(&self, environment: &str) -> Result<PathBuf> {
         let name = checked_name("environment", environment)?;
         Ok(self.environments_folder().join(format!("{name}.lock")))
     }
 
-    /// When the oldest build that is running now took its lock.
-    pub(super) fn oldest_running_build(&self) -> Result<Option<SystemTime>> {
-        let folder = self.environments_folder();
+    /// When the oldest build or reader that is running now took its lock.
+    pub(super) fn oldest_running(&self) -> Result<Option<SystemTime>> {
+        let builds = entries(&self.environments_folder())?;
+        let readers = entries(&self.readers_folder())?;
         let mut oldest = None;
-        for entry in fs::read_dir(&folder).context("list", &folder)? {
-            let path = entry.context("list", &folder)?.path();
+        for path in builds.into_iter().chain(readers) {
             if path
                 .extension()
                 .is_some_and(|extension| extension == "lock")
@@ -98,6 +150,21 @@ impl EnvironmentLock {
     /// The name of the environment that is locked.
     pub fn environment(&self) -> &str {
         &self.environment
+    }
+}
+
+/// What keeps a published version readable.
+#[derive(Debug)]
+pub struct Pin {
+    path: PathBuf,
+    file: File,
+}
+
+impl Drop for Pin {
+    /// Best effort: what stays behind is removed by vacuum, because nobody holds it any more.
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+        let _ = self.file.unlock();
     }
 }
 

@@ -7,6 +7,7 @@
 //! <root>/environments/<name>.json              the published version: relation -> table or view
 //! <root>/environments/<name>.lock              held by the one build of that environment
 //! <root>/environments/<name>.versions/         every version since the last vacuum
+//! <root>/readers/                              locks of those who are reading a published version
 //! <root>/staging/                              tables under construction
 //! <root>/sweep.lock                            held for moments, so that vacuum and builds see each other
 //! ```
@@ -25,11 +26,11 @@ mod table;
 mod types;
 mod vacuum;
 
-pub use environment::{Environment, Relation};
 pub use disk::{FirstFailure, remove_unfinished};
+pub use environment::{Environment, Relation};
 pub use error::{ColumnProblem, WarehouseError, query_error};
 pub use grow::{Replaced, StagedRows, Unfinished};
-pub use lock::{EnvironmentLock, LockError};
+pub use lock::{EnvironmentLock, LockError, Pin};
 pub use table::TableSummary;
 pub use types::stored_schema;
 pub use vacuum::{Keep, VacuumReport};

@@ -3,6 +3,7 @@
 
 use super::error::IoContext;
 use super::lock::open_lock_file;
+use super::table::FIRST_COMMIT;
 use super::{Result, Warehouse};
 use std::fs::{self, File};
 use std::io;
@@ -53,6 +54,13 @@ impl Staging {
             .expect("a table folder lies in its relation's folder");
         let _no_sweep = warehouse.hold_off_sweep()?;
         fs::create_dir_all(parent).context("create the folder", parent)?;
+        if place.is_dir() && !place.join(FIRST_COMMIT).is_file() {
+            // What has lost its log is no table, and would stand in the way of one for ever. Vacuum removes it.
+            let grave = warehouse
+                .staging_folder()
+                .join(Uuid::now_v7().simple().to_string());
+            fs::rename(place, &grave).context("move away", place)?;
+        }
         match fs::rename(&self.folder, place) {
             Ok(()) => {
                 sync_folder(parent)?;

@@ -100,6 +100,28 @@ impl Warehouse {
         Ok(Arc::new(scan))
     }
 
+    /// A file of the table that is not what the log says it is, if there is one. Nothing is read but sizes.
+    pub async fn damaged_file(&self, relation: &str, fingerprint: &str) -> Result<Option<String>> {
+        let folder = self.table_folder(relation, fingerprint)?;
+        let table = self.load_table(relation, fingerprint).await?;
+        let state = table
+            .snapshot()
+            .map_err(|error| delta_error(&error, &folder))?;
+        let wrong = state.log_data().iter().find_map(|file| {
+            let path = folder.join(file.object_store_path().as_ref());
+            let expected = file.size().unsigned_abs();
+            match path.metadata().map(|metadata| metadata.len()) {
+                Ok(bytes) if bytes == expected => None,
+                Ok(bytes) => Some(format!(
+                    "`{}` has {bytes} bytes and should have {expected}",
+                    path.display()
+                )),
+                Err(_) => Some(format!("`{}` is not there", path.display())),
+            }
+        });
+        Ok(wrong)
+    }
+
     /// Rows, bytes and files of a table, from its commit.
     pub async fn table_summary(&self, relation: &str, fingerprint: &str) -> Result<TableSummary> {
         let folder = self.table_folder(relation, fingerprint)?;
@@ -138,7 +160,7 @@ impl Warehouse {
 }
 
 /// The one commit of a table.
-const FIRST_COMMIT: &str = "_delta_log/00000000000000000000.json";
+pub(super) const FIRST_COMMIT: &str = "_delta_log/00000000000000000000.json";
 
 /// How large a table is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -150,7 +172,7 @@ pub struct TableSummary {
 }
 
 /// Vacuum reads this time: what was used since the oldest running build began may be needed by it.
-fn mark_as_used(folder: &Path) -> Result<()> {
+pub(super) fn mark_as_used(folder: &Path) -> Result<()> {
     let marked = File::open(folder).and_then(|folder| folder.set_modified(SystemTime::now()));
     match marked {
         // Who may only read does not build: vacuum leaves what is published.

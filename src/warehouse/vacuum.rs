@@ -15,11 +15,12 @@ impl Warehouse {
     /// Forgets old versions, then removes tables that no version of any environment names, and remains of builds that died.
     ///
     /// The current version of an environment is always kept. Safe at any time: builds wait for moments at most, and a
-    /// table that was made or found since the oldest running build took its lock stays until a later vacuum.
+    /// table that was made or found since the oldest running build or reader took its lock stays until a later vacuum.
     pub async fn vacuum(&self, keep: Keep) -> Result<VacuumReport> {
         let mut report = VacuumReport::default();
         let doomed = {
             let _sweep = self.begin_sweep()?;
+            self.forget_dead_readers()?;
             let needed = self.forget_versions(keep, &mut report)?;
             let mut doomed = self.sweep_tables(&needed, &mut report)?;
             doomed.extend(self.abandoned_staging(&mut report)?);
@@ -62,12 +63,12 @@ impl Warehouse {
         needed: &HashSet<(String, String)>,
         report: &mut VacuumReport,
     ) -> Result<Vec<PathBuf>> {
-        let oldest_build = self.oldest_running_build()?;
+        let oldest = self.oldest_running()?;
         let mut doomed = Vec::new();
         for relation in entries(&self.root().join("relations"))? {
             for table in entries(&relation)? {
                 let key = (file_name(&relation), file_name(&table));
-                if needed.contains(&key) || is_used_since(&table, oldest_build)? {
+                if needed.contains(&key) || is_used_since(&table, oldest)? {
                     continue;
                 }
                 let grave = self
@@ -147,15 +148,15 @@ fn file_name(path: &Path) -> String {
         .unwrap_or_default()
 }
 
-fn is_used_since(table: &Path, oldest_build: Option<SystemTime>) -> Result<bool> {
-    let Some(oldest_build) = oldest_build else {
+fn is_used_since(table: &Path, oldest: Option<SystemTime>) -> Result<bool> {
+    let Some(oldest) = oldest else {
         return Ok(false);
     };
     let used = table
         .metadata()
         .and_then(|metadata| metadata.modified())
         .context("read", table)?;
-    Ok(used >= oldest_build)
+    Ok(used >= oldest)
 }
 
 /// Nobody holds the lock file, or there is none.

@@ -734,6 +734,61 @@ fn vacuum_spares_what_a_running_build_has_made_or_found() {
     });
 }
 
+#[test]
+fn vacuum_spares_what_a_reader_has_pinned() {
+    let (_folder, warehouse) = warehouse();
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let publish = |fingerprint: &str| {
+        block_on(write(&warehouse, "things", fingerprint, "select 1 as n")).unwrap();
+        let lock = warehouse.lock("dev").unwrap();
+        warehouse
+            .publish(&lock, environment("dev", fingerprint))
+            .unwrap();
+    };
+    publish("f1");
+    let f1 = std::fs::File::open(warehouse.root().join("relations/things/f1")).unwrap();
+    f1.set_modified(old).unwrap();
+    let (published, pin) = warehouse.pin("dev").unwrap();
+    assert!(pin.is_some() && published.version == 1);
+    for newer in ["f2", "f3"] {
+        publish(newer);
+    }
+    let report = block_on(warehouse.vacuum(Keep::Versions(1))).unwrap();
+    assert_eq!(report.versions, 2, "the reader needs tables, not versions");
+    assert!(kept(&warehouse).contains(&"f1".to_string()));
+    let rows = block_on(read(&warehouse, "things", "f1", "select * from t"));
+    assert_eq!(rows.num_rows(), 1);
+
+    drop(pin);
+    // As a reader leaves it that is killed.
+    std::fs::write(warehouse.root().join("readers/dead.lock"), "").unwrap();
+    block_on(warehouse.vacuum(Keep::Versions(1))).unwrap();
+    assert_eq!(kept(&warehouse), ["f3"]);
+    let readers = std::fs::read_dir(warehouse.root().join("readers")).unwrap();
+    assert_eq!(readers.count(), 0);
+}
+
+/// As a copy that left folders out, or somebody's hand, makes it.
+#[test]
+fn a_table_that_lost_its_log_is_no_table_and_is_built_again() {
+    let (_folder, warehouse) = warehouse();
+    block_on(async {
+        write(&warehouse, "things", "f1", "select 1 as n")
+            .await
+            .unwrap();
+        let table = warehouse.root().join("relations/things/f1");
+        std::fs::remove_dir_all(table.join("_delta_log")).unwrap();
+        write(&warehouse, "things", "f1", "select 2 as n")
+            .await
+            .unwrap();
+        let rows = read(&warehouse, "things", "f1", "select n from t").await;
+        assert_eq!(rows.num_rows(), 1);
+        assert_eq!(warehouse.damaged_file("things", "f1").await.unwrap(), None);
+        warehouse.vacuum(Keep::Versions(1)).await.unwrap();
+        assert_eq!(staged(&warehouse), 0, "what was moved away is gone");
+    });
+}
+
 fn kept(warehouse: &Warehouse) -> Vec<String> {
     let entries = std::fs::read_dir(warehouse.root().join("relations/things")).unwrap();
     let mut names: Vec<String> = entries
