@@ -74,7 +74,7 @@ enum Command {
     Lineage(lineage::Lineage),
     /// Show the rows of a model as it would be built, or the wrong rows of a test
     Show(query::Show),
-    /// Query what is published
+    /// Query what is published, and sources and ephemeral models
     Sql(query::Sql),
     /// Write pages of the decisions that are published, for a browser
     Report(report::Report),

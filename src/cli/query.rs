@@ -1,17 +1,18 @@
 //! `show` and `sql`: rows of what is published.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 use clap::Args;
 
 use super::options::LogFormat;
 use super::{Common, Exit, context, output};
-use crate::diagnostics::{Diagnostic, Span, nearest};
-use crate::engine::{Engine, EngineOptions, clustered_facts};
-use crate::manifest::{NodeKind, identifier};
+use crate::diagnostics::{Code, Diagnostic, Span, nearest};
+use crate::engine::{Engine, EngineOptions, Failure, clustered_facts};
+use crate::manifest::{Materialization, NodeKind, identifier};
 use crate::run::Prepared;
-use crate::sql::{self, SqlError, SqlErrorKind};
-use crate::warehouse::{Relation, Warehouse};
+use crate::sql::{self, Schema, SqlError, SqlErrorKind};
+use crate::warehouse::{Environment, Pin, Relation, Warehouse, WarehouseError};
 
 #[derive(Debug, Clone, Args)]
 pub struct Show {
@@ -66,6 +67,10 @@ pub async fn show(common: &Common, show: &Show) -> anyhow::Result<Exit> {
         match engine.rows(&query, Some(show.limit)).await {
             Ok(rows) => output::rows(&rows, common.output)?,
             Err(error) => {
+                if let Some(damaged) = engine.damage(&warehouse, &query, &error).await {
+                    context::report(common, &[damaged], &prepared);
+                    return Ok(Exit::Failed);
+                }
                 tell!(
                     "error[E0801]: `{}` cannot be shown: {}",
                     node.name,
@@ -104,7 +109,10 @@ pub async fn sql(common: &Common, sql: &Sql) -> anyhow::Result<Exit> {
                 Ok(Exit::Wrong)
             }
             None => {
-                tell!("error[E0801]: {}", error.strip_backtrace());
+                match engine.damage(&warehouse, &query, &error).await {
+                    Some(damaged) => context::report(common, &[damaged], &prepared),
+                    None => tell!("error[E0801]: {}", error.strip_backtrace()),
+                }
                 Ok(Exit::Failed)
             }
         },
@@ -119,14 +127,7 @@ pub fn say(common: &Common, prepared: &Prepared, query: &str, refused: SqlError)
         .at(Span::of_bytes(NAME, query, place.0, place.1));
     diagnostic.hint = refused.hint;
     if refused.kind == SqlErrorKind::UnknownTable {
-        let known: Vec<String> = prepared
-            .manifest
-            .nodes
-            .iter()
-            .map(|node| node.relation())
-            .collect();
-        diagnostic.hint = nearest(&refused.word, known.iter().map(String::as_str))
-            .map(|name| format!("did you mean `{name}`?"));
+        diagnostic.hint = Some(hint_for_unknown(prepared, &refused.word));
     }
     match common.log_format {
         LogFormat::Text => {
@@ -147,8 +148,39 @@ pub fn text(query: &str) -> std::io::Result<String> {
     }
 }
 
+/// Of a relation that is not there: how to get it, or which one was meant.
+fn hint_for_unknown(prepared: &Prepared, word: &str) -> String {
+    let nodes = || prepared.manifest.nodes.iter();
+    if let Some(node) = nodes().find(|node| node.relation() == word || node.name == word) {
+        return format!(
+            "`{}` is not published in `{}`: `equipoise build --select +{}`",
+            node.name, prepared.environment, node.name
+        );
+    }
+    let known: Vec<String> = nodes().map(|node| node.relation()).collect();
+    match nearest(word, known.iter().map(String::as_str)) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => "`equipoise ls` lists the relations of the project".to_string(),
+    }
+}
+
+/// What is published, for queries; no vacuum takes it away while this is held.
+pub struct Published {
+    engine: Engine,
+    pub environment: Environment,
+    _pin: Option<Pin>,
+}
+
+impl Deref for Published {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.engine
+    }
+}
+
 /// An engine that knows everything that is published, the sources, and ephemeral models.
-pub async fn published(prepared: &Prepared, warehouse: &Warehouse) -> anyhow::Result<Engine> {
+pub async fn published(prepared: &Prepared, warehouse: &Warehouse) -> anyhow::Result<Published> {
     published_in(prepared, warehouse, prepared.engine).await
 }
 
@@ -157,34 +189,79 @@ pub async fn published_in(
     prepared: &Prepared,
     warehouse: &Warehouse,
     options: EngineOptions,
-) -> anyhow::Result<Engine> {
+) -> anyhow::Result<Published> {
     let engine = Engine::new(options)?;
-    let environment = warehouse.environment(&prepared.environment)?;
+    let (environment, pin) = warehouse.pin(&prepared.environment)?;
     for id in prepared.graph.order() {
         let node = prepared.manifest.node(*id);
         if let NodeKind::Source(_) = node.kind {
             prepared.offer_source(&engine, node).await?;
         }
     }
-    for (name, relation) in &environment.relations {
-        if let Relation::Table { fingerprint, .. } = relation {
-            engine
-                .add_table(&identifier(name), warehouse, fingerprint, name)
-                .await?;
+    for (name, fingerprint) in environment.tables() {
+        let relation = identifier(name);
+        let added = engine
+            .add_table(&relation, warehouse, fingerprint, name)
+            .await;
+        if let Err(error) = added {
+            // Whoever reads it hears of it; who reads something else does not need it.
+            let path = warehouse.table_path(name, fingerprint)?;
+            engine.add_unreadable(&relation, columns_of(prepared, name), path, &error)?;
         }
     }
     for (name, folder) in clustered_facts(&prepared.warehouse)? {
-        engine.add_clustered(&name, &folder).await?;
+        if let Err(error) = engine.add_clustered(&name, &folder).await {
+            let relation = format!("clustered.{name}");
+            let error = WarehouseError::Query(error);
+            engine.add_unreadable(&relation, None, folder, &error)?;
+        }
     }
     // Views in the order of the graph; one whose inputs are gone is simply not there to be asked.
     for id in prepared.graph.order() {
         let node = prepared.manifest.node(*id);
+        let is_ephemeral = node.settings.materialized == Materialization::Ephemeral;
         let sql = match (environment.relations.get(&node.name), &node.kind) {
             (Some(Relation::View { sql, .. }), _) => sql,
-            (None, NodeKind::Model(_)) => &prepared.compiled.nodes[id].sql,
+            (None, NodeKind::Model(_)) if is_ephemeral => &prepared.compiled.nodes[id].sql,
             _ => continue,
         };
         engine.add_view(&node.relation(), sql).await.ok();
     }
-    Ok(engine)
+    Ok(Published {
+        engine,
+        environment,
+        _pin: pin,
+    })
+}
+
+/// The columns of a relation as the project has them now; none of one that it has no more.
+fn columns_of(prepared: &Prepared, name: &str) -> Option<Schema> {
+    let mut nodes = prepared.manifest.nodes.iter();
+    let node = nodes.find(|node| node.name == name)?;
+    let compiled = prepared.compiled.nodes.get(&node.id)?;
+    Some(compiled.schema.clone())
+}
+
+impl Published {
+    /// The damaged table that a query failed of, if that is why it failed; `error` is what the engine said.
+    async fn damage(
+        &self,
+        warehouse: &Warehouse,
+        query: &str,
+        error: &Failure,
+    ) -> Option<Diagnostic> {
+        let tables = self.environment.tables();
+        let tables: Vec<(String, &str, &str)> = tables
+            .map(|(name, fingerprint)| (identifier(name), name, fingerprint))
+            .collect();
+        let damaged = self.engine.damage(warehouse, &tables, query, error).await?;
+        let WarehouseError::Unreadable { relation, path, .. } = &damaged else {
+            return None;
+        };
+        let hint = format!(
+            "remove `{}` and build it again: `equipoise build --select {relation}`; or go back with `equipoise rollback`",
+            path.display()
+        );
+        Some(Diagnostic::error(Code::E0901, damaged.to_string()).hint(hint))
+    }
 }

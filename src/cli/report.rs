@@ -21,7 +21,7 @@ pub async fn run(common: &Common, options: &Report) -> anyhow::Result<Exit> {
     };
     let warehouse = context::warehouse(&prepared)?;
     let engine = query::published(&prepared, &warehouse).await?;
-    let environment = warehouse.environment(&prepared.environment)?;
+    let environment = &engine.environment;
     let is_published = |name: &str| environment.relations.contains_key(name);
     let evidence = match report::read(&engine, &is_published).await {
         Ok(evidence) => evidence,

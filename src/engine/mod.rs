@@ -8,9 +8,11 @@ mod growing;
 pub mod operator;
 mod session;
 pub mod sources;
+mod unreadable;
 pub mod witness;
 
 pub use clustered::{FactsError, Optimized, clustered_facts};
 pub use growing::Place;
 pub use operator::facts::{Appended, Clustering};
 pub use session::{Engine, EngineOptions, Rows};
+pub use unreadable::Failure;

@@ -614,6 +614,11 @@ fn a_query_reads_what_is_published_and_changes_nothing() {
             "E0408",
             "query:1:22",
         ),
+        (
+            "explain select * from orders prewhere amount > 1",
+            "E0408",
+            "query:1:30",
+        ),
     ] {
         let said = shop.run(&["sql", wrong]);
         assert_eq!(said.code, WRONG, "{wrong}");
@@ -624,13 +629,95 @@ fn a_query_reads_what_is_published_and_changes_nothing() {
     assert!(said.contains("did you mean `orders`?"), "{said}");
     let said = shop.run(&["sql", "select 1 / count(*) from orders where false"]);
     assert_eq!(said.code, FAILED, "an error while it runs");
-        (
-            "explain select * from orders prewhere amount > 1",
-            "E0408",
-            "query:1:30",
-        ),
     assert!(said.err.starts_with("error[E0801]"), "{}", said.err);
     assert_eq!(shop.query("select count(*) from orders"), ["2"]);
+}
+
+#[test]
+fn what_was_never_built_is_not_computed_for_a_query() {
+    let shop = Shop::new();
+    for unpublished in ["orders", "stg_orders", "large_orders"] {
+        let said = shop.run(&["sql", &format!("select * from {unpublished}")]);
+        assert_eq!(said.code, WRONG, "{}", said.err);
+        let hint = format!(
+            "`{unpublished}` is not published in `dev`: `equipoise build --select +{unpublished}`"
+        );
+        assert!(
+            said.err.contains("error[E0407]") && said.err.contains(&hint),
+            "{}",
+            said.err
+        );
+    }
+    shop.good(&["build", "--select", "+stg_orders"]);
+    assert_eq!(shop.query("select count(*) from large_orders"), ["2"]);
+    assert_eq!(shop.run(&["sql", "select * from orders"]).code, WRONG);
+}
+
+/// Ways in which a table is damaged, and what is left to be read.
+#[test]
+fn a_damaged_table_hinders_only_who_reads_it() {
+    let shop = Shop::new();
+    shop.write(
+        "models/marts/dear.sql",
+        "select order_id, amount from {{ ref('orders') }} where amount > 1\n",
+    );
+    let harm_log = |table: &Path| std::fs::remove_dir_all(table.join("_delta_log"));
+    let harm_commit =
+        |table: &Path| std::fs::write(table.join("_delta_log/00000000000000000000.json"), "{");
+    let parquet = |table: &Path| {
+        let mut entries = std::fs::read_dir(table).expect("a folder").flatten();
+        let file =
+            entries.find(|entry| entry.path().extension().is_some_and(|end| end == "parquet"));
+        file.expect("a data file").path()
+    };
+    let truncate = |table: &Path| {
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(parquet(table))?;
+        file.set_len(100)
+    };
+    let remove = |table: &Path| std::fs::remove_file(parquet(table));
+    type Harm<'a> = &'a dyn Fn(&Path) -> std::io::Result<()>;
+    let harms: [(&str, Harm<'_>); 4] = [
+        ("no log", &harm_log),
+        ("half a commit", &harm_commit),
+        ("half a file", &truncate),
+        ("no file", &remove),
+    ];
+    for (damage, harm) in harms {
+        shop.good(&["build"]);
+        let tables = std::fs::read_dir(shop.warehouse().join("relations/orders"));
+        let table = tables
+            .expect("it was built")
+            .flatten()
+            .next()
+            .expect("one version")
+            .path();
+        harm(&table).expect("harmed");
+        assert_eq!(
+            shop.query("select count(*) from countries"),
+            ["2"],
+            "{damage}"
+        );
+        shop.good(&["show", "--select", "countries"]);
+        for query in [
+            "select * from orders",
+            "select * from dear",
+            "select amount from orders where amount > 1",
+        ] {
+            let said = shop.run(&["sql", query]);
+            assert_eq!(said.code, FAILED, "{damage}: {}", said.out);
+            let is_clear = said.err.contains("error[E0901]: `orders` cannot be read")
+                && said.err.contains(&format!("remove `{}`", table.display()))
+                && said.err.contains("equipoise build --select orders");
+            assert!(is_clear, "{damage}, {query}: {}", said.err);
+            assert!(said.err.lines().count() < 8, "{}", said.err);
+        }
+        // As the hint says.
+        std::fs::remove_dir_all(&table).expect("removed");
+        shop.good(&["build", "--select", "orders"]);
+        assert_eq!(shop.query("select count(*) from orders"), ["2"], "{damage}");
+    }
 }
 
 #[test]
@@ -947,103 +1034,6 @@ fn a_full_disk_fails_the_build_and_leaves_the_last_version() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
-    let shop = Shop::new();
-    shop.good(&["build"]);
-    let mut child = shop
-        .command(&["show", "--select", "countries"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    drop(child.stdout.take());
-    let mut said = String::new();
-    child
-        .stderr
-        .take()
-        .expect("it was piped")
-        .read_to_string(&mut said)
-        .expect("text");
-    assert_eq!(
-        (child.wait().expect("it ends").code(), said.as_str()),
-        (Some(GOOD), "")
-    );
-}
-
-#[test]
-fn a_log_that_goes_away_does_not_stop_a_build() {
-    let shop = Shop::new();
-    for (version, format) in ["text", "json"].iter().enumerate() {
-        let mut child = shop
-            .command(&["build", "--full-refresh", "--log-format", format])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        drop(child.stderr.take());
-        assert_eq!(child.wait().expect("it ends").code(), Some(GOOD));
-        let history = shop.good(&["history", "--output", "json"]).out;
-        assert_eq!(history.lines().count(), version + 1, "{history}");
-    }
-    let mut wrong = shop.command(&["build", "--select", "nope"]);
-    wrong.stderr(std::fs::File::create("/dev/full").expect("a full disk"));
-    assert_eq!(wrong.status().expect("it ends").code(), Some(WRONG));
-}
-
-/// Editors keep locks beside a file: hidden links to what is no file.
-#[test]
-fn links_to_nothing_are_no_files_of_a_project() {
-    let shop = Shop::new();
-    for folder in ["models/marts", "seeds"] {
-        let link = shop.folder.path().join(folder).join(".#orders.sql");
-        std::os::unix::fs::symlink("me@host.1:2", link).expect("a link is made");
-    }
-    shop.good(&["compile"]);
-    // One that is not hidden is a file that cannot be read, and hides no other.
-    let link = shop.folder.path().join("models/marts/gone.sql");
-    std::os::unix::fs::symlink("nowhere.sql", link).expect("a link is made");
-    let said = shop.run(&["compile"]);
-    assert_eq!(said.code, WRONG);
-    assert!(
-        said.err.contains("models/marts/gone.sql") && said.err.contains("1 error\n"),
-        "{}",
-        said.err
-    );
-}
-
-/// A unit that two reasons leave out is counted under the first of its own experiment's policy.
-#[test]
-fn an_experiment_has_its_own_order_of_exclusions() {
-    let shop = Shop::empty();
-    shop.write("project.yml", "name: shop\n");
-    shop.write(
-        "models/stg_assignments.sql",
-        "select experiment_key, 'u1' as unit_id, variant, timestamp '2026-01-05T10:00:00' as assigned_at, true as is_internal
-from (values ('first'), ('second'), ('third')) as keys(experiment_key) cross join (values ('control'), ('test')) as arms(variant)\n",
-    );
-    shop.write("models/fact_orders.sql", "select 'u1' as user_id, timestamp '2026-01-06T10:00:00' as occurred_at, 'order' as event_name, 9.5 as amount\n");
-    shop.write("models/fact_orders.yml", "models:\n  - name: fact_orders\n    fact: {unit: user_id, time: occurred_at, event: event_name}\n");
-    shop.write(
-        "models/units.sql",
-        "select * from {{ experiment_units() }}\n",
-    );
-    shop.write("metrics/orders.yml", "metrics:\n  - {name: revenue, kind: mean, fact: fact_orders, agg: sum, expr: amount, fill: zero, maturity: partial, direction: increase, owner: shop, window: {start: 0d, length: 14d}}\n");
-    let mut experiments = String::from("experiments:\n");
-    for (key, exclude) in [
-        ("first", "internal"),
-        ("second", "crossed_over, internal"),
-        ("third", "internal, crossed_over"),
-    ] {
-        experiments += &format!(
-            "  - {{key: {key}, hypothesis: None., owner: shop, unit: user, variants: {{control: 0.5, test: 0.5}}, period: {{from: 2026-01-05, to: 2026-02-01}}, assignments: {{model: stg_assignments, exclude: [{exclude}]}}, metrics: {{primary: revenue}}, alpha: 0.05}}\n"
-        );
-    }
-    shop.write("experiments/all.yml", &experiments);
-    shop.good(&["run"]);
-    assert_eq!(
-        shop.query("select exclusion from units order by experiment_key"),
-        ["internal", "crossed_over", "internal"]
-    );
-#[test]
 fn facts_that_find_the_disk_full_say_so_and_leave_nothing() {
     let Some(disk) = TinyDisk::mount() else {
         return;
@@ -1151,6 +1141,103 @@ fn rows_that_cannot_be_told_apart_are_left_out_and_said() {
     );
 }
 
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let shop = Shop::new();
+    shop.good(&["build"]);
+    let mut child = shop
+        .command(&["show", "--select", "countries"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child
+        .stderr
+        .take()
+        .expect("it was piped")
+        .read_to_string(&mut said)
+        .expect("text");
+    assert_eq!(
+        (child.wait().expect("it ends").code(), said.as_str()),
+        (Some(GOOD), "")
+    );
+}
+
+#[test]
+fn a_log_that_goes_away_does_not_stop_a_build() {
+    let shop = Shop::new();
+    for (version, format) in ["text", "json"].iter().enumerate() {
+        let mut child = shop
+            .command(&["build", "--full-refresh", "--log-format", format])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        drop(child.stderr.take());
+        assert_eq!(child.wait().expect("it ends").code(), Some(GOOD));
+        let history = shop.good(&["history", "--output", "json"]).out;
+        assert_eq!(history.lines().count(), version + 1, "{history}");
+    }
+    let mut wrong = shop.command(&["build", "--select", "nope"]);
+    wrong.stderr(std::fs::File::create("/dev/full").expect("a full disk"));
+    assert_eq!(wrong.status().expect("it ends").code(), Some(WRONG));
+}
+
+/// Editors keep locks beside a file: hidden links to what is no file.
+#[test]
+fn links_to_nothing_are_no_files_of_a_project() {
+    let shop = Shop::new();
+    for folder in ["models/marts", "seeds"] {
+        let link = shop.folder.path().join(folder).join(".#orders.sql");
+        std::os::unix::fs::symlink("me@host.1:2", link).expect("a link is made");
+    }
+    shop.good(&["compile"]);
+    // One that is not hidden is a file that cannot be read, and hides no other.
+    let link = shop.folder.path().join("models/marts/gone.sql");
+    std::os::unix::fs::symlink("nowhere.sql", link).expect("a link is made");
+    let said = shop.run(&["compile"]);
+    assert_eq!(said.code, WRONG);
+    assert!(
+        said.err.contains("models/marts/gone.sql") && said.err.contains("1 error\n"),
+        "{}",
+        said.err
+    );
+}
+
+/// A unit that two reasons leave out is counted under the first of its own experiment's policy.
+#[test]
+fn an_experiment_has_its_own_order_of_exclusions() {
+    let shop = Shop::empty();
+    shop.write("project.yml", "name: shop\n");
+    shop.write(
+        "models/stg_assignments.sql",
+        "select experiment_key, 'u1' as unit_id, variant, timestamp '2026-01-05T10:00:00' as assigned_at, true as is_internal
+from (values ('first'), ('second'), ('third')) as keys(experiment_key) cross join (values ('control'), ('test')) as arms(variant)\n",
+    );
+    shop.write("models/fact_orders.sql", "select 'u1' as user_id, timestamp '2026-01-06T10:00:00' as occurred_at, 'order' as event_name, 9.5 as amount\n");
+    shop.write("models/fact_orders.yml", "models:\n  - name: fact_orders\n    fact: {unit: user_id, time: occurred_at, event: event_name}\n");
+    shop.write(
+        "models/units.sql",
+        "select * from {{ experiment_units() }}\n",
+    );
+    shop.write("metrics/orders.yml", "metrics:\n  - {name: revenue, kind: mean, fact: fact_orders, agg: sum, expr: amount, fill: zero, maturity: partial, direction: increase, owner: shop, window: {start: 0d, length: 14d}}\n");
+    let mut experiments = String::from("experiments:\n");
+    for (key, exclude) in [
+        ("first", "internal"),
+        ("second", "crossed_over, internal"),
+        ("third", "internal, crossed_over"),
+    ] {
+        experiments += &format!(
+            "  - {{key: {key}, hypothesis: None., owner: shop, unit: user, variants: {{control: 0.5, test: 0.5}}, period: {{from: 2026-01-05, to: 2026-02-01}}, assignments: {{model: stg_assignments, exclude: [{exclude}]}}, metrics: {{primary: revenue}}, alpha: 0.05}}\n"
+        );
+    }
+    shop.write("experiments/all.yml", &experiments);
+    shop.good(&["run"]);
+    assert_eq!(
+        shop.query("select exclusion from units order by experiment_key"),
+        ["internal", "crossed_over", "internal"]
+    );
     // A unit whose time is not known is nobody's.
     let path = shop.folder.path().join("models/stg_assignments.sql");
     let text = std::fs::read_to_string(&path).expect("it was written");
