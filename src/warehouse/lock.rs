@@ -42,7 +42,7 @@ impl Warehouse {
     }
 
     /// What is published, and a pin on it: while it is held, vacuum leaves the tables of this version where they are, whatever is
-    /// published meanwhile. Where nothing can be written, there is no pin, and nobody else's vacuum knows of this reader.
+    /// published meanwhile. Where nothing can be written, as on a full disk, there is no pin, and a vacuum does not know of this reader.
     pub fn pin(&self, environment: &str) -> Result<(Environment, Option<Pin>)> {
         // All at once in vacuum's eyes: the pin is there before the tables are named, and they are marked before it looks.
         let _no_sweep = self.hold_off_sweep()?;
@@ -54,11 +54,7 @@ impl Warehouse {
                 mark_as_used(&folder)?;
             }
         }
-        match pin {
-            Ok(pin) => Ok((published, Some(pin))),
-            Err(error) if is_forbidden(&error) => Ok((published, None)),
-            Err(error) => Err(error).context("pin a version in", &self.readers_folder()),
-        }
+        Ok((published, pin.ok()))
     }
 
     fn new_pin(&self) -> io::Result<Pin> {

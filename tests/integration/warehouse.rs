@@ -1104,6 +1104,7 @@ fn a_full_disk_is_named_and_leaves_the_last_version() {
     block_on(write(&warehouse, "things", "v2", "select 2 as n")).unwrap();
     let filler = disk.folder.path().join("filler");
     std::fs::write(&filler, vec![1; 4 << 20]).unwrap_err();
+    assert_eq!(warehouse.pin("dev").unwrap().0.version, 1);
     let error = warehouse
         .publish(&lock, environment("dev", "v2"))
         .unwrap_err();
