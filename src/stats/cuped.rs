@@ -153,7 +153,8 @@ fn ratio_relative_parts(
     let squares = weights[0].square() * linearised.square
         + (weights[0] * weights[1] * linearised.cross).scaled(2.0)
         + weights[1].square() * linearised.pre_square;
-    let control_variance = non_negative(squares / (control.n - 1.0)) / control.n;
+    let squares = residual(squares, weights[0].square() * linearised.square);
+    let control_variance = squares / (control.n - 1.0) / control.n;
     relative_result(linearised.ratio, &first, &second, control_variance, alpha)
 }
 
@@ -232,7 +233,8 @@ impl Adjusted {
         };
         let adjust = |arm: &Moments<2>| {
             let weights = [DoubleDouble::ONE, -theta];
-            let variance = non_negative(arm.form(&weights, &weights) / (arm.n - 1.0));
+            let squares = residual(arm.form(&weights, &weights), arm.cross_products[0][0]);
+            let variance = squares / (arm.n - 1.0);
             Sample {
                 n: arm.n,
                 mean: arm.mean[0] - theta * (arm.mean[1] - all.mean[1]),
@@ -289,12 +291,14 @@ impl CupedTest {
     }
 }
 
-/// A rounding below zero is zero.
-pub(crate) fn non_negative(variance: DoubleDouble) -> DoubleDouble {
-    if variance.high < 0.0 {
+/// What an adjustment leaves of squares; nothing where that cannot be told from nothing. Three cross products of the size of the
+/// squares, one of them twice, are each rounded to 53 bits, so that what is left of a covariate that explains everything is their rounding.
+pub(crate) fn residual(left: DoubleDouble, squares: DoubleDouble) -> DoubleDouble {
+    const ROUNDING: f64 = 1.0 / (1u64 << 50) as f64;
+    if left.high <= (squares.high * ROUNDING).max(0.0) {
         DoubleDouble::ZERO
     } else {
-        variance
+        left
     }
 }
 
@@ -345,8 +349,9 @@ fn relative_parts(
         Gradient::Unadjusted => -treatment.mean[0] / baseline,
     };
     let weights = [slope, adjusted.theta];
-    let control_variance =
-        non_negative(control.form(&weights, &weights) / (control.n - 1.0)) / control.n;
+    let squares = slope.square() * control.cross_products[0][0];
+    let squares = residual(control.form(&weights, &weights), squares);
+    let control_variance = squares / (control.n - 1.0) / control.n;
     relative_result(
         baseline,
         &adjusted.control,
@@ -437,7 +442,42 @@ impl LinearisedRatio {
         Sample {
             n,
             mean: self.ratio - theta * (self.pre_ratio - centre),
-            variance: non_negative(squares / (n - 1.0)),
+            variance: residual(squares, self.square) / (n - 1.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::state::State;
+
+    /// The metric is a covariate's multiple, but for a rest.
+    fn arm(units: u32, shift: f64, rest: f64) -> Moments<2> {
+        let covariate: Vec<f64> = (0..units)
+            .map(|unit| (f64::from(unit) * 1.7).sin() * 40.0 + 100.0 / 7.0)
+            .collect();
+        let metric = covariate.iter().enumerate().map(|(unit, covariate)| {
+            let rest = rest * (unit as f64 * 2.3).cos();
+            covariate * 3.1 + shift + rest
+        });
+        let metric: Vec<f64> = metric.collect();
+        Moments::of_state(&State::of_columns(&[&metric, &covariate])).expect("two finite values")
+    }
+
+    #[test]
+    fn what_a_covariate_leaves_of_a_metric_that_it_explains_is_zero() {
+        for rule in [ThetaRule::Concatenated, ThetaRule::WithinArms] {
+            for units in [10, 57, 1_000] {
+                let (control, treatment) = (arm(units, 0.0, 0.0), arm(units + 3, 0.0, 0.0));
+                let test = cuped_single(&control, &treatment, rule, 0.05);
+                assert_eq!(test.status, Status::ZeroVariance, "{rule:?}, {units}");
+                let relative = cuped_rel_exact_gradient(&control, &treatment, rule, 0.05);
+                assert_eq!(relative.status, Status::ZeroVariance, "{rule:?}, {units}");
+                let (control, treatment) = (arm(units, 0.0, 1e-4), arm(units + 3, 0.0, 1e-4));
+                let test = cuped_single(&control, &treatment, rule, 0.05);
+                assert_eq!(test.status, Status::Ok, "{rule:?}, {units}");
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! CUPED with several covariates. In: states with the metric first and k covariates behind it. Out: Welch's test on adjusted means.
 //! `theta = C_XX^-1 C_Xy` by pivoted Cholesky; covariates that are combinations of others are dropped and `rank` says how many remain.
 
-use super::cuped::{ThetaRule, non_negative};
+use super::cuped::{ThetaRule, residual};
 use super::double_double::DoubleDouble;
 use super::linear::{Solution, solve};
 use super::mean_tests::welch_t;
@@ -186,7 +186,7 @@ impl<'a> Arms<'a> {
             second.iter().zip(first).map(|(b, a)| *b - *a).collect();
         let squares = self.control.form(&difference) + self.treatment.form(&difference);
         let n = self.n(true) + self.n(false);
-        non_negative(squares) / (n - 2.0) / n
+        residual(squares, DoubleDouble::ZERO) / (n - 2.0) / n
     }
 }
 
@@ -205,7 +205,8 @@ impl Arm<'_> {
     fn adjusted(&self, theta: &[DoubleDouble], centre: &[DoubleDouble]) -> Sample {
         let n = self.state.n as f64;
         let mut mean = self.state.mean[0];
-        let mut squares = DoubleDouble::from(self.state.cross_product(0, 0)) + self.form(theta);
+        let unadjusted = DoubleDouble::from(self.state.cross_product(0, 0));
+        let mut squares = unadjusted + self.form(theta);
         for (place, theta) in theta.iter().enumerate() {
             mean = mean - *theta * (self.state.mean[place + 1] - centre[place + 1]);
             squares = squares - *theta * self.state.cross_product(0, place + 1) * 2.0;
@@ -213,7 +214,7 @@ impl Arm<'_> {
         Sample {
             n,
             mean,
-            variance: non_negative(squares) / (n - 1.0),
+            variance: residual(squares, unadjusted) / (n - 1.0),
         }
     }
 
