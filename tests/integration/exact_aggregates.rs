@@ -294,3 +294,50 @@ fn other_types_are_summed_as_before() {
     assert_eq!(kind("avg(price)"), DataType::Decimal128(9, 6));
     assert_eq!(kind("sum(distinct whole)"), DataType::Int64);
 }
+
+/// 2^63 - 1 and what brings it back, on several threads.
+#[test]
+fn sums_of_whole_numbers_do_not_wrap_around() {
+    let context = session(&hostile_rows(), 3, 100);
+    let answer = |query: &str| {
+        runtime().block_on(async {
+            let answer = context.sql(query).await.expect(query);
+            answer.collect().await
+        })
+    };
+    let given = "(select place, case when place < 3 then 9223372036854775807 else -9223372036854775807 end as number from given where place < 6)";
+    let numbers = |query: &str| -> Vec<Option<i64>> {
+        let batches = answer(query).expect(query);
+        let columns = batches.iter().map(|batch| {
+            let column = batch.column(batch.num_columns() - 1);
+            column
+                .as_primitive::<datafusion::arrow::datatypes::Int64Type>()
+                .iter()
+                .collect::<Vec<_>>()
+        });
+        columns.flatten().collect()
+    };
+    let balanced = format!(
+        "select sum(number) from (select *, row_number() over (partition by place) as at from {given}) where at <= 100"
+    );
+    assert_eq!(numbers(&balanced), [Some(0)]);
+    let window = "select n, sum(number) over (order by n rows between 1 preceding and current row) from (values (1, 9223372036854775807), (2, -7), (3, 7), (4, null)) as given(n, number) order by n";
+    let most = 9_223_372_036_854_775_807;
+    assert_eq!(
+        numbers(window),
+        [Some(most), Some(most - 7), Some(0), Some(7)]
+    );
+    let nothing = "select place, sum(cast(null as bigint)) from given group by place";
+    assert_eq!(numbers(nothing), [None; 7]);
+    for query in [
+        format!("select sum(number) from {given}  where place < 3"),
+        format!("select place, sum(number) from {given} group by place"),
+        "select sum(arrow_cast(number, 'UInt64')) from (values (9223372036854775807), (9223372036854775807), (2)) as given(number)".to_owned(),
+    ] {
+        let said = answer(&query).expect_err(&query).to_string();
+        assert!(
+            said.contains("which no `bigint` holds: cast what is summed to `decimal(38, 0)`"),
+            "{said}"
+        );
+    }
+}

@@ -1,9 +1,11 @@
 //! `sum`, `avg`, `var`, `stddev`, `corr` and their kin of doubles, rounded at the end: SQL's own depend on the order in which rows
 //! arrive, so that a table that is built twice differs from itself in last digits; and its `corr` of numbers near 1e9 has no right digit.
-//! In: DataFusion's functions, which still say what types they take and sum all others. Out: functions of the same names.
+//! In: DataFusion's functions, which still say what types they take and sum all others. Out: functions of the same names. Sums of
+//! whole numbers are those of [`whole`], which do not wrap around.
 //! Partial sums travel as they are, see [`crate::stats::moments`], where the formulas are.
 
 mod accumulators;
+mod whole;
 
 use crate::stats::moments::{Moments, OfJoint, OfSpread, OfTotal};
 use accumulators::{Distinct, Many, One};
@@ -26,6 +28,7 @@ use datafusion::logical_expr::{
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
+use whole::{ManyWhole, OneWhole};
 
 pub(super) fn all() -> Vec<Arc<AggregateUDF>> {
     let line = |kind, name, result| exact::<2, 8, _>(Regr::new(kind, name), result);
@@ -102,6 +105,9 @@ where
 {
     fn accumulator(&self, arguments: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         let result = self.result;
+        if self.sums_whole(arguments.return_field.data_type(), arguments.is_distinct) {
+            return Ok(Box::new(OneWhole::new(arguments.return_field.data_type())));
+        }
         Ok(match (is_double(&arguments), arguments.is_distinct) {
             (false, _) => self.inner.accumulator(arguments)?,
             (true, false) => Box::new(One::new(result)),
@@ -113,6 +119,9 @@ where
         &self,
         arguments: AccumulatorArgs,
     ) -> Result<Box<dyn Accumulator>> {
+        if self.sums_whole(arguments.return_field.data_type(), arguments.is_distinct) {
+            return Ok(Box::new(OneWhole::new(arguments.return_field.data_type())));
+        }
         match is_double(&arguments) && !arguments.is_distinct {
             true => Ok(Box::new(One::new(self.result))),
             false => self.inner.create_sliding_accumulator(arguments),
@@ -120,15 +129,21 @@ where
     }
 
     fn state_fields(&self, arguments: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        let name = arguments.name;
+        let field =
+            |part: String, kind| Arc::new(Field::new(format!("{name}[{part}]"), kind, true));
+        if self.sums_whole(arguments.return_type(), arguments.is_distinct) {
+            let parts = whole::PARTS.into_iter();
+            return Ok(parts
+                .map(|(part, kind)| field(part.to_string(), kind))
+                .collect());
+        }
         if *arguments.return_type() != DataType::Float64 {
             return self.inner.state_fields(arguments);
         }
         if arguments.is_distinct {
             return Sum::new().state_fields(arguments);
         }
-        let name = arguments.name;
-        let field =
-            |part: String, kind| Arc::new(Field::new(format!("{name}[{part}]"), kind, true));
         let mut fields = vec![field("count".to_string(), DataType::UInt64)];
         for sum in 0..SUMS {
             fields.push(field(format!("high {sum}"), DataType::Float64));
@@ -142,6 +157,9 @@ where
         &self,
         arguments: AccumulatorArgs,
     ) -> Result<Box<dyn GroupsAccumulator>> {
+        if self.sums_whole(arguments.return_field.data_type(), arguments.is_distinct) {
+            return Ok(Box::new(ManyWhole::new(arguments.return_field.data_type())));
+        }
         match is_double(&arguments) {
             true => Ok(Box::new(Many::new(self.result))),
             false => self.inner.create_groups_accumulator(arguments),
@@ -211,6 +229,11 @@ impl<const VALUES: usize, const SUMS: usize, F, R> Exact<VALUES, SUMS, F, R>
 where
     F: AggregateUDFImpl + Eq + Hash + 'static,
 {
+    /// Whether it is a sum of whole numbers, which may be too large for their type.
+    fn sums_whole(&self, data_type: &DataType, is_distinct: bool) -> bool {
+        self.inner.name() == "sum" && whole::is_whole(data_type) && !is_distinct
+    }
+
     /// An accumulator that knows the distinct values.
     fn distinct(&self, arguments: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
         if VALUES > 1 {
