@@ -1252,15 +1252,13 @@ from (values ('first'), ('second'), ('third')) as keys(experiment_key) cross joi
     );
 }
 
-/// In one log ids are numbers, in the other texts.
-#[test]
-fn units_that_are_numbers_here_and_texts_there_are_the_same_units() {
+/// The states of a small experiment, of which both engines must say the same. Units are given with their variants.
+fn states_of(units: &str, variants: &str, period: &str) -> String {
     let shop = Shop::empty();
     shop.write("project.yml", "name: shop\n");
     shop.write(
         "models/stg_assignments.sql",
-        "select 'only' as experiment_key, unit_id, if_test as variant, timestamp '2026-01-05T10:00:00' as assigned_at
-from (values (7, 'control'), (8, 'test'), (9, 'test')) as rows(unit_id, if_test)\n",
+        &format!("select 'only' as experiment_key, unit_id, variant, timestamp '2026-01-05T10:00:00' as assigned_at\nfrom (values {units}) as rows(unit_id, variant)\n"),
     );
     shop.write("models/fact_orders.sql", "select user_id, timestamp '2026-01-06T10:00:00' as occurred_at, 'order' as event_name, 9.5 as amount
 from (values ('7'), ('8'), ('10')) as rows(user_id)\n");
@@ -1271,16 +1269,11 @@ from (values ('7'), ('8'), ('10')) as rows(user_id)\n");
     );
     shop.write("models/metric_aggregates.sql", "{{ config(materialized='table') }}\nselect * from {{ metric_aggregates(units=ref('units')) }} as states\n");
     shop.write("metrics/orders.yml", "metrics:\n  - {name: revenue, kind: mean, fact: fact_orders, agg: sum, expr: amount, fill: zero, maturity: partial, direction: increase, owner: shop, window: {start: 0d, length: 14d}}\n");
-    shop.write("experiments/all.yml", "experiments:\n  - {key: only, hypothesis: None., owner: shop, unit: user, variants: {control: 0.5, test: 0.5}, period: {from: 2026-01-05, to: 2026-02-01}, assignments: {model: stg_assignments}, metrics: {primary: revenue}, alpha: 0.05}\n");
+    shop.write("experiments/all.yml", &format!("experiments:\n  - {{key: only, hypothesis: None., owner: shop, unit: user, variants: {variants}, period: {period}, assignments: {{model: stg_assignments}}, metrics: {{primary: revenue}}, alpha: 0.05}}\n"));
     let states = |engine: &str| {
         shop.good(&["run", "--engine", engine]);
-        shop.good(&[
-            "sql",
-            "select * from metric_aggregates order by variant",
-            "-o",
-            "json",
-        ])
-        .out
+        let query = "select * from metric_aggregates order by variant";
+        shop.good(&["sql", query, "-o", "json"]).out
     };
     let operator = states("operator");
     assert!(
@@ -1288,4 +1281,26 @@ from (values ('7'), ('8'), ('10')) as rows(user_id)\n");
         "{operator}"
     );
     assert_eq!(states("sql"), operator);
+    operator
+}
+
+/// In one log ids are numbers, in the other texts.
+#[test]
+fn units_that_are_numbers_here_and_texts_there_are_the_same_units() {
+    states_of(
+        "(7, 'control'), (8, 'test'), (9, 'test')",
+        "{control: 0.5, test: 0.5}",
+        "{from: 2026-01-05, to: 2026-02-01}",
+    );
+}
+
+#[test]
+fn variants_that_are_numbers_or_booleans_in_the_log_are_their_words() {
+    let period = "{from: 2026-01-05, to: 2026-02-01}";
+    states_of("('7', 1), ('8', 2), ('9', 2)", "{1: 0.5, 2: 0.5}", period);
+    states_of(
+        "('7', false), ('8', true), ('9', true)",
+        "{false: 0.5, true: 0.5}",
+        period,
+    );
 }

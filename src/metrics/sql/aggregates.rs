@@ -484,7 +484,7 @@ fn select(metric: &Metric, experiments: &[String], segment: Option<&str>) -> Str
         .collect();
     let mature = has_matured(metric).map_or(String::new(), |mature| format!(" and {mature}"));
     format!(
-        "    select\n        experiment_key,\n        variant,\n        '{}' as metric_name,\n        '{}' as metric_version,\n        {dimension} as segment_dimension,\n        \
+        "    select\n        experiment_key,\n        cast(variant as varchar) as variant,\n        '{}' as metric_name,\n        '{}' as metric_version,\n        {dimension} as segment_dimension,\n        \
          {column} as segment,\n        {state} as state,\n        {before_state} as before_state\n    from unit_values{caps}\n    \
          where experiment_key in ({}){mature}\n    group by {groups}",
         metric.plain_name(),
