@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{Days, NaiveDate, NaiveDateTime};
+use chrono::{Datelike, Days, NaiveDate, NaiveDateTime};
 
 use super::experiment::{Exclusion, Experiment, Experiments, Guardrail, Variant};
 use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
@@ -13,6 +13,11 @@ use crate::project::yaml::Spot;
 
 /// Share of units in several variants that is tolerated when the experiment does not say.
 const CROSSOVER_LIMIT: f64 = 0.005;
+
+/// Experiments start in these years, so that each window, its start and its length of fifty years at most, lies within what SQL's timestamps reach
+/// over: 1678 to 2261. An end in the last of them or later is none.
+const FIRST_YEAR: i32 = 1800;
+const LAST_YEAR: i32 = 2100;
 
 /// Gives every experiment spec its meaning. An experiment that is wrong is left out, with diagnostics.
 pub fn resolve(manifest: &Manifest, metrics: &Metrics) -> Checked<Experiments> {
@@ -245,7 +250,10 @@ impl Resolver<'_> {
             .and_then(|text| self.instant(text, false));
         let until = match &period.to {
             None => Some(None),
-            Some(text) => self.instant(text, true).map(Some),
+            // Such as 9999-12-31.
+            Some(text) => self
+                .instant(text, true)
+                .map(|until| Some(until).filter(|until| until.year() < LAST_YEAR)),
         };
         let grace = match &period.grace {
             None => Some(Duration::default()),
@@ -263,14 +271,32 @@ impl Resolver<'_> {
             );
             return None;
         }
-        Some((from?, until?, grace?))
+        self.is_reached(from?, period.from.as_ref()?)
+            .then_some((from?, until?, grace?))
+    }
+
+    /// Whether timestamps reach over a start and all windows before and after it.
+    fn is_reached(&mut self, from: NaiveDateTime, text: &Spot<String>) -> bool {
+        let is_reached = (FIRST_YEAR..LAST_YEAR).contains(&from.year());
+        if !is_reached {
+            self.push(
+                Code::E0605,
+                format!("`{}` starts at `{}`", self.spec.key.value, text.value),
+                &text.span,
+                &format!(
+                    "experiments start in the years {FIRST_YEAR} to {}",
+                    LAST_YEAR - 1
+                ),
+            );
+        }
+        is_reached
     }
 
     /// A date or an instant, UTC. As an end, a date means the end of that day.
     fn instant(&mut self, text: &Spot<String>, is_end: bool) -> Option<NaiveDateTime> {
         if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
             let date = if is_end {
-                date.checked_add_days(Days::new(1))?
+                date.checked_add_days(Days::new(1)).unwrap_or(date)
             } else {
                 date
             };
@@ -300,12 +326,8 @@ impl Resolver<'_> {
     fn duration(&mut self, text: &Spot<String>) -> Option<Duration> {
         let duration = Duration::parse(text);
         if duration.is_none() {
-            self.push(
-                Code::E0106,
-                format!("`{}` is not a length of time", text.value),
-                &text.span,
-                "write it like `14d`, `6h`, `30m` or `45s`",
-            );
+            let [message, hint] = Duration::fault(text);
+            self.push(Code::E0106, message, &text.span, &hint);
         }
         duration
     }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
+
 use super::experiment::{Exclusion, Experiment, Experiments};
 use super::pin::{Pin, Used};
 use crate::manifest::identifier;
@@ -193,12 +195,9 @@ fn periods(experiments: &Experiments) -> String {
         let (ends_at, measured_until) = match experiment.until {
             Some(until) => {
                 let grace = chrono::Duration::seconds(experiment.grace.seconds);
-                (timestamp(until), timestamp(until + grace))
+                (timestamp(until), timestamp((until + grace).min(LAST)))
             }
-            None => {
-                let never = "timestamp '2262-01-01 00:00:00'";
-                (never.to_string(), never.to_string())
-            }
+            None => (timestamp(LAST), timestamp(LAST)),
         };
         vec![
             quoted(&experiment.key),
@@ -513,7 +512,12 @@ fn plain(row: &[String]) -> Option<Vec<Option<String>>> {
     row.iter().map(text).collect()
 }
 
-fn timestamp(instant: chrono::NaiveDateTime) -> String {
+/// A timestamp of SQL counts nanoseconds in 64 bits, which end in April.
+const LAST: NaiveDateTime = NaiveDate::from_ymd_opt(2262, 1, 1)
+    .expect("a day")
+    .and_time(NaiveTime::MIN);
+
+fn timestamp(instant: NaiveDateTime) -> String {
     format!("timestamp '{}'", instant.format("%Y-%m-%d %H:%M:%S%.f"))
 }
 

@@ -10,14 +10,38 @@ pub struct Duration {
 }
 
 impl Duration {
+    /// Fifty years: so much before or after any instant of an experiment is a timestamp.
+    pub const MOST: Self = Self {
+        seconds: 18_250 * 86_400,
+    };
+
+    /// `None` for what is no length, or more than [`Duration::MOST`].
     pub fn parse(text: &str) -> Option<Self> {
+        Self::any(text).filter(|length| *length <= Self::MOST)
+    }
+
+    /// What is wrong with a text that is no length, and what to write instead.
+    pub fn fault(text: &str) -> [String; 2] {
+        match Self::any(text) {
+            Some(_) => [
+                format!("`{text}` is too long"),
+                format!("write at most `{}`, which is fifty years", Self::MOST),
+            ],
+            None => [
+                format!("`{text}` is not a length of time"),
+                "write it like `14d`, `6h`, `30m` or `45s`".to_string(),
+            ],
+        }
+    }
+
+    fn any(text: &str) -> Option<Self> {
         let text = text.trim();
         let at = text.find(|character: char| character.is_ascii_alphabetic())?;
-        let number: i64 = text[..at]
-            .trim()
-            .parse()
-            .ok()
-            .filter(|number| *number >= 0)?;
+        let number = text[..at].trim();
+        let number = number.strip_prefix('+').unwrap_or(number);
+        if number.is_empty() || !number.chars().all(|digit| digit.is_ascii_digit()) {
+            return None;
+        }
         let unit = match &text[at..] {
             "w" => 7 * 86_400,
             "d" => 86_400,
@@ -26,8 +50,10 @@ impl Duration {
             "s" => 1,
             _ => return None,
         };
+        // However long it is, it is a length.
+        let number: i64 = number.parse().unwrap_or(i64::MAX);
         Some(Self {
-            seconds: number.checked_mul(unit)?,
+            seconds: number.saturating_mul(unit),
         })
     }
 
@@ -51,7 +77,8 @@ impl From<Duration> for String {
 impl TryFrom<String> for Duration {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        Duration::parse(&text).ok_or_else(|| format!("`{text}` is not a length of time"))
+        let [message, _] = Duration::fault(&text);
+        Duration::parse(&text).ok_or(message)
     }
 }
 
@@ -64,5 +91,33 @@ impl std::fmt::Display for Duration {
             seconds => (seconds, 's'),
         };
         write!(formatter, "{number}{unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Duration;
+
+    #[test]
+    fn lengths_are_whole_numbers_of_a_unit_up_to_fifty_years() {
+        let seconds = |text| Duration::parse(text).map(|length| length.seconds);
+        assert_eq!(seconds("2w"), Some(1_209_600));
+        assert_eq!(seconds(" 18250d "), Some(Duration::MOST.seconds));
+        for text in [
+            "18251d",
+            "400000000000w",
+            "99999999999999999999999s",
+            "9223372036854775807s",
+        ] {
+            assert_eq!(seconds(text), None, "{text}");
+            assert!(
+                Duration::fault(text)[1].contains("at most `18250d`"),
+                "{text}"
+            );
+        }
+        for text in ["d", "-1d", "+-1d", "1.5d", "1 y", "", "14", "1dd"] {
+            assert_eq!(seconds(text), None, "{text}");
+            assert!(Duration::fault(text)[1].contains("like `14d`"), "{text}");
+        }
     }
 }

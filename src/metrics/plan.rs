@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Duration;
+
 /// States to fill for every experiment x variant x metric x segment, all in one pass.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -277,10 +279,9 @@ impl SpecialMetric {
 
     fn fault(&self, values: usize, codes: usize) -> Option<String> {
         let name = &self.name;
-        if self.window_length.is_some_and(|length| length <= 0)
-            || self.lookback.is_some_and(|lookback| lookback <= 0)
-        {
-            return Some(format!("metric `{name}` has an empty window"));
+        let window = (self.window_start, self.window_length, self.lookback);
+        if let Some(fault) = window_fault(name, window) {
+            return Some(fault);
         }
         if self.caps.len() != self.measured() {
             return Some(format!(
@@ -408,10 +409,9 @@ impl MetricPlan {
 
     fn metric_fault(&self, metric: &MetricStates, values: usize) -> Option<String> {
         let name = &metric.name;
-        if metric.window_length.is_some_and(|length| length <= 0)
-            || metric.lookback.is_some_and(|lookback| lookback <= 0)
-        {
-            return Some(format!("metric `{name}` has an empty window"));
+        let window = (metric.window_start, metric.window_length, metric.lookback);
+        if let Some(fault) = window_fault(name, window) {
+            return Some(fault);
         }
         for measure in metric.measures() {
             let needs_value = matches!(
@@ -432,6 +432,21 @@ impl MetricPlan {
         }
         None
     }
+}
+
+/// What is wrong with start and length of a window and its lookback, in seconds.
+fn window_fault(
+    name: &str,
+    (start, length, lookback): (i64, Option<i64>, Option<i64>),
+) -> Option<String> {
+    let mut lengths = length.into_iter().chain(lookback);
+    if lengths.clone().any(|length| length <= 0) {
+        return Some(format!("metric `{name}` has an empty window"));
+    }
+    // Within it, no instant leaves its 64 bits.
+    let is_long = |length: i64| length.unsigned_abs() > Duration::MOST.seconds.unsigned_abs();
+    (is_long(start) || lengths.any(is_long))
+        .then(|| format!("metric `{name}` has a window of more than fifty years"))
 }
 
 fn everybody() -> Vec<Vec<String>> {

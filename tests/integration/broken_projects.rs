@@ -42,6 +42,7 @@ projects! {
     experiment_assignments_columns
     experiment_assignments_unknown_model
     experiment_bad_dates
+    experiment_dates_far
     experiment_dates_reversed
     experiment_duplicate
     experiment_key_bad

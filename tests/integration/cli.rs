@@ -1304,3 +1304,14 @@ fn variants_that_are_numbers_or_booleans_in_the_log_are_their_words() {
         period,
     );
 }
+
+#[test]
+fn an_experiment_to_the_last_day_of_calendars_does_not_end() {
+    let units = "('7', 'control'), ('8', 'test'), ('9', 'test')";
+    for period in [
+        "{from: 2026-01-05, to: 9999-12-31}",
+        "{from: 1800-01-01, to: 2099-12-30, grace: 18250d}",
+    ] {
+        states_of(units, "{control: 0.5, test: 0.5}", period);
+    }
+}

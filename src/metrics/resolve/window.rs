@@ -163,13 +163,11 @@ impl Resolver<'_> {
     pub(super) fn duration(&mut self, text: &Spot<String>) -> Option<Duration> {
         let duration = Duration::parse(text);
         if duration.is_none() {
+            let [message, hint] = Duration::fault(text);
             self.diagnostics.push(
-                Diagnostic::error(
-                    Code::E0106,
-                    format!("`{}` is not a length of time", text.value),
-                )
-                .at(text.span.clone())
-                .hint("write it like `14d`, `6h`, `30m` or `45s`"),
+                Diagnostic::error(Code::E0106, message)
+                    .at(text.span.clone())
+                    .hint(hint),
             );
         }
         duration
