@@ -38,6 +38,7 @@ mod metric_lock;
 mod operator_facts;
 mod operator_planned;
 mod operator_states;
+mod operator_types;
 mod pycon;
 mod receipt;
 mod report;

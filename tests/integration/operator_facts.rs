@@ -561,3 +561,63 @@ fn files_of_a_killed_append_are_removed_with_those_that_were_replaced() {
         assert_eq!(facts.states(&plan).await, expected);
     });
 }
+
+/// Ids of bytes, as UUIDs are, and ids that a Delta table holds in another type.
+#[test]
+fn units_of_other_types_are_clustered_and_read_as_those_of_any_table() {
+    for id in [
+        "decode(md5({}), 'hex')",
+        "arrow_cast(decode(md5({}), 'hex'), 'FixedSizeBinary(16)')",
+        "arrow_cast(decode(md5({}), 'hex'), 'Dictionary(Int32, Binary)')",
+        "arrow_cast({}, 'Dictionary(Int32, Utf8)')",
+        "arrow_cast(cast(split_part({}, '-', 2) as bigint), 'UInt16')",
+        "arrow_cast(cast(split_part({}, '-', 2) as bigint), 'UInt64')",
+        "cast(split_part({}, '-', 2) as decimal(10, 2))",
+    ] {
+        println!("{id}");
+        let (plan, data) = random_project(77);
+        let folder = TempDir::new().unwrap();
+        on_a_runtime(async {
+            let as_they_come = session(&data, 2);
+            let clustered = session(&data, 2);
+            for (name, unit, time, row) in [
+                ("events", "user_id", "occurred_at", "event_id"),
+                ("assignments", "unit_id", "assigned_at", "assignment_id"),
+            ] {
+                let id = id.replace("{}", unit);
+                let query = format!("select * replace ({id} as {unit}) from {name}");
+                let rows = as_they_come.sql(&query).await.unwrap();
+                let clustering = Clustering {
+                    unit: unit.to_owned(),
+                    time: time.to_owned(),
+                    id: row.to_owned(),
+                    buckets: BUCKETS,
+                };
+                let folder = folder.path().join(name);
+                let columns = rows.schema().as_arrow().clone();
+                let mut facts = ClusteredFacts::open(&folder, &columns, clustering)
+                    .await
+                    .unwrap();
+                let first = facts.append(&clustered, rows.clone()).await.unwrap();
+                let mut facts = ClusteredFacts::reopen(&folder).await.unwrap();
+                let again = facts.append(&clustered, rows.clone()).await.unwrap();
+                assert_eq!((again.rows, again.repeated), (0, first.rows));
+                let rows = rows.into_view();
+                for (context, table) in [
+                    (&as_they_come, rows),
+                    (&clustered, Arc::new(facts.provider().unwrap())),
+                ] {
+                    context.deregister_table(name).unwrap();
+                    context.register_table(name, table).unwrap();
+                }
+            }
+            let query = operator_query(&plan);
+            let states = async |context: &SessionContext| {
+                context.sql(&query).await.unwrap().collect().await.unwrap()
+            };
+            let found = states(&clustered).await;
+            assert_eq!(found, states(&as_they_come).await);
+            assert!(found.iter().map(RecordBatch::num_rows).sum::<usize>() > 10);
+        });
+    }
+}

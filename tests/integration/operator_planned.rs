@@ -26,7 +26,11 @@ fn days(days: i64) -> Duration {
     }
 }
 
-fn measure(aggregation: Aggregation, expression: Option<&str>, condition: Option<&str>) -> Measure {
+pub fn measure(
+    aggregation: Aggregation,
+    expression: Option<&str>,
+    condition: Option<&str>,
+) -> Measure {
     Measure {
         fact: "events".to_owned(),
         unit_column: "user_id".to_owned(),
@@ -64,7 +68,7 @@ fn random_side(random: &mut Random) -> Measure {
     }
 }
 
-fn metric(random: &mut Random, index: usize) -> Metric {
+pub fn metric(random: &mut Random, index: usize) -> Metric {
     let kind = match random.below(3) {
         0 => Kind::Mean(random_measure(random)),
         1 => Kind::Proportion(measure(
@@ -179,7 +183,7 @@ fn any_cap(random: &mut Random) -> Option<Cap> {
 }
 
 /// Any metric that an experiment can have.
-fn any_metric(random: &mut Random, index: usize) -> Metric {
+pub fn any_metric(random: &mut Random, index: usize) -> Metric {
     let mut metric = metric(random, index);
     let order = || measure(Aggregation::Count, None, Some("event_name = 'order'"));
     metric.kind = match random.below(9) {
@@ -246,9 +250,9 @@ fn any_metric(random: &mut Random, index: usize) -> Metric {
     metric
 }
 
-const KEYS: [&str; 3] = ["experiment 0", "experiment 1", "experiment 2"];
+pub const KEYS: [&str; 3] = ["experiment 0", "experiment 1", "experiment 2"];
 
-fn experiments() -> Vec<ExperimentPlan> {
+pub fn experiments() -> Vec<ExperimentPlan> {
     let variants = ["control", "treatment", "second treatment"]
         .map(str::to_owned)
         .to_vec();
@@ -302,10 +306,11 @@ async fn rows(context: &SessionContext, sql: &str) -> Vec<RecordBatch> {
 
 /// What a state holds, numbers by the relative error that they may have.
 #[derive(Debug)]
-struct Numbers {
-    counts: [i64; 3],
-    close: Vec<f64>,
-    products: Vec<f64>,
+pub struct Numbers {
+    pub counts: [i64; 3],
+    /// Means, then least and largest values.
+    pub close: Vec<f64>,
+    pub products: Vec<f64>,
 }
 
 /// States by the six key columns and which state it is.
@@ -368,7 +373,8 @@ fn assert_close(found: &[f64], expected: &[f64], relative: f64, place: &[String]
         .fold(0.0_f64, |most, number| most.max(number.abs()));
     for (found, expected) in found.iter().zip(expected) {
         assert!(
-            (found - expected).abs() <= relative * expected.abs().max(largest * 1e-3),
+            found.to_bits() == expected.to_bits()
+                || (found - expected).abs() <= relative * expected.abs().max(largest * 1e-3),
             "{place:?}: {found} is not {expected}"
         );
     }
@@ -380,16 +386,18 @@ select user_id as visitor, occurred_at + interval '90 minutes' as visited_at, ev
 from events where milliseconds > 500";
 
 /// What both ways are asked on random data.
-struct Case {
-    metrics: Vec<Metric>,
-    data: Data,
+pub struct Case {
+    pub metrics: Vec<Metric>,
+    pub data: Data,
     /// SQL for the instant up to which the data are complete.
-    complete_through: Option<&'static str>,
-    has_events: bool,
+    pub complete_through: Option<&'static str>,
+    pub has_events: bool,
+    /// Queries that take the place of `events` and `assignments`; they read `raw_events` and `raw_assignments`.
+    pub tables: Option<[String; 2]>,
 }
 
 impl Case {
-    fn random(seed: u64, metric: impl Fn(&mut Random, usize) -> Metric) -> Case {
+    pub fn random(seed: u64, metric: impl Fn(&mut Random, usize) -> Metric) -> Case {
         let mut random = Random(seed);
         let mut data = data(&mut random, KEYS.len());
         put_on_edges(&mut random, &mut data);
@@ -398,10 +406,11 @@ impl Case {
             data,
             complete_through: None,
             has_events: true,
+            tables: None,
         }
     }
 
-    fn uses(&self) -> Vec<Use<'_>> {
+    pub fn uses(&self) -> Vec<Use<'_>> {
         let of = |(index, metric)| Use {
             metric,
             experiments: KEYS[..1 + index % 3]
@@ -418,6 +427,14 @@ impl Case {
         let run = async |sql: &str| {
             context.sql(sql).await.unwrap().collect().await.unwrap();
         };
+        for (name, query) in ["events", "assignments"]
+            .into_iter()
+            .zip(self.tables.iter().flatten())
+        {
+            let raw = context.deregister_table(name).unwrap().unwrap();
+            context.register_table(format!("raw_{name}"), raw).unwrap();
+            run(&format!("create table {name} as {query}")).await;
+        }
         run(&units()).await;
         run(VISITS).await;
         if !self.has_events {
@@ -429,26 +446,8 @@ impl Case {
     }
 
     /// Builds both ways, demands that the states are equal, and says how many there were.
-    fn compare(&self) -> usize {
-        let segments = BTreeMap::from([
-            (KEYS[0].to_owned(), vec!["country".to_owned()]),
-            (KEYS[1].to_owned(), vec!["platform".to_owned()]),
-        ]);
-        let (uses, through) = (self.uses(), self.complete_through);
-        let operator = planned_aggregates(&uses, "units", &segments, &experiments(), through);
-        assert!(
-            operator.contains("metric_states") && !operator.contains("unit_values"),
-            "{operator}"
-        );
-        let oracle = aggregates(&uses, "units", &segments, through);
-        let (found, expected) = super::runtime().block_on(async {
-            let context = self.session().await;
-            (
-                rows(&context, &operator).await,
-                rows(&context, &oracle).await,
-            )
-        });
-        let (found, expected) = (states(&found), states(&expected));
+    pub fn compare(&self) -> usize {
+        let [found, expected] = self.states();
         assert_eq!(
             found.keys().collect::<Vec<_>>(),
             expected.keys().collect::<Vec<_>>()
@@ -460,6 +459,32 @@ impl Case {
             assert_close(&state.products, &oracle.products, 1e-12, place);
         }
         found.len()
+    }
+
+    /// The states of the operator, and of plain SQL.
+    pub fn states(&self) -> [BTreeMap<Vec<String>, Numbers>; 2] {
+        let segments = BTreeMap::from([
+            (KEYS[0].to_owned(), vec!["country".to_owned()]),
+            (KEYS[1].to_owned(), vec!["platform".to_owned()]),
+        ]);
+        // Shown where a test fails.
+        let kinds = self
+            .metrics
+            .iter()
+            .map(|metric| (&metric.name, &metric.kind));
+        println!("{:?}", kinds.collect::<Vec<_>>());
+        let (uses, through) = (self.uses(), self.complete_through);
+        let operator = planned_aggregates(&uses, "units", &segments, &experiments(), through);
+        assert!(
+            operator.contains("metric_states") && !operator.contains("unit_values"),
+            "{operator}"
+        );
+        let oracle = aggregates(&uses, "units", &segments, through);
+        super::runtime().block_on(async {
+            let context = self.session().await;
+            let found = rows(&context, &operator).await;
+            [states(&found), states(&rows(&context, &oracle).await)]
+        })
     }
 }
 
@@ -520,7 +545,7 @@ fn every_kind_of_metric_has_the_states_of_plain_sql() {
 }
 
 /// What a build says that is asked for a value of every unit.
-fn refused(sql: &str, case: &Case) -> String {
+pub fn refused(sql: &str, case: &Case) -> String {
     super::runtime().block_on(async {
         let context = case.session().await;
         let query = context

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray};
 use datafusion::arrow::buffer::{NullBuffer, ScalarBuffer};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
@@ -444,32 +444,6 @@ fn code_column(codes: &FixedSizeBinaryArray) -> Vec<f64> {
         _ => NULL,
     };
     codes.iter().map(number).collect()
-}
-
-/// 64 bits that stand for a unit: an integer id itself, or the head of a hash of a text id.
-// Two of a million text ids share a key with probability 3e-8, two of a hundred million with 3e-4.
-pub fn unit_keys(column: &ArrayRef) -> Result<Int64Array> {
-    if column.data_type().is_integer() {
-        return Ok(cast(column, &DataType::Int64)?
-            .as_primitive::<Int64Type>()
-            .clone());
-    }
-    let texts = cast(column, &DataType::Utf8)?;
-    Ok(texts
-        .as_string::<i32>()
-        .iter()
-        .map(|text| text.map(unit_key))
-        .collect())
-}
-
-/// The key of a text id: the first eight bytes of its BLAKE3 hash.
-pub fn unit_key(text: &str) -> i64 {
-    let hash = blake3::hash(text.as_bytes());
-    i64::from_le_bytes(
-        hash.as_bytes()[..8]
-            .try_into()
-            .expect("a hash has 32 bytes"),
-    )
 }
 
 #[cfg(test)]

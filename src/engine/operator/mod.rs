@@ -19,6 +19,7 @@ mod firsts;
 mod function;
 mod gathered;
 mod kernel;
+mod keys;
 mod lanes;
 mod layout;
 mod merge;

@@ -6,7 +6,6 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{DFSchema, TableReference, plan_err};
@@ -14,17 +13,16 @@ use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, Volatility,
-    cast, create_udf, scalar_subquery,
+    ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, scalar_subquery,
 };
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::prelude::least;
 
-use super::batches::unit_keys;
 use super::codes::value_code_function;
 use super::exec::{Layout, MetricStatesExec};
 use super::facts::{ClusteredTable, RunFile, UNIT_KEY};
+use super::keys::{IdKind, check_unit, unit_key_expression};
 use super::lanes::SECOND;
 use super::union::{Part, aligned, united};
 use crate::metrics::plan::{AssignmentSource, EventSource, MetricPlan};
@@ -67,30 +65,27 @@ fn compare_units(
     assignments: &mut Source<'_>,
 ) -> Result<()> {
     let (left, right) = (events.unit_type(state)?, assignments.unit_type(state)?);
-    let is_text = |kind: &DataType| kind.is_string() || kind.is_binary();
-    let are_alike = left.is_null()
-        || right.is_null()
-        || (left.is_integer() && right.is_integer())
-        || (is_text(&left) && is_text(&right))
-        || left == right;
-    if are_alike {
+    let kinds = (IdKind::of(&left), IdKind::of(&right));
+    if kinds.0.can_equal(&kinds.1) {
         return Ok(());
     }
     let as_text = |unit: &str| format!("cast({unit} as varchar)").into();
-    if left.is_integer() && is_text(&right) {
-        events.columns.unit = as_text(&events.columns.unit);
-        return Ok(());
+    match kinds {
+        (IdKind::Integer, IdKind::Text) => {
+            events.columns.unit = as_text(&events.columns.unit);
+            Ok(())
+        }
+        (IdKind::Text, IdKind::Integer) => {
+            assignments.columns.unit = as_text(&assignments.columns.unit);
+            Ok(())
+        }
+        _ => plan_err!(
+            "the units of `{}` are {}, and those of the assignments are {}: cast one of them, so that they can be equal",
+            events.reference,
+            type_name(&left),
+            type_name(&right)
+        ),
     }
-    if is_text(&left) && right.is_integer() {
-        assignments.columns.unit = as_text(&assignments.columns.unit);
-        return Ok(());
-    }
-    plan_err!(
-        "the units of `{}` are {}, and those of the assignments are {}: cast one of them, so that they can be equal",
-        events.reference,
-        type_name(&left),
-        type_name(&right)
-    )
 }
 
 /// SQL expressions of a source, by what they are for.
@@ -178,7 +173,10 @@ impl<'a> Source<'a> {
         let columns = self.provider.schema();
         let schema = DFSchema::try_from_qualified_schema(self.reference.clone(), &columns)?;
         let unit = state.create_logical_expr(&self.columns.unit, &schema)?;
-        unit.get_type(&schema)
+        let data_type = unit.get_type(&schema)?;
+        let table = format!("`{}`", self.reference);
+        check_unit(&table, &self.columns.unit, &data_type)?;
+        Ok(data_type)
     }
 
     /// The table's runs, when it is clustered by the unit and time that are asked for.
@@ -441,29 +439,4 @@ async fn projection(
 
 fn micros_type() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, None)
-}
-
-fn unit_key_expression(unit: &Expr, schema: &DFSchema) -> Result<Expr> {
-    let data_type = unit.get_type(schema)?;
-    if data_type.is_integer() {
-        return Ok(cast(unit.clone(), DataType::Int64));
-    }
-    Ok(unit_key_function(&data_type).call(vec![unit.clone()]))
-}
-
-/// `unit_key(unit_id)`: the 64 bits by which facts are clustered.
-pub fn unit_key_function(data_type: &DataType) -> ScalarUDF {
-    let function = |arguments: &[ColumnarValue]| {
-        let arrays = ColumnarValue::values_to_arrays(arguments)?;
-        Ok(ColumnarValue::Array(
-            Arc::new(unit_keys(&arrays[0])?) as ArrayRef
-        ))
-    };
-    create_udf(
-        "unit_key",
-        vec![data_type.clone()],
-        DataType::Int64,
-        Volatility::Immutable,
-        Arc::new(function),
-    )
 }

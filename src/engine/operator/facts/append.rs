@@ -25,8 +25,8 @@ use futures::StreamExt;
 use super::spans::Spans;
 use super::values::Values;
 use super::write::{Output, Written};
-use super::{BUCKET, ClusteredFacts, RunFile, TIME_TYPE, UNIT_KEY, day_of};
-use crate::engine::operator::sources::unit_key_function;
+use super::{BUCKET, ClusteredFacts, RunFile, TIME_TYPE, UNIT_KEY, day_of, stored};
+use crate::engine::operator::keys::unit_key_function;
 
 /// So many rows are held to look up which of them are stored; a day of most tables, and a bounded part of any history.
 const CHUNK_ROWS: usize = 1 << 20;
@@ -106,12 +106,11 @@ impl ClusteredFacts {
     /// The rows in the stored types, with unit key and bucket; their last day is noted as they pass.
     fn clustered(&self, rows: DataFrame, newest: &Newest) -> Result<DataFrame> {
         let unit = ident(self.clustering.unit.as_str());
-        let data_type = unit.get_type(rows.schema())?;
-        let mut columns = vec![
-            unit_key_function(&data_type)
-                .call(vec![unit.clone()])
-                .alias(UNIT_KEY),
-        ];
+        // The key is that of the id as it is read again.
+        let data_type = stored(&unit.get_type(rows.schema())?);
+        let key = unit_key_function(&data_type)
+            .call(vec![cast_expression(unit.clone(), data_type.clone())]);
+        let mut columns = vec![key.alias(UNIT_KEY)];
         for field in &self.schema.fields()[1..] {
             let column = ident(field.name().as_str());
             let column = cast_expression(column, field.data_type().clone());

@@ -36,6 +36,7 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder};
 use url::Url;
 
+use super::keys::check_unit;
 use crate::sql::type_name;
 
 pub use append::Appended;
@@ -332,6 +333,8 @@ fn file_schema(columns: &Schema, clustering: &Clustering) -> Result<SchemaRef> {
     for name in [&clustering.unit, &clustering.time, &clustering.id] {
         columns.field_with_name(name)?;
     }
+    let unit = columns.field_with_name(&clustering.unit)?;
+    check_unit("the rows", unit.name(), unit.data_type())?;
     let mut fields = vec![Field::new(UNIT_KEY, DataType::Int64, false)];
     for field in columns.fields() {
         let is_time = *field.name() == clustering.time;
@@ -345,9 +348,17 @@ fn file_schema(columns: &Schema, clustering: &Clustering) -> Result<SchemaRef> {
     Ok(Arc::new(Schema::new(fields)))
 }
 
+/// The types of a Delta table, which has no unsigned integers and one kind of texts and of bytes.
 fn stored(data_type: &DataType) -> DataType {
     match data_type {
-        DataType::Utf8View | DataType::LargeUtf8 | DataType::Dictionary(..) => DataType::Utf8,
+        DataType::Dictionary(_, values) => stored(values),
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => {
+            DataType::Binary
+        }
+        DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 | DataType::UInt64 => DataType::Int64,
         DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
         other => other.clone(),
     }
