@@ -59,6 +59,11 @@ impl ExactSum {
         }
     }
 
+    /// Adds a whole number.
+    pub fn add_whole(&mut self, number: i128) {
+        self.add_scaled(number < 0, number.unsigned_abs(), 0);
+    }
+
     /// Adds another exact sum.
     pub fn merge(&mut self, other: &Self) {
         let mut carried = other.clone();
@@ -249,13 +254,22 @@ impl Wide {
         })
     }
 
+    /// The exact sum.
+    pub fn plus(&self, other: &Self) -> Self {
+        self.combined(other, false)
+    }
+
     /// The exact difference.
     pub fn minus(&self, other: &Self) -> Self {
+        self.combined(other, true)
+    }
+
+    fn combined(&self, other: &Self, is_difference: bool) -> Self {
         let lowest = self.lowest.min(other.lowest);
         let highest = self.highest().max(other.highest()) + 1;
         let length = (highest - lowest).max(0) as usize;
         let mut digits = vec![0i64; length];
-        for (number, is_subtracted) in [(self, false), (other, true)] {
+        for (number, is_subtracted) in [(self, false), (other, is_difference)] {
             for (offset, word) in number.words.iter().enumerate() {
                 let signed = if number.negative != is_subtracted {
                     -i64::from(*word)

@@ -5,7 +5,7 @@
 //! safe here and only here, because both are exact integers.
 
 use super::double_double::DoubleDouble;
-use super::exact_sum::ExactSum;
+use super::exact_sum::{ExactSum, Wide};
 use super::status::Status;
 
 /// Count, extremes, means and centred cross products of `width` values per unit.
@@ -262,26 +262,67 @@ impl Accumulator {
         }
     }
 
+    /// Adds units whose numbers are whole, of which the sums are known, then the products in the order of a state, and the extremes.
+    pub fn push_totals(&mut self, units: u64, totals: &[i128], min: &[f64], max: &[f64]) {
+        self.set_width(min.len());
+        self.n += units;
+        self.widen_limits(min, max);
+        let sums = self.sums.iter_mut().chain(&mut self.products);
+        sums.zip(totals)
+            .for_each(|(sum, total)| sum.add_whole(*total));
+    }
+
     /// The state of everything seen, each number rounded once.
     pub fn finish(&self) -> State {
-        let sums: Vec<_> = self.sums.iter().map(ExactSum::to_wide).collect();
-        let mut cross_products = Vec::with_capacity(self.products.len());
-        for i in 0..sums.len() {
-            for j in i..sums.len() {
-                let product = self.products[cross_products.len()].to_wide();
-                let scaled = product.times_count(self.n).minus(&sums[i].times(&sums[j]));
-                cross_products.push(scaled.divided_by(self.n).high);
-            }
-        }
-        State {
+        let wide = |sums: &[ExactSum]| sums.iter().map(ExactSum::to_wide).collect::<Vec<_>>();
+        let counts = State {
             n: self.n,
             nulls: self.nulls,
             non_finite: self.non_finite,
             min: self.min.clone(),
             max: self.max.clone(),
-            mean: sums.iter().map(|sum| sum.divided_by(self.n)).collect(),
-            cross_products,
-        }
+            ..State::default()
+        };
+        of_sums(counts, &wide(&self.sums), &wide(&self.products), None)
+    }
+
+    /// The state of these units and those of another accumulator, whose values are multiplied by `scales`: what cancels out exactly is 0,
+    /// though a hundredth is no binary number.
+    pub fn finish_with(&self, scaled: &Self, scales: &[u64]) -> State {
+        let mut whole = scaled.clone();
+        whole.set_width(scales.len());
+        let mut own = self.clone();
+        own.set_width(scales.len());
+        let sum = |own: &ExactSum, whole: &ExactSum, scale| {
+            own.to_wide().times_count(scale).plus(&whole.to_wide())
+        };
+        let sums: Vec<Wide> = (0..scales.len())
+            .map(|at| sum(&own.sums[at], &whole.sums[at], scales[at]))
+            .collect();
+        let products = pairs(scales.len()).enumerate();
+        let products: Vec<Wide> = products
+            .map(|(at, (i, j))| {
+                sum(
+                    &own.products[at],
+                    &whole.products[at],
+                    scales[i] * scales[j],
+                )
+            })
+            .collect();
+        let unscaled = |limits: &[f64]| -> Vec<f64> {
+            let pairs = limits.iter().zip(scales);
+            pairs.map(|(limit, scale)| limit / *scale as f64).collect()
+        };
+        own.widen_limits(&unscaled(&whole.min), &unscaled(&whole.max));
+        let counts = State {
+            n: own.n + whole.n,
+            nulls: own.nulls + whole.nulls,
+            non_finite: own.non_finite + whole.non_finite,
+            min: own.min,
+            max: own.max,
+            ..State::default()
+        };
+        of_sums(counts, &sums, &products, Some(scales))
     }
 
     /// The accumulator as bytes, for shipping it between partitions.
@@ -373,6 +414,28 @@ impl Accumulator {
     }
 }
 
+/// Means and cross products S/n and (n P - S S') / n, from exact sums of values that are multiplied by `scales`.
+fn of_sums(mut state: State, sums: &[Wide], products: &[Wide], scales: Option<&[u64]>) -> State {
+    let scale = |at: usize| scales.map_or(1, |scales| scales[at]);
+    let means = sums.iter().enumerate();
+    state.mean = means
+        .map(|(at, sum)| sum.divided_by(state.n * scale(at)))
+        .collect();
+    let products = pairs(sums.len()).zip(products);
+    state.cross_products = products
+        .map(|((i, j), product)| {
+            let centred = product.times_count(state.n).minus(&sums[i].times(&sums[j]));
+            centred.divided_by(state.n * scale(i) * scale(j)).high
+        })
+        .collect();
+    state
+}
+
+/// The upper triangle, row by row.
+fn pairs(width: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..width).flat_map(move |i| (i..width).map(move |j| (i, j)))
+}
+
 fn is_summable(state: &State) -> bool {
     state
         .mean
@@ -416,6 +479,33 @@ mod tests {
         let state = State::of(&[1e9, 1e9 + 1.0, 1e9 + 2.0]);
         assert_eq!(state.mean[0].high, 1e9 + 1.0);
         assert_eq!(state.cross_products, [2.0]);
+    }
+
+    #[test]
+    fn what_cancels_out_with_hundredths_is_zero() {
+        let (mut hundredths, mut own) = (Accumulator::new(2), Accumulator::new(2));
+        hundredths.push(&[10.0, 3.0]);
+        hundredths.push(&[-51.0, -3.0]);
+        own.push(&[0.375, 0.5]);
+        own.push(&[0.035, -0.5]);
+        let state = own.finish_with(&hundredths, &[100, 1]);
+        assert_eq!((state.n, state.mean[1]), (4, DoubleDouble::ZERO));
+        // The binary number nearest to 0.035 is larger by 3e-18.
+        assert!((0.0..1e-17).contains(&state.mean[0].high));
+        assert_eq!(
+            (&state.min, &state.max),
+            (&vec![-0.51, -3.0], &vec![0.375, 3.0])
+        );
+        let expected = State::of_columns(&[&[0.1, -0.51, 0.375, 0.035], &[3.0, -3.0, 0.5, -0.5]]);
+        for (found, expected) in state.cross_products.iter().zip(&expected.cross_products) {
+            assert!(
+                (found - expected).abs() < 1e-15,
+                "{found} is not {expected}"
+            );
+        }
+        let mut known = Accumulator::default();
+        known.push_totals(2, &[-41, 0, 2701, 183, 18], &[-51.0, -3.0], &[10.0, 3.0]);
+        assert_eq!(own.finish_with(&known, &[100, 1]), state);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use datafusion::error::Result;
 
 use super::gathered::Gathered;
 use super::lanes::Lanes;
-use super::numbers::{NULL, scaled};
+use super::numbers::{NULL, scaled, surely_scaled};
 use super::segments::Segments;
 use super::texts::{Codes, Texts};
 use super::unit::{AssignmentRow, AssignmentRows, EventRows, LimitColumns, Unit};
@@ -422,10 +422,12 @@ fn read_values(column: &ArrayRef, into: &mut Vec<f64>) -> Result<()> {
 for_long_vectors! {
     /// Numbers as the kernel wants them.
     fn copy_values(numbers: &[f64], nulls: Option<&NullBuffer>, scales: bool, into: &mut Vec<f64>) {
-        into.clear();
         match scales {
-            true => into.extend(numbers.iter().map(|value| scaled(*value))),
-            false => into.extend_from_slice(numbers),
+            true => scale_values(numbers, into),
+            false => {
+                into.clear();
+                into.extend_from_slice(numbers);
+            }
         }
         let Some(nulls) = nulls else { return };
         let validity = nulls.inner().bit_chunks().iter_padded();
@@ -434,6 +436,22 @@ for_long_vectors! {
                 *value = if validity >> at & 1 == 1 { *value } else { NULL };
             }
         }
+    }
+}
+
+#[inline(always)]
+fn scale_values(numbers: &[f64], into: &mut Vec<f64>) {
+    into.resize(numbers.len(), 0.0);
+    let mut all_known = true;
+    for (to, number) in into.iter_mut().zip(numbers) {
+        let (scaled, is_known) = surely_scaled(*number);
+        *to = scaled;
+        all_known &= is_known;
+    }
+    if !all_known {
+        // Hardly ever, and too much for a loop without branches.
+        let numbers = into.iter_mut().zip(numbers);
+        numbers.for_each(|(to, number)| *to = scaled(*number));
     }
 }
 

@@ -3,17 +3,19 @@
 //! all partitions.
 //!
 //! Sums of small numbers are kept in 32 bits, and moved to binary64, which adds whole numbers exactly below 2^53, before they leave them;
-//! those of wide ones are kept in 128-bit integers. Decimals with up to two places are whole numbers after scaling by 100. A number that
-//! is neither goes to an exact accumulator of the statistics library, metric by metric.
+//! those of wide ones are kept in 128-bit integers. Decimals with up to two places are whole numbers after scaling by 100. Units whose
+//! numbers are neither are kept [`Apart`], metric by metric.
 
 use std::collections::HashMap;
 
+use super::apart::Apart;
 use super::blocks::{self, Limits, Rows, Small, SmallTotals, WideTotals};
 use super::lanes::Lanes;
 use super::layout::{RowLayout, SMALL_STEP, Section, WIDE_LINE};
+use super::numbers::Exact;
 use crate::metrics::plan::MetricPlan;
 use crate::stats::double_double::DoubleDouble;
-use crate::stats::state::{Accumulator, State};
+use crate::stats::state::State;
 
 /// Sums and products of a metric of four numbers: a ratio with its covariates.
 const MOST_ENTRIES: usize = 4 + 4 * 5 / 2;
@@ -52,13 +54,6 @@ struct WideSums {
     max: Vec<f64>,
 }
 
-/// Units of one cell and metric that are not whole numbers.
-#[derive(Clone, Default)]
-struct Apart {
-    units: u64,
-    sums: Accumulator,
-}
-
 /// A unit's contribution to each of its cells.
 #[derive(Default)]
 pub struct UnitRow {
@@ -67,7 +62,7 @@ pub struct UnitRow {
     /// A bit per class that the unit counts for.
     pub classes: u64,
     /// Metrics whose numbers are not whole, or large, with the numbers.
-    pub apart: Vec<(u32, Vec<f64>)>,
+    pub apart: Vec<(u32, Exact)>,
     /// Whether some wide number is NaN.
     pub has_gaps: bool,
     /// Whether all metrics are apart, so that the row itself says nothing.
@@ -210,13 +205,9 @@ impl Cells {
     /// Adds the metrics of a row that are apart, and the unit itself if nothing else will.
     #[cold]
     pub fn add_apart(&mut self, cell: usize, row: &UnitRow) {
-        for (metric, values) in &row.apart {
+        for (metric, numbers) in &row.apart {
             let apart = self.apart.entry((cell as u32, *metric)).or_default();
-            apart.units += 1;
-            if apart.sums.width() == 0 {
-                apart.sums = Accumulator::new(values.len());
-            }
-            apart.sums.push(values);
+            apart.push(numbers);
         }
         for class in (0..self.classes).filter(|_| row.is_apart) {
             self.units[cell * self.classes + class] += row.classes >> class & 1;
@@ -230,9 +221,7 @@ impl Cells {
         add_all(&mut self.units, &other.units);
         add_all(&mut self.crossed_over, &other.crossed_over);
         for (key, part) in &other.apart {
-            let apart = self.apart.entry(*key).or_default();
-            apart.units += part.units;
-            apart.sums.merge(&part.sums);
+            self.apart.entry(*key).or_default().merge(part);
         }
     }
 
@@ -253,7 +242,7 @@ impl Cells {
         let place = &lanes.layout.places[metric];
         let apart = self.apart.get(&(cell as u32, metric as u32));
         let counted = self.units[cell * self.classes + lanes.metrics[metric].class];
-        let whole = counted - apart.map_or(0, |apart| apart.units);
+        let whole = counted - apart.map_or(0, Apart::units);
         let mut totals = [0; MOST_ENTRIES];
         let totals = &mut totals[..place.entries.len()];
         for (total, entry) in totals.iter_mut().zip(&place.entries) {
@@ -268,11 +257,13 @@ impl Cells {
                 true => self.small.limits(cell, place.limits[position]),
                 false => self.wide.limits(cell, place.limits[position]),
             };
-            state.min[position] = min / scales[position];
-            state.max[position] = max / scales[position];
+            (state.min[position], state.max[position]) = (min, max);
         }
-        if let Some(apart) = apart {
-            *state = joined(&apart.sums, state);
+        match apart {
+            Some(apart) => {
+                *state = apart.joined((whole, totals), (&state.min, &state.max), scales);
+            }
+            None => unscale_limits(state, scales),
         }
     }
 }
@@ -400,13 +391,11 @@ fn add_all<T: Copy + std::ops::AddAssign>(totals: &mut [T], parts: &[T]) {
     }
 }
 
-/// The exact sum of both.
-pub fn joined(apart: &Accumulator, whole: &State) -> State {
-    let mut sums = apart.clone();
-    if whole.n > 0 {
-        sums.push_state(whole);
+pub fn unscale_limits(state: &mut State, scales: &[f64]) {
+    for limits in [&mut state.min, &mut state.max] {
+        let limits = limits.iter_mut().zip(scales);
+        limits.for_each(|(limit, scale)| *limit /= scale);
     }
-    sums.finish()
 }
 
 /// Mean S/n and C = (n P - S S') / n from whole sums, each rounded once and then divided by its scale.

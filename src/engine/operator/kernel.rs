@@ -11,13 +11,12 @@ use super::cells::{Cells, UnitRow};
 use super::firsts::Firsts;
 use super::lanes::{Edge, Feed, Lanes};
 use super::layout::{MOST_EVENTS, SMALL_STEP, Source, WIDE_STEP};
-use super::numbers::{LARGEST_WHOLE, SCALE, fits, is_null};
+use super::numbers::{Exact, LARGEST_WHOLE, NULL, SCALE, Total, fits, is_beyond, is_null};
 use super::queue::{Largest, Queues};
 use super::running::Running;
 use super::unit::{Assignment, Limits, Unit};
 use super::vectors::for_long_vectors;
 use crate::metrics::plan::{Aggregate, MetricPlan};
-use crate::stats::double_sum::DoubleSum;
 
 /// Fills cells, one set of cells per combination of segment values.
 pub struct Kernel<'a> {
@@ -37,7 +36,7 @@ pub struct Kernel<'a> {
     sums: Vec<f64>,
     lane_values: Vec<f64>,
     /// Of the lanes that are sums.
-    lane_sums: Vec<DoubleSum>,
+    lane_sums: Vec<Total>,
     row: UnitRow,
     still: Still,
     /// Rows that wait for their cells, by segment.
@@ -76,7 +75,7 @@ impl<'a> Kernel<'a> {
             small_sources: vec![0.0; layout.small_sources(windows)],
             sums: vec![0.0; layout.sum_sources(windows)],
             lane_values: vec![0.0; lanes.lanes.len()],
-            lane_sums: vec![DoubleSum::default(); lanes.lanes.len()],
+            lane_sums: vec![Total::default(); lanes.lanes.len()],
             row: UnitRow::new(layout),
             still: Still::default(),
             queues: Vec::new(),
@@ -344,17 +343,14 @@ impl<'a> Kernel<'a> {
     #[cold]
     fn fill_from_events(&mut self, unit: &Unit) {
         let lanes = self.lanes;
-        self.lane_sums.fill(DoubleSum::default());
+        self.lane_sums.fill(Total::default());
         self.add_up(unit, &lanes.feeds);
-        for (value, sum) in self.lane_values.iter_mut().zip(&self.lane_sums) {
-            *value += sum.rounded();
-        }
-        for (value, (lane, scale)) in self
-            .lane_values
-            .iter_mut()
-            .zip(self.lanes.lanes.iter().zip(&self.scales))
-        {
-            *value = lane.bounded(*value, *scale);
+        for (at, lane) in lanes.lanes.iter().enumerate() {
+            let (value, scale) = (&mut self.lane_values[at], self.scales[at]);
+            if lane.is_sum {
+                *value = self.lane_sums[at].rounded(scale);
+            }
+            *value = lane.bounded(*value, scale);
         }
         for group in &lanes.layout.groups {
             let value = |lane: &u16| self.lane_values[usize::from(*lane)];
@@ -370,8 +366,8 @@ impl<'a> Kernel<'a> {
             if (self.row.is_apart || !is_whole) && self.row.classes & (1 << group.class) != 0 {
                 for metric in &group.metrics {
                     let own = lanes.metrics[*metric].lanes.iter();
-                    let unscaled = own.map(|lane| value(lane) / self.scales[usize::from(*lane)]);
-                    self.row.apart.push((*metric as u32, unscaled.collect()));
+                    let own = own.map(|lane| (value(lane), self.scales[usize::from(*lane)]));
+                    self.row.apart.push((*metric as u32, Exact::of(own)));
                 }
             }
         }
@@ -379,20 +375,20 @@ impl<'a> Kernel<'a> {
 
     /// Aggregates the unit's events over every window, by the given feeds; a lane without an event is 0, and so is one that is a sum.
     fn add_up(&mut self, unit: &Unit, feeds: &[Vec<Vec<Feed>>]) {
-        for (value, lane) in self.lane_values.iter_mut().zip(&self.lanes.lanes) {
-            *value = lane.initial;
-        }
+        self.lane_values.fill(NULL);
         let columns = self.is_scaled.len();
         for (window, feeds) in feeds.iter().enumerate() {
             for event in self.events_in(window) {
                 let values = &unit.values[event * columns..(event + 1) * columns];
                 for feed in &feeds[usize::from(unit.names[event])] {
-                    apply((&mut self.lane_values, &mut self.lane_sums), feed, values);
+                    let lane = usize::from(feed.lane);
+                    let (value, sum) = (&mut self.lane_values[lane], &mut self.lane_sums[lane]);
+                    apply((value, sum, self.scales[lane]), feed, values);
                 }
             }
         }
-        for (value, lane) in self.lane_values.iter_mut().zip(&self.lanes.lanes) {
-            if *value == lane.initial {
+        for value in &mut self.lane_values {
+            if is_null(*value) {
                 *value = 0.0;
             }
         }
@@ -455,28 +451,24 @@ fn lane_scales(lanes: &Lanes, is_scaled: &[bool]) -> Vec<f64> {
 }
 
 #[inline]
-fn apply((lanes, sums): (&mut [f64], &mut [DoubleSum]), feed: &Feed, values: &[f64]) {
-    let lane = &mut lanes[usize::from(feed.lane)];
+fn apply((lane, sum, scale): (&mut f64, &mut Total, f64), feed: &Feed, values: &[f64]) {
     let value = match feed.value {
         None => 1.0,
         Some(column) => values[usize::from(column)],
     };
+    if is_null(value) {
+        return;
+    }
     match feed.aggregate {
         // Rounded once, so that the order of events at the same instant does not matter.
-        Aggregate::Sum if !is_null(value) => sums[usize::from(feed.lane)].add(value),
-        Aggregate::Count | Aggregate::Any if !is_null(value) => *lane += 1.0,
-        Aggregate::Max if !is_null(value) => *lane = extreme(*lane, value, value > *lane),
-        Aggregate::Min if !is_null(value) => *lane = extreme(*lane, value, value < *lane),
-        _ => {}
-    }
-}
-
-/// The new extreme; a NaN stays, so that it is seen.
-#[inline]
-fn extreme(known: f64, value: f64, is_beyond: bool) -> f64 {
-    if is_beyond || value.is_nan() {
-        value
-    } else {
-        known
+        Aggregate::Sum => sum.add(value, scale),
+        Aggregate::Count | Aggregate::Any if is_null(*lane) => *lane = 1.0,
+        Aggregate::Count | Aggregate::Any => *lane += 1.0,
+        Aggregate::Max | Aggregate::Min => {
+            let is_max = feed.aggregate == Aggregate::Max;
+            if is_null(*lane) || is_beyond(value, *lane, scale, is_max) {
+                *lane = value;
+            }
+        }
     }
 }

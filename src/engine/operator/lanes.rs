@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use super::layout::{RowLayout, SMALL_STEP, WIDE_STEP};
-use super::numbers::scaled;
+use super::numbers::{exceeds, scaled, unscaled};
 use crate::metrics::plan::{Aggregate, Maturity, Measure, MetricPlan, MetricStates, SpecialMetric};
 
 pub const SECOND: i64 = 1_000_000;
@@ -111,8 +111,7 @@ pub struct Feed {
 pub struct Lane {
     /// Count that makes [`Aggregate::Any`] true; 0 for other aggregates.
     pub at_least: u32,
-    /// What the aggregation starts from; a lane that stays there is 0.
-    pub initial: f64,
+    pub is_sum: bool,
     pub cap: f64,
 }
 
@@ -124,12 +123,11 @@ impl Lane {
             0 => value,
             at_least => f64::from(u8::from(value >= f64::from(at_least))),
         };
-        let cap = if scale == 1.0 {
-            self.cap
-        } else {
-            scaled(self.cap)
-        };
-        if value > cap { cap } else { value }
+        match exceeds(unscaled(value, scale), self.cap) {
+            false => value,
+            true if scale == 1.0 => self.cap,
+            true => scaled(self.cap),
+        }
     }
 }
 
@@ -240,11 +238,7 @@ impl Lanes {
             } else {
                 0
             },
-            initial: match measure.aggregate {
-                Aggregate::Max => f64::NEG_INFINITY,
-                Aggregate::Min => f64::INFINITY,
-                _ => 0.0,
-            },
+            is_sum: measure.aggregate == Aggregate::Sum,
             cap: measure.cap.unwrap_or(f64::INFINITY),
         });
         self.known.push((measure.clone(), window));

@@ -8,6 +8,7 @@
 //! [`passes`] makes several passes where memory asks for it; [`exec`], [`sources`] and [`function`] hang all of it into DataFusion.
 
 mod ahead;
+mod apart;
 mod batches;
 mod blocks;
 mod cells;

@@ -7,13 +7,12 @@
 
 use super::days::{local_day, zone};
 use super::lanes::{Lanes, SECOND};
-use super::numbers::{NULL, SCALE, is_null, scaled};
+use super::numbers::{NULL, SCALE, exceeds, is_beyond, is_null, scaled, total, unscaled};
 use super::special_cells::{Shape, SpecialCells};
 use super::unit::{Assignment, Unit};
 use crate::metrics::plan::{
     Cap, Fill, Maturity, MetricPlan, SpecialAggregate, SpecialMeasure, SpecialMetric, UnitNumber,
 };
-use crate::stats::double_sum::DoubleSum;
 use crate::stats::funnel::steps_reached;
 use datafusion::arrow::array::timezone::Tz;
 
@@ -149,7 +148,7 @@ impl<'a> Specials<'a> {
             let column = column.expect("a plan without fault has a value");
             let values = events
                 .iter()
-                .map(|event| unit.values[*event as usize * self.columns + column] / scale);
+                .map(|event| unscaled(unit.values[*event as usize * self.columns + column], scale));
             self.cells.push_list(segment, cell, at, values);
             return;
         }
@@ -160,9 +159,8 @@ impl<'a> Specials<'a> {
             let raw = |index: usize, events: &[u32], scratch: &mut Scratch| {
                 aggregated(
                     measures[compiled.measures[index]],
-                    unit,
-                    events,
-                    self.columns,
+                    (unit, events),
+                    (self.columns, compiled.scales[index]),
                     scratch,
                 )
             };
@@ -344,7 +342,7 @@ impl Compiled<'_> {
     fn push_numbers(&self, fill: Fill, raw: [f64; 2], numbers: &mut Vec<f64>) {
         let capped = |position: usize, value: f64| match self.metric.caps[position] {
             Some(Cap::At(cap)) if self.scales[position] == 1.0 => at_most(value, cap),
-            Some(Cap::At(cap)) => at_most(value, scaled(cap)),
+            Some(Cap::At(cap)) => scaled_at_most(value, cap),
             _ => value,
         };
         match &self.metric.number {
@@ -357,8 +355,8 @@ impl Compiled<'_> {
                 numbers.push(capped(1, filled(under.aggregate, Fill::Zero, raw[1])));
             }
             UnitNumber::OwnRatio(over, under) => {
-                let over = filled(over.aggregate, Fill::Zero, raw[0]) / self.scales[0];
-                let under = filled(under.aggregate, Fill::Zero, raw[1]) / self.scales[1];
+                let over = unscaled(filled(over.aggregate, Fill::Zero, raw[0]), self.scales[0]);
+                let under = unscaled(filled(under.aggregate, Fill::Zero, raw[1]), self.scales[1]);
                 let quotient = match (under == 0.0, fill) {
                     (false, _) => over / under,
                     (true, Fill::Zero) => 0.0,
@@ -378,10 +376,18 @@ fn is_quantile(cap: &Option<Cap>) -> bool {
     matches!(cap, Some(Cap::Quantile { .. }))
 }
 
-/// A number that is no more than a cap; NULL stays, and a NaN is the largest of all, as in SQL.
+/// A number that is no more than a cap. NULL stays, and so does what is not finite.
 pub fn at_most(value: f64, cap: f64) -> f64 {
-    match !is_null(value) && value.total_cmp(&cap).is_gt() {
+    match exceeds(value, cap) {
         true => cap,
+        false => value,
+    }
+}
+
+/// The same of a number of a scaled column.
+fn scaled_at_most(value: f64, cap: f64) -> f64 {
+    match exceeds(unscaled(value, SCALE), cap) {
+        true => scaled(cap),
         false => value,
     }
 }
@@ -400,28 +406,29 @@ fn span(events: &[u32], unit: &Unit, (from, until): (i64, i64)) -> (usize, usize
 /// One number of the events, or NULL.
 fn aggregated(
     measured: Measured<'_>,
-    unit: &Unit,
-    events: &[u32],
-    columns: usize,
+    (unit, events): (&Unit, &[u32]),
+    (columns, scale): (usize, f64),
     scratch: &mut Scratch,
 ) -> f64 {
     let value = |event: &u32| match measured.column {
         Some(column) => unit.values[*event as usize * columns + column],
         None => 1.0,
     };
-    let extreme = |takes: std::cmp::Ordering| {
+    let extreme = |is_max: bool| {
         let values = events.iter().map(value);
-        values.reduce(|known, value| match value.total_cmp(&known) == takes {
-            true => value,
-            false => known,
-        })
+        values.reduce(
+            |known, value| match is_beyond(value, known, scale, is_max) {
+                true => value,
+                false => known,
+            },
+        )
     };
     match measured.measure.aggregate {
         SpecialAggregate::Count | SpecialAggregate::Any(_) => events.len() as f64,
         SpecialAggregate::Sum if events.is_empty() => NULL,
-        SpecialAggregate::Sum => events.iter().map(value).collect::<DoubleSum>().rounded(),
-        SpecialAggregate::Max => extreme(std::cmp::Ordering::Greater).unwrap_or(NULL),
-        SpecialAggregate::Min => extreme(std::cmp::Ordering::Less).unwrap_or(NULL),
+        SpecialAggregate::Sum => total(events.iter().map(value), scale),
+        SpecialAggregate::Max => extreme(true).unwrap_or(NULL),
+        SpecialAggregate::Min => extreme(false).unwrap_or(NULL),
         SpecialAggregate::Distinct => {
             let bits = &mut scratch.bits;
             bits.clear();

@@ -4,8 +4,9 @@
 
 use std::collections::HashMap;
 
-use super::cells::{joined, whole_state};
-use super::numbers::{LARGEST_WHOLE, NULL, is_null, nearest_whole};
+use super::apart::Apart;
+use super::cells::{unscale_limits, whole_state};
+use super::numbers::{Exact, fits, is_null, unscaled};
 use super::special::at_most;
 use crate::metrics::plan::{Cap, Fill, MetricPlan, SpecialMetric};
 use crate::stats::quantiles::{quantile_estimate, quantile_state_of};
@@ -295,7 +296,7 @@ struct Sums {
     totals: Vec<i128>,
     min: Vec<f64>,
     max: Vec<f64>,
-    apart: Accumulator,
+    apart: Apart,
     before: Option<Box<Sums>>,
 }
 
@@ -318,7 +319,7 @@ impl Sums {
             totals: vec![0; width + width * (width + 1) / 2],
             min: vec![f64::INFINITY; width],
             max: vec![f64::NEG_INFINITY; width],
-            apart: Accumulator::new(width),
+            apart: Apart::default(),
             before,
         }
     }
@@ -333,8 +334,7 @@ impl Sums {
     }
 
     fn units(&self) -> u64 {
-        let apart = self.apart.finish();
-        self.whole + apart.n + apart.non_finite
+        self.whole + self.apart.units()
     }
 
     #[inline]
@@ -347,14 +347,9 @@ impl Sums {
             self.nulls += 1;
             return;
         }
-        let is_whole =
-            |number: &f64| number.abs() <= LARGEST_WHOLE && *number == nearest_whole(*number);
-        if !numbers.iter().all(is_whole) {
-            let unscaled = numbers
-                .iter()
-                .zip(scales)
-                .map(|(number, scale)| number / scale);
-            self.apart.push(&unscaled.collect::<Vec<f64>>());
+        if !numbers.iter().all(|number| fits(*number)) {
+            let scaled = numbers.iter().copied().zip(scales.iter().copied());
+            self.apart.push(&Exact::of(scaled));
             return;
         }
         self.whole += 1;
@@ -389,21 +384,21 @@ impl Sums {
     /// `scales` may be those of more numbers: the last ones count.
     fn state(&self, scales: &[f64]) -> State {
         let scales = &scales[scales.len() - self.min.len()..];
-        let mut whole = whole_state(self.whole, &self.totals, scales);
-        if self.whole > 0 {
-            let unscaled = |limits: &[f64]| {
-                limits
-                    .iter()
-                    .zip(scales)
-                    .map(|(limit, scale)| limit / scale)
-                    .collect()
-            };
-            (whole.min, whole.max) = (unscaled(&self.min), unscaled(&self.max));
-        }
-        let apart = self.units() - self.whole;
-        let mut state = match (self.whole, apart) {
-            (1.., 0) => whole,
-            _ => joined(&self.apart, &whole),
+        let mut state = match self.apart.units() {
+            0 => {
+                let mut whole = whole_state(self.whole, &self.totals, scales);
+                (
+                    whole.min.clone_from(&self.min),
+                    whole.max.clone_from(&self.max),
+                );
+                unscale_limits(&mut whole, scales);
+                whole
+            }
+            _ => {
+                let limits = (self.min.as_slice(), self.max.as_slice());
+                self.apart
+                    .joined((self.whole, &self.totals), limits, scales)
+            }
         };
         state.nulls = self.nulls;
         state
@@ -432,14 +427,9 @@ impl Rows {
             return 0;
         }
         let before = self.numbers.capacity();
-        let unscaled = numbers
-            .iter()
-            .zip(scales)
-            .map(|(number, scale)| match is_null(*number) {
-                true => NULL,
-                false => number / scale,
-            });
-        self.numbers.extend(unscaled);
+        let own = numbers.iter().zip(scales);
+        self.numbers
+            .extend(own.map(|(number, scale)| unscaled(*number, *scale)));
         (self.numbers.capacity() - before) * size_of::<f64>()
     }
 

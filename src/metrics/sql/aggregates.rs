@@ -398,14 +398,8 @@ fn state_values(metric: &Metric, before: &str) -> Vec<String> {
             Some(Cap::At(cap)) => format!("{cap:?}"),
             Some(Cap::Quantile { .. }) => format!("{}.cap{before}", caps_name(metric, part.suffix)),
         };
-        // `least` would make a number of a unit that is left out, which happens only after the assignment. DataFusion 55.2
-        // cannot plan a `case` of what is never NULL when two states read it.
-        match metric.fill {
-            Fill::Exclude | Fill::Fail if before.is_empty() => {
-                format!("case when {value} > {cap} then {cap} else {value} end")
-            }
-            _ => format!("least({value}, {cap})"),
-        }
+        // `least` alone would make the cap of a unit that is left out, and of a number that is not finite, which is to be seen.
+        format!("least({value}, {cap}) + 0.0 * {value}")
     };
     parts(metric, before).into_iter().map(capped).collect()
 }
