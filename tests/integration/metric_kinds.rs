@@ -524,6 +524,61 @@ fn plain_sql_has_the_same_rows() {
     }
 }
 
+/// Days without a number of a metric stay without a row, whatever other metrics there are.
+#[test]
+fn a_ratio_of_two_facts_changes_no_other_metric_of_a_day() {
+    let folder = written(DAILY);
+    let path = |name: &str| folder.path().join(name);
+    let copy = |from: &str, to: &str, change: &dyn Fn(String) -> String| {
+        let text = std::fs::read_to_string(path(from)).expect("a file");
+        std::fs::write(path(to), change(text)).expect("a file");
+    };
+    copy("models/fact_events.sql", "models/fact_orders.sql", &|sql| {
+        format!("{sql}where event_name = 'order'\n")
+    });
+    copy(
+        "models/fact_events.yml",
+        "models/fact_orders.yml",
+        &|yaml| yaml.replace("fact_events", "fact_orders"),
+    );
+    copy("metrics/kinds.yml", "metrics/kinds.yml", &|yaml| {
+        format!(
+            "{yaml}  - {{name: orders_per_visit, direction: increase, kind: ratio, numerator: {{fact: fact_orders, agg: count}}, \
+             denominator: {{event: visit, agg: count}}}}\n"
+        )
+    });
+    let built = equipoise(folder.path(), &["build"]);
+    assert!(
+        built.status.success(),
+        "{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
+    let asked = |folder: &Path, query: &str| {
+        let output = equipoise(folder, &["sql", query, "--output", "csv"]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for table in ["metric_daily", "metric_daily_parts"] {
+        let others = format!(
+            "select * from {table} where metric_name <> 'orders_per_visit' order by 1, 2, 3"
+        );
+        let alone = asked(PROJECT.path(), &others);
+        assert!(alone.contains("median_order") || table != "metric_daily");
+        assert_eq!(asked(folder.path(), &others), alone);
+    }
+    let own = "select cast(date_part('day', metric_date) as int) as day, numerator, denominator \
+         from metric_daily where metric_name = 'orders_per_visit' order by 1";
+    insta::assert_snapshot!(asked(folder.path(), own), @r"
+    day,numerator,denominator
+    5,2.0,2.0
+    6,1.0,1.0
+    12,0.0,1.0
+    13,1.0,1.0
+    21,0.0,1.0
+    24,1.0,0.0
+    25,0.0,1.0
+    ");
+}
+
 /// Rows without their states.
 fn keys(rows: &[Value]) -> Vec<Value> {
     let mut keys = rows.to_vec();

@@ -78,11 +78,12 @@ impl<'a> Daily<'a> {
             self.sources.join("\n        union all\n")
         ));
         let split = self.split(", ");
-        // The two sides of a ratio may come from two facts; each brings its own.
+        // The two sides of a ratio may come from two facts; each brings its own, and 0 as the other. A day that another
+        // metric has no number for stays one: no sum of one row may turn its NULL into 0.
         let mut last = "measured";
         if self.has_sides() {
             self.ctes.push(format!(
-                "joined as (\n        select\n            metric_date, metric_name{split},\n            coalesce(sum(numerator), 0) as numerator,\n            coalesce(sum(denominator), 0) as denominator\n        from measured\n        group by metric_date, metric_name{split}\n    )"
+                "joined as (\n        select\n            metric_date, metric_name{split},\n            sum(numerator) as numerator,\n            sum(denominator) as denominator\n        from measured\n        group by metric_date, metric_name{split}\n    )"
             ));
             last = "joined";
         }

@@ -151,8 +151,8 @@ impl Side<'_> {
         let name = &self.metric.name;
         if let Some((part, _)) = self.only {
             return match part {
-                "numerator" => row(name, &parts.numerator, "null"),
-                _ => row(name, "null", &parts.denominator),
+                "numerator" => row(name, &parts.numerator, "0"),
+                _ => row(name, "0", &parts.denominator),
             };
         }
         match self.metric.kind {
