@@ -200,14 +200,21 @@ impl Settings {
             "enabled" => {
                 self.enabled = value
                     .as_bool()
-                    .ok_or_else(|| wrong(key, "true or false", value))?
+                    .ok_or_else(|| wrong(key, "`true` or `false`", value))?
             }
             "tags" => self.tags.extend(
                 texts(value).ok_or_else(|| wrong(key, "a text or a list of texts", value))?,
             ),
             "unique_key" => self.growth.unique_key = unique_key(value)?,
             "incremental_strategy" => self.growth.strategy = Some(strategy(value)?),
-            "full_refresh" => self.growth.full_refresh = value.as_bool(),
+            "full_refresh" if value.is_null() => self.growth.full_refresh = None,
+            "full_refresh" => {
+                self.growth.full_refresh = Some(
+                    value
+                        .as_bool()
+                        .ok_or_else(|| wrong(key, "`true` or `false`", value))?,
+                )
+            }
             "cluster_by" => self.cluster_by = Some(cluster_by(value)?),
             "partition_by" => {
                 self.partition_by =
@@ -305,7 +312,7 @@ impl Settings {
                 "enforced" => {
                     contract.is_enforced = value
                         .as_bool()
-                        .ok_or_else(|| wrong("contract.enforced", "true or false", value))?;
+                        .ok_or_else(|| wrong("contract.enforced", "`true` or `false`", value))?;
                 }
                 "grain" => {
                     contract.grain = texts(value)

@@ -11,8 +11,7 @@ use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
 
 /// Reads one YAML document. An empty file is [`Value::Null`].
 pub fn parse(file: &Arc<str>, text: &str) -> Checked<Node> {
-    let options = serde_saphyr::Options::default();
-    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
+    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options()) {
         Ok(raw) => {
             let lines: Vec<&str> = text.lines().collect();
             Checked::new(Node::place(file, &lines, raw))
@@ -26,7 +25,13 @@ pub fn typed<T: serde::de::DeserializeOwned>(
     file: &Arc<str>,
     text: &str,
 ) -> Result<T, Box<Diagnostic>> {
-    serde_saphyr::from_str(text).map_err(|error| Box::new(syntax_error(file, &error)))
+    serde_saphyr::from_str_with_options(text, options())
+        .map_err(|error| Box::new(syntax_error(file, &error)))
+}
+
+/// The core schema of YAML 1.2: `true` and `false` alone are booleans, `n`, `no` and `off` are texts.
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! { strict_booleans: true }
 }
 
 /// A value and where it stands.
@@ -323,10 +328,24 @@ impl FromNode for bool {
         match node.value {
             Value::Bool(value) => Some(value),
             _ => {
-                diagnostics.push(wrong_type(node, Self::EXPECTED));
+                let mut wrong = wrong_type(node, Self::EXPECTED);
+                wrong.hint = old_boolean(node).map(|meant| format!("write `{meant}`"));
+                diagnostics.push(wrong);
                 None
             }
         }
+    }
+}
+
+/// What YAML 1.1 means by `yes`, `off` and the like.
+fn old_boolean(node: &Node) -> Option<bool> {
+    let Value::String(text) = &node.value else {
+        return None;
+    };
+    match text.to_ascii_lowercase().as_str() {
+        "y" | "yes" | "on" | "true" => Some(true),
+        "n" | "no" | "off" | "false" => Some(false),
+        _ => None,
     }
 }
 
@@ -519,6 +538,11 @@ fn syntax_error(file: &Arc<str>, error: &serde_saphyr::Error) -> Diagnostic {
             .at(span)
             .hint("keep one of them");
     }
+    if message.starts_with("multiple YAML documents") {
+        return Diagnostic::error(Code::E0102, "here a second document begins")
+            .at(span)
+            .hint("remove the line `---`, or give what follows a file of its own");
+    }
     let diagnostic = Diagnostic::error(
         Code::E0102,
         format!("this is not YAML: {}", lower_first(message)),
@@ -588,12 +612,32 @@ mod tests {
         assert_eq!(diagnostics[1].hint.as_deref(), Some("did you mean `name`?"));
     }
 
+    #[test]
+    fn only_true_and_false_are_booleans() {
+        let node = parse(
+            &"f.yml".into(),
+            "all: [n, y, No, yes, on, off, true, False]\n",
+        )
+        .value;
+        assert_eq!(
+            node.to_json(),
+            serde_json::json!({"all": ["n", "y", "No", "yes", "on", "off", true, false]})
+        );
+        let node = parse(&"f.yml".into(), "enabled: no\n").value;
+        let mut diagnostics = Vec::new();
+        let enabled = node.get("enabled").expect("it is there");
+        assert_eq!(bool::from_node(enabled, &mut diagnostics), None);
+        assert_eq!(diagnostics[0].hint.as_deref(), Some("write `false`"));
+    }
+
     /// `n` may be a column, and is no `false` where a text is asked for.
     #[test]
     fn texts_are_taken_as_they_are_written() {
         for (written, meant) in [
             ("n", "n"),
             ("off", "off"),
+            ("Yes", "Yes"),
+            ("TRUE", "TRUE"),
             ("007", "007"),
             ("1.50", "1.50"),
             ("0x10", "0x10"),
