@@ -276,12 +276,14 @@ impl Object for MacroProxy {
     ) -> Result<Value, Error> {
         let scope = scope::of(state)?;
         let template = state.env().get_template(&self.file)?;
-        let mut captured = template.render_captured(scope.context())?;
-        let outcome = captured.with_state_mut(|inner| {
-            let function = inner
-                .lookup(&self.name)
-                .ok_or_else(|| Error::new(ErrorKind::UnknownFunction, self.name.clone()))?;
-            function.call(inner, arguments)
+        let outcome = scope.call(&self.name, || {
+            let mut captured = template.render_captured(scope.context())?;
+            captured.with_state_mut(|inner| {
+                let function = inner
+                    .lookup(&self.name)
+                    .ok_or_else(|| Error::new(ErrorKind::UnknownFunction, self.name.clone()))?;
+                function.call(inner, arguments)
+            })
         });
         outcome.or_else(|error| returned(&error).ok_or(error))
     }

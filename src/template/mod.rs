@@ -246,8 +246,12 @@ fn render_with(
     environment.render_named_str(&file.path, text, scope.context())
 }
 
-/// Steps of one template; the templates of large projects take thousands.
-const MOST_STEPS: u64 = 20_000_000;
+/// Steps of one template; the templates of large projects take thousands. Text that it makes is paid with them, a step for
+/// 64 bytes, so that one which doubles in a loop ends before it fills the memory.
+const MOST_STEPS: u64 = 4_000_000;
+
+/// The same in bytes of text: more than any SQL that can be planned.
+const MOST_BYTES: u64 = MOST_STEPS * 64;
 
 fn syntax_error(error: &Error, file: &SqlFile) -> Diagnostic {
     let diagnostic = Diagnostic::error(Code::E0401, message_of(error)).at(place(error, file));
@@ -299,7 +303,7 @@ fn runtime_error(error: &Error, file: &SqlFile, scope: &Scope) -> Diagnostic {
     let diagnostic = Diagnostic::error(code, message_of(error)).at(span);
     match error.kind() {
         ErrorKind::OutOfFuel => {
-            diagnostic.hint("is there a loop in a loop, or one over far too many values?")
+            diagnostic.hint("is there a loop in a loop, one over far too many values, or one that makes a text longer and longer?")
         }
         ErrorKind::UnknownFunction => diagnostic.hint(
             "macros live in `macros/`; `ref`, `source`, `var`, `config` and others are built in",
@@ -317,8 +321,9 @@ fn message_of(error: &Error) -> String {
     match error.kind() {
         ErrorKind::OutOfFuel => {
             format!(
-                "the template takes more than {} million steps",
-                MOST_STEPS / 1_000_000
+                "the template takes more than {} million steps, or makes {} MB of text",
+                MOST_STEPS / 1_000_000,
+                MOST_BYTES / 1_000_000
             )
         }
         ErrorKind::UnknownFunction => unknown_name(error).map_or(detail.to_string(), |name| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use minijinja::Value;
+use minijinja::{Error, ErrorKind, Value};
 
 use crate::diagnostics::{Code, Diagnostic, Span};
 use crate::project::SqlFile;
@@ -67,7 +67,12 @@ struct Heard {
     logs: Vec<Log>,
     problems: Vec<(String, String, Diagnostic)>,
     raised: Option<Diagnostic>,
+    /// Macros that are being called, each by the one before.
+    calls: Vec<String>,
 }
+
+/// Macros that call each other, at most: each takes of the stack what several blocks of a template take.
+const DEEPEST: usize = 60;
 
 impl Scope {
     pub fn new(
@@ -112,6 +117,28 @@ impl Scope {
 
     pub(super) fn add_config(&self, settings: ConfigCall) {
         self.heard().config.extend(settings);
+    }
+
+    /// Runs one macro below those that are being called.
+    pub(super) fn call<T>(
+        &self,
+        name: &str,
+        run: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        {
+            let calls = &mut self.heard().calls;
+            if calls.len() >= DEEPEST {
+                let last = calls[DEEPEST - 4..].join("`, `");
+                return Err(Error::new(
+                    ErrorKind::InvalidOperation,
+                    format!("macros call each other without an end: `{last}`, `{name}`"),
+                ));
+            }
+            calls.push(name.to_string());
+        }
+        let outcome = run();
+        self.heard().calls.pop();
+        outcome
     }
 
     pub(super) fn add_log(&self, log: Log) {
