@@ -6,7 +6,7 @@ use crate::manifest::{Manifest, Node, identifier};
 use crate::metrics::{Kind, Metrics};
 use crate::project::yaml::Spot;
 use crate::project::{MeasureSpec, MetricSpec};
-use crate::sql::{Analyzer, Schema, SqlErrorKind, is_number, type_name};
+use crate::sql::{Analyzer, Schema, SqlError, SqlErrorKind, is_number, surplus, type_name};
 
 /// Checks what metrics and experiments say about the node that was just compiled: its columns and expressions.
 pub(super) async fn check_at(
@@ -134,6 +134,10 @@ async fn measure_expressions(
         (&measure.filter, "a condition"),
     ] {
         let Some(spot) = spot else { continue };
+        if let Some(error) = surplus(spot) {
+            diagnostics.push(of_snippet(spot, error, 0));
+            continue;
+        }
         // In brackets and on a line of its own, so that what is missing is missed here and a comment ends.
         let before = "select (";
         let query = format!(
@@ -142,25 +146,21 @@ async fn measure_expressions(
             identifier(&node.name)
         );
         match analyzer.analyze(&query).await {
-            Err(error) => {
-                let code = match error.kind {
-                    SqlErrorKind::NotOneQuery => Code::E0405,
-                    kind => kind.code(),
-                };
-                let place = error.range.and_then(|(start, end)| {
-                    inside(
-                        spot,
-                        start.checked_sub(before.len())?,
-                        end.checked_sub(before.len())?,
-                    )
-                });
+            Err(mut error) => {
                 // The closing bracket is ours: what comes too early is the end.
-                let message = error.message.replace("found )", "found the end");
-                let mut diagnostic =
-                    Diagnostic::error(code, message).at(place.unwrap_or(spot.span.clone()));
-                diagnostic.hint = error.hint;
-                diagnostics.push(diagnostic);
+                error.message = error.message.replace("found )", "found the end");
+                diagnostics.push(of_snippet(spot, error, before.len()));
             }
+            Ok(analyzed) if analyzed.takes_rows_together() => diagnostics.push(
+                Diagnostic::error(
+                    Code::E0601,
+                    format!("`{}` takes several rows together", spot.value.trim()),
+                )
+                .at(spot.span.clone())
+                .hint(
+                    "write what one row of the fact says: `agg` makes one number of a unit's rows",
+                ),
+            ),
             Ok(analyzed) => {
                 let kind = analyzed.schema.field(0).data_type().clone();
                 let fits = match needs {
@@ -185,6 +185,21 @@ async fn measure_expressions(
         }
     }
     diagnostics
+}
+
+/// An error in a query that begins, after so many bytes, with a text of the YAML.
+fn of_snippet(spot: &Spot<String>, error: SqlError, before: usize) -> Diagnostic {
+    let code = match error.kind {
+        SqlErrorKind::NotOneQuery => Code::E0405,
+        kind => kind.code(),
+    };
+    let place = error.range.and_then(|(start, end)| {
+        inside(spot, start.checked_sub(before)?, end.checked_sub(before)?)
+    });
+    let mut diagnostic =
+        Diagnostic::error(code, error.message).at(place.unwrap_or(spot.span.clone()));
+    diagnostic.hint = error.hint;
+    diagnostic
 }
 
 /// The place of some bytes of a YAML text that stands plainly or in quotes on one line.

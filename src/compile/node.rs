@@ -8,7 +8,7 @@ use super::{Compiled, CompiledNode, Inputs, contract, fingerprint, increment};
 use crate::diagnostics::{Checked, Code, Diagnostic, Span};
 use crate::manifest::{Manifest, Materialization, Node, NodeKind, TestSettings};
 use crate::project::SqlFile;
-use crate::sql::{Analyzer, Rows, SqlError, SqlErrorKind};
+use crate::sql::{Analyzer, Rows, SqlError, SqlErrorKind, surplus};
 use crate::template::{Rendered, SourceMap};
 
 type Outcome = Checked<Option<CompiledNode>>;
@@ -126,6 +126,18 @@ pub(super) async fn compile_test(
     };
     if tests_missing_column(manifest, node, compiled) {
         return Checked::new(None);
+    }
+    let broken_out: Vec<Diagnostic> = settings
+        .expressions
+        .iter()
+        .filter_map(|spot| {
+            let mut diagnostic = sql_error(&surplus(spot)?).at(spot.span.clone());
+            diagnostic.message = format!("in the test `{}`: {}", node.name, diagnostic.message);
+            Some(diagnostic)
+        })
+        .collect();
+    if !broken_out.is_empty() {
+        return Checked::with(None, broken_out);
     }
     let mut checked =
         compile_query(manifest, node, template, analyzer, domain, compiled, now).await;

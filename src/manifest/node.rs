@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::growth::{ClusterBy, Growth, cluster_by, strategy, unique_key};
 use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
+use crate::project::yaml::Spot;
 use crate::project::{FactSpec, SqlFile};
 
 /// Position of a node in its manifest.
@@ -145,6 +146,8 @@ pub struct TestSettings {
     pub warn_if: String,
     /// The aggregate that counts failures.
     pub fail_calc: String,
+    /// Each piece of SQL that the YAML gives as one expression, and where it stands.
+    pub expressions: Vec<Spot<String>>,
 }
 
 impl Default for TestSettings {
@@ -156,6 +159,7 @@ impl Default for TestSettings {
             error_if: "!= 0".to_string(),
             warn_if: "!= 0".to_string(),
             fail_calc: "count(*)".to_string(),
+            expressions: Vec::new(),
         }
     }
 }

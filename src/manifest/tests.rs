@@ -6,10 +6,10 @@ use std::sync::{Arc, LazyLock};
 use regex::Regex;
 
 use super::discover::{Discovery, Names};
-use super::node::{Node, NodeId, NodeKind, Settings, TestSettings, TestSeverity};
+use super::node::{Node, NodeId, NodeKind, Settings, TestSettings, TestSeverity, identifier};
 use super::resolve::Resolver;
 use crate::diagnostics::{Code, Diagnostic, did_you_mean};
-use crate::project::yaml::{Node as Yaml, Value};
+use crate::project::yaml::{Node as Yaml, Spot, Value};
 use crate::project::{SqlFile, TestSpec};
 use crate::template::Scope;
 
@@ -88,9 +88,10 @@ fn add_generic(
         );
         return;
     }
-    let Some((settings, tags)) = test_settings(resolver, spec) else {
+    let Some((mut settings, tags)) = test_settings(resolver, spec) else {
         return;
     };
+    settings.expressions = expressions(&test, column.as_deref(), spec);
     if !arguments_fit(resolver, &test, column.as_deref(), spec) {
         return;
     }
@@ -101,15 +102,15 @@ fn add_generic(
     };
     let mut arguments = vec![match &settings.condition {
         Some(condition) => format!(
-            "model=\"(select * from \" ~ {relation} ~ \" where \" ~ {} ~ \") as tested\"",
-            quote(condition)
+            "model=\"(select * from \" ~ {relation} ~ \" where \" ~ {} ~ \"\\n) as tested\"",
+            templated(condition)
         ),
         None => format!("model={relation}"),
     }];
     arguments.extend(
         column
             .iter()
-            .map(|column| format!("column_name={}", quote(column))),
+            .map(|column| format!("column_name={}", quote(&column_in_sql(column)))),
     );
     for (key, value) in &spec.arguments {
         arguments.push(format!("{}={}", key.value, expression(value)));
@@ -165,6 +166,44 @@ fn add_generic(
         settings,
         tags,
     );
+}
+
+/// The pieces of SQL in the YAML of a test that are known to be expressions; what a template puts into them is not seen.
+fn expressions(test: &str, column: Option<&str>, spec: &TestSpec) -> Vec<Spot<String>> {
+    let settings = spec
+        .config
+        .iter()
+        .filter(|(key, _)| matches!(key.as_str(), "where" | "fail_calc"))
+        .map(|(_, node)| (None, node));
+    let arguments = spec
+        .arguments
+        .iter()
+        .filter(|(key, _)| test == "expression_is_true" && key.value == "expression")
+        .map(|(_, node)| (column, node));
+    let piece = |(before, node): (Option<&str>, &Yaml)| {
+        let Value::String(text) = &node.value else {
+            return None;
+        };
+        let value = match before {
+            // The column stands before what is said of it: `>= 0`.
+            Some(column) => format!("{} {text}", column_in_sql(column)),
+            None => text.clone(),
+        };
+        (!text.contains("{{")).then(|| Spot {
+            value,
+            span: node.span.clone(),
+        })
+    };
+    settings.chain(arguments).filter_map(piece).collect()
+}
+
+/// As the model may say it: capital letters are left to SQL, which folds them as it does in the model.
+fn column_in_sql(column: &str) -> String {
+    let is_folded = column.chars().any(char::is_uppercase);
+    match is_folded {
+        true => column.to_string(),
+        false => identifier(column),
+    }
 }
 
 /// What the YAML gives is what the test takes.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, DataFusionError, SchemaError, TableReference};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::logical_expr::LogicalPlan;
@@ -35,6 +36,20 @@ pub struct Analyzed {
     pub schema: SchemaRef,
     /// Functions whose answer changes from call to call, such as `now`.
     pub volatile: Vec<String>,
+}
+
+impl Analyzed {
+    /// Whether a row of it comes of several rows: aggregates, windows, `distinct`. What a subquery does inside is its own.
+    pub fn takes_rows_together(&self) -> bool {
+        self.plan
+            .exists(|plan| {
+                Ok(matches!(
+                    plan,
+                    LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) | LogicalPlan::Distinct(_)
+                ))
+            })
+            .unwrap_or(false)
+    }
 }
 
 /// What kind of thing is wrong with a query.
@@ -129,6 +144,9 @@ impl Analyzer {
             .ok()?;
         Some(analyzed.schema.field(0).data_type().clone())
     }
+        if super::expression::surplus(&format!("cast(null as {text})")).is_some() {
+            return None;
+        }
 
     /// One `select`, or `with ... select`.
     pub(super) fn parse(&self, sql: &str) -> Result<Statement, SqlError> {

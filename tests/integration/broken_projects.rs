@@ -55,6 +55,7 @@ projects! {
     good_small
     lint_alias_untrue
     lint_by_hand
+    good_words_and_comments
     lint_near_duplicate
     lint_two_names
     many_errors_at_once
@@ -63,6 +64,7 @@ projects! {
     metric_bad_words
     metric_cap_misplaced
     metric_declarations_contradict
+    metric_breaks_out
     metric_declarations_missing
     metric_derived_no_number
     metric_derived_wrong
@@ -145,6 +147,7 @@ projects! {
     test_missing_arguments
     test_singular_broken
     test_singular_unknown_ref
+    test_breaks_out
     test_unknown
     test_unknown_column
     test_wrong_arguments

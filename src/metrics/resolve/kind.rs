@@ -419,7 +419,7 @@ impl Resolver<'_> {
             );
         }
         unknown.is_empty().then(|| Kind::Derived {
-            expression: expression.value.clone(),
+            expression: crate::sql::without_comments(expression),
             inputs,
         })
     }

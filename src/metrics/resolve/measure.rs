@@ -5,6 +5,7 @@ use crate::diagnostics::{Code, Diagnostic, did_you_mean};
 use crate::manifest::identifier;
 use crate::metrics::metric::{Aggregation, Measure};
 use crate::project::{FactSpec, MeasureSpec};
+use crate::sql::without_comments;
 
 impl Resolver<'_> {
     pub(super) fn part(&mut self, key: &str, spec: Option<MeasureSpec>) -> Option<Measure> {
@@ -67,7 +68,7 @@ impl Resolver<'_> {
             expression: spec
                 .expression
                 .as_ref()
-                .map(|expression| expression.value.clone()),
+                .map(|expression| without_comments(expression)),
             condition: Some(condition).filter(|condition| !condition.is_empty()),
             cap: spec.cap.as_ref().and_then(|cap| self.cap_at(cap)),
         })
@@ -125,7 +126,7 @@ impl Resolver<'_> {
         let filter = spec
             .filter
             .as_ref()
-            .map(|filter| format!("({})", filter.value));
+            .map(|filter| format!("({})", without_comments(filter)));
         let parts: Vec<String> = event.into_iter().chain(filter).collect();
         Some(parts.join(" and "))
     }
