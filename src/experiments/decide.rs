@@ -105,7 +105,16 @@ pub fn decide(evidence: &Evidence) -> Decision {
         .iter()
         .map(|variant| decide_variant(evidence, variant))
         .collect();
-    decisions.sort_by_key(|decision| preference(decision.verdict));
+    // Of two that can be shipped, the one that gains more.
+    let gain = |decision: &Decision| match decision.verdict {
+        Verdict::Ship => primary_gain(evidence, decision.variant.as_deref()),
+        _ => 0.0,
+    };
+    decisions.sort_by(|one, other| {
+        preference(one.verdict)
+            .cmp(&preference(other.verdict))
+            .then(gain(other).total_cmp(&gain(one)))
+    });
     let fallback = || Decision {
         verdict: if evidence.has_ended {
             Verdict::Review
@@ -115,7 +124,48 @@ pub fn decide(evidence: &Evidence) -> Decision {
         variant: None,
         reasons: vec!["no metric has been measured in both arms yet".to_string()],
     };
-    decisions.into_iter().next().unwrap_or_else(fallback)
+    one_of(decisions).unwrap_or_else(fallback)
+}
+
+/// The first decision; where there are several, its reasons name their treatment, and the first reason of every other one follows.
+fn one_of(decisions: Vec<Decision>) -> Option<Decision> {
+    let are_alike = decisions
+        .windows(2)
+        .all(|pair| pair[0].reasons == pair[1].reasons);
+    let mut decisions = decisions.into_iter();
+    let mut first = decisions.next()?;
+    if are_alike {
+        return Some(first);
+    }
+    let named = |variant: &Option<String>, reason: &Reason| match variant {
+        Some(variant) => of_variant(variant, reason),
+        None => reason.clone(),
+    };
+    for reason in &mut first.reasons {
+        *reason = named(&first.variant, reason);
+    }
+    for other in decisions {
+        let reason = other
+            .reasons
+            .first()
+            .map(|reason| named(&other.variant, reason));
+        first.reasons.extend(reason);
+    }
+    Some(first)
+}
+
+fn of_variant(variant: &str, reason: &str) -> Reason {
+    format!("`{variant}`: {reason}")
+}
+
+/// What the primary metric gains in a treatment, as a share of control's where there is one.
+fn primary_gain(evidence: &Evidence, variant: Option<&str>) -> f64 {
+    let mut metrics = evidence.metrics.iter();
+    let primary =
+        metrics.find(|metric| metric.role == "primary" && Some(metric.variant.as_str()) == variant);
+    primary.map_or(0.0, |metric| {
+        metric.lift.or(metric.effect).unwrap_or(0.0) * sign(metric)
+    })
 }
 
 /// Of several treatments, the one that can be acted on comes first.
@@ -179,10 +229,11 @@ fn faults(evidence: &Evidence) -> Vec<Reason> {
         .iter()
         .filter(|metric| metric.non_finite > 0)
     {
-        faults.push(format!(
+        let fault = format!(
             "`{}` has {} values that are not finite",
             metric.metric_name, metric.non_finite
-        ));
+        );
+        faults.push(of_one_of_several(evidence, metric, fault));
     }
     faults.extend(imbalances(evidence));
     faults.dedup();
@@ -199,13 +250,22 @@ fn imbalances(evidence: &Evidence) -> Vec<Reason> {
     let imbalanced = tested.into_iter().filter(|(_, p)| *p < level);
     imbalanced
         .map(|(metric, p)| {
-            format!(
+            let fault = format!(
                 "the arms differed in `{}` before the experiment (p = {})",
                 metric.metric_name,
                 number(p)
-            )
+            );
+            of_one_of_several(evidence, metric, fault)
         })
         .collect()
+}
+
+/// A fault of one treatment, which is named where there is another.
+fn of_one_of_several(evidence: &Evidence, metric: &MetricEvidence, fault: Reason) -> Reason {
+    match treatments(evidence).len() {
+        0 | 1 => fault,
+        _ => of_variant(&metric.variant, &fault),
+    }
 }
 
 /// What a guardrail says.
@@ -482,6 +542,37 @@ mod tests {
         let mut faster = metric("primary", -0.1, 0.05, 0.001, None);
         faster.direction = "decrease".into();
         assert_eq!(verdict(&evidence(vec![faster])), Verdict::Ship);
+    }
+
+    #[test]
+    fn of_several_treatments_each_is_named_and_the_best_is_shipped() {
+        let of = |variant: &str, lift: f64, p: f64| MetricEvidence {
+            variant: variant.into(),
+            ..metric("primary", lift, 0.05, p, None)
+        };
+        let three = vec![
+            of("big", 0.1, 0.001),
+            of("bigger", 0.2, 0.001),
+            of("other", 0.01, 0.6),
+        ];
+        let decision = decide(&evidence(three.clone()));
+        assert_eq!(decision.verdict, Verdict::Ship);
+        assert_eq!(decision.variant.as_deref(), Some("bigger"));
+        assert_eq!(
+            decision.reasons,
+            [
+                "`bigger`: `primary_metric` improved: +20.00 % (+15.00 % to +25.00 %), p = 0.0010",
+                "`bigger`: no guardrail was named",
+                "`big`: `primary_metric` improved: +10.00 % (+5.00 % to +15.00 %), p = 0.0010",
+                "`other`: `primary_metric` did not change significantly: +1.00 % (-4.00 % to +6.00 %), p = 0.6000",
+            ]
+        );
+        // What is said of all alike is said once.
+        let running = Evidence {
+            has_ended: false,
+            ..evidence(three)
+        };
+        assert_eq!(decide(&running).reasons, ["the planned period is not over"]);
     }
 
     #[test]
