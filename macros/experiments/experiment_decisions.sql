@@ -1,7 +1,11 @@
 {# One row per experiment: the decision with its reasons. `experiments`: the definitions with `has_ended`; `units`: the rows
    of `experiment_units`; `sample_ratios` and `results`: the rows of the macros of these names. #}
 {% macro experiment_decisions(experiments, units, sample_ratios, results) %}
-with experiments as (
+with all_units as (
+    select * from {{ units }}
+),
+
+experiments as (
     select * from {{ experiments }}
 ),
 
@@ -13,17 +17,18 @@ units as (
     select
         experiment_key,
         count(*) as units,
-        count(*) filter (where n_variants > 1) as crossed_over_units,
+        count(*) filter (where exclusion is distinct from 'holdout') as admitted_units,
+        count(*) filter (where n_variants > 1 and exclusion is distinct from 'holdout') as crossed_over_units,
         count(*) filter (where exclusion = 'unknown_variant') as unknown_variant_units,
         count(*) filter (where is_analysed) as analysed_units,
         max(assigned_at) as last_assigned_at
-    from {{ units }}
+    from all_units
     group by experiment_key
 ),
 
 variant_units as (
     select experiment_key, variant, count(*) as units
-    from {{ units }}
+    from all_units
     where is_analysed
     group by experiment_key, variant
 ),
@@ -39,6 +44,10 @@ missing_variants as (
 
 sample_ratios as (
     select * from {{ sample_ratios }} where is_decisive
+),
+
+all_results as (
+    select * from {{ results }} where segment_dimension = 'all' and is_decisive
 ),
 
 metric_evidence as (
@@ -61,8 +70,7 @@ metric_evidence as (
                 'status', status
             ) order by metric_name, variant
         ) as metrics
-    from {{ results }}
-    where segment_dimension = 'all' and is_decisive
+    from all_results
     group by experiment_key
 ),
 
@@ -77,7 +85,7 @@ evidence as (
         sample_ratios.p_value as sample_ratio_p_value,
         coalesce(units.units, 0) as units,
         coalesce(units.analysed_units, 0) as analysed_units,
-        units.crossed_over_units / cast(units.units as double) as crossed_over_share,
+        units.crossed_over_units / cast(nullif(units.admitted_units, 0) as double) as crossed_over_share,
         missing_variants.missing_variants,
         coalesce(units.unknown_variant_units, 0) as unknown_variant_units,
         coalesce(metric_evidence.metrics, make_array()) as metrics
@@ -108,7 +116,7 @@ decided as (
 ),
 
 primaries as (
-    select * from {{ results }} where segment_dimension = 'all' and role = 'primary' and is_decisive
+    select * from all_results where role = 'primary'
 ),
 
 -- The numbers are those of the treatment that the decision is about, or of the first one if it is about none.

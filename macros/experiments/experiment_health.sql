@@ -11,7 +11,7 @@ assigned as (
         count(*) as units,
         sum(n_assignments) as logged_rows,
         count(*) filter (where n_assignments > 1) as repeated_units,
-        count(*) filter (where n_variants > 1) as crossed_over_units
+        count(*) filter (where n_variants > 1 and exclusion is distinct from 'holdout') as crossed_over_units
     from units
     group by experiment_key
 ),
@@ -30,7 +30,10 @@ steps as (
     select
         experiment_key,
         step,
-        case step when 'unknown_variant' then 1 when 'crossed_over' then 2 when 'outside_period' then 4 else 3 end as rank,
+        case step
+            when 'holdout' then 1 when 'unknown_variant' then 2 when 'crossed_over' then 3 when 'outside_period' then 5
+            else 4
+        end as rank,
         units,
         -units as left_after
     from excluded

@@ -1,7 +1,11 @@
 {# One row per experiment and population: whether its variants have the planned shares. `assignments`: the log, one row per
    assignment; `units`: the rows of `experiment_units`. #}
 {% macro sample_ratio_checks(assignments, units) %}
-with variants as (
+with all_units as (
+    select * from {{ units }}
+),
+
+variants as (
     select * from {{ variant_definitions() }}
 ),
 
@@ -13,13 +17,13 @@ logged as (
 
 assigned as (
     select 'assigned units' as population, experiment_key, variant, count(*) as units
-    from {{ units }}
+    from all_units
     group by experiment_key, variant
 ),
 
 analysed as (
     select 'analysed units' as population, experiment_key, variant, count(*) as units
-    from {{ units }}
+    from all_units
     where is_analysed
     group by experiment_key, variant
 ),

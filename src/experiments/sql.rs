@@ -6,6 +6,7 @@ use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 
 use super::experiment::{Exclusion, Experiment, Experiments};
 use super::pin::{Pin, Used};
+use crate::flags::HOLDOUT_VARIANT;
 use crate::manifest::identifier;
 use crate::metrics::Metrics;
 
@@ -25,14 +26,14 @@ pub fn units(experiments: &Experiments) -> String {
     let extras =
         |format: &dyn Fn(&Extra) -> String| columns.iter().map(format).collect::<Vec<_>>().join("");
     let of_variant = extras(&|column| match column {
-        Extra::Flag(name) => format!(",\n            bool_or({0}) as {0}", identifier(name)),
+        Extra::Flag(name) => format!(",\n            bool_or({0}) as {0}", flag(name)),
         Extra::Segment(name) => format!(
             ",\n            first_value({0} order by assigned_at, {0}) as {0}",
             identifier(name)
         ),
     });
     let of_unit = extras(&|column| match column {
-        Extra::Flag(name) => format!(",\n            bool_or({0}) as {0}", identifier(name)),
+        Extra::Flag(name) => format!(",\n            bool_or({0}) as {0}", flag(name)),
         Extra::Segment(name) => format!(
             ",\n            first_value({0} order by assigned_at, variant) as {0}",
             identifier(name)
@@ -75,7 +76,7 @@ pub fn units(experiments: &Experiments) -> String {
             first_value(variant order by assigned_at, variant) as variant,
             min(assigned_at) as assigned_at,
             cast(sum(n_assignments) as bigint) as n_assignments,
-            count(variant) as n_variants{of_unit}
+            count(variant) filter (where variant <> '{HOLDOUT_VARIANT}') as n_variants{of_unit}
         from assigned_variants
         group by experiment_key, unit_id
     ),
@@ -115,10 +116,17 @@ pub fn units(experiments: &Experiments) -> String {
     )
 }
 
+/// A column beside those that every assignment has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Extra {
+    /// By the name of the exclusion.
     Flag(String),
     Segment(String),
+}
+
+/// What an exclusion's column is called on the way: `is_bot` may be a segment too, with a value of each variant's own.
+fn flag(exclusion: &str) -> String {
+    identifier(&format!("excluded as {exclusion}"))
 }
 
 fn extra_columns(experiments: &Experiments) -> Vec<Extra> {
@@ -126,7 +134,7 @@ fn extra_columns(experiments: &Experiments) -> Vec<Extra> {
         .iter()
         .flat_map(|experiment| experiment.exclusions.iter())
         .filter_map(|exclusion| match exclusion {
-            Exclusion::Column(name) => Some(Extra::Flag(format!("is_{name}"))),
+            Exclusion::Column(name) => Some(Extra::Flag(name.clone())),
             Exclusion::CrossedOver => None,
         });
     let segments = experiments
@@ -156,9 +164,10 @@ fn logs(experiments: &Experiments, columns: &[Extra]) -> Vec<String> {
 /// Whether an experiment asks for a column of its assignments.
 fn has(experiment: &Experiment, column: &Extra) -> bool {
     match column {
-        Extra::Flag(name) => experiment.exclusions.iter().any(
-            |exclusion| matches!(exclusion, Exclusion::Column(own) if *name == format!("is_{own}")),
-        ),
+        Extra::Flag(name) => experiment
+            .exclusions
+            .iter()
+            .any(|exclusion| matches!(exclusion, Exclusion::Column(own) if name == own)),
         Extra::Segment(name) => experiment.segments.contains(name),
     }
 }
@@ -170,11 +179,11 @@ fn log<'a>(
 ) -> String {
     let extras: String = columns
         .map(|(column, has)| {
-            let (name, cast) = match column {
-                Extra::Flag(name) => (identifier(name), "boolean"),
-                Extra::Segment(name) => (identifier(name), "varchar"),
+            let (own, cast, name) = match column {
+                Extra::Flag(name) => (identifier(&format!("is_{name}")), "boolean", flag(name)),
+                Extra::Segment(name) => (identifier(name), "varchar", identifier(name)),
             };
-            let value = if has { &name } else { "null" };
+            let value = if has { &own } else { "null" };
             format!(", cast({value} as {cast}) as {name}")
         })
         .collect();
@@ -234,7 +243,11 @@ fn variants(experiments: &Experiments) -> String {
 
 /// The first reason that holds, in the order of the experiment's own policy.
 fn exclusions(experiments: &Experiments) -> String {
+    // Who was held out first is in no arm, whatever came later; who was held out later keeps the arm.
     let mut lines = vec![
+        format!(
+            "                when first_assignments.variant = '{HOLDOUT_VARIANT}' then 'holdout'"
+        ),
         "                when known_variants.variant is null then 'unknown_variant'".to_string(),
     ];
     let mut policies: Vec<&[Exclusion]> = Vec::new();
@@ -252,7 +265,7 @@ fn exclusions(experiments: &Experiments) -> String {
         for exclusion in *policy {
             let (condition, name) = match exclusion {
                 Exclusion::CrossedOver => ("n_variants > 1".to_string(), "crossed_over"),
-                Exclusion::Column(name) => (identifier(&format!("is_{name}")), &**name),
+                Exclusion::Column(name) => (flag(name), &**name),
             };
             lines.push(format!(
                 "                when {concerned}{condition} then '{}'",

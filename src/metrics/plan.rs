@@ -449,6 +449,20 @@ fn window_fault(
         .then(|| format!("metric `{name}` has a window of more than fifty years"))
 }
 
+/// What rows say of a set of segment columns: their names, without the quotation marks that SQL may need.
+pub fn dimension(columns: &[String]) -> String {
+    let name = |column: &String| {
+        let quoted = column
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'));
+        quoted.map_or_else(|| column.clone(), |name| name.replace("\"\"", "\""))
+    };
+    match columns {
+        [] => "all".to_owned(),
+        columns => columns.iter().map(name).collect::<Vec<_>>().join(" x "),
+    }
+}
+
 fn everybody() -> Vec<Vec<String>> {
     vec![Vec::new()]
 }

@@ -47,6 +47,8 @@ projects! {
     experiment_duplicate
     experiment_key_bad
     experiment_metrics_unfit
+    experiment_odd_definitions
+    experiment_segment_names
     experiment_unknown_metric
     experiment_weights
     experiment_weights_too_large
@@ -154,6 +156,7 @@ projects! {
     var_missing
     warned_experiment_never_assigned
     warned_semantic_losses
+    warned_experiment_never_matures
     yaml_duplicate_key
     yaml_invalid_utf8
     yaml_is_a_list

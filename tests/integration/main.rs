@@ -19,6 +19,7 @@ mod events_kill;
 mod events_log;
 mod events_rotate;
 mod exact_aggregates;
+mod experiments;
 mod flags_cli;
 mod flags_definitions;
 mod flags_export;

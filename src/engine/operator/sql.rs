@@ -4,7 +4,7 @@
 //! are not known here: plans that have them come from metrics, whose oracle is [`crate::metrics::sql`].
 
 use super::lanes::SECOND;
-use crate::metrics::plan::{Aggregate, Maturity, Measure, MetricPlan, MetricStates};
+use crate::metrics::plan::{Aggregate, Maturity, Measure, MetricPlan, MetricStates, dimension};
 
 pub fn sql(plan: &MetricPlan) -> String {
     let mut parts = Vec::new();
@@ -209,7 +209,7 @@ from (
 )
 group by experiment_key, variant, segment_value",
         name = text(&metric.name),
-        segment = if segment.is_empty() { text("all") } else { text(&segment.join(" x ")) },
+        segment = text(&dimension(segment)),
         min = list(&|v| format!("min(v{v}) filter (where counts)")),
         max = list(&|v| format!("max(v{v}) filter (where counts)")),
         mean = list(&|v| format!("coalesce(max(m{v}), 0.0)")),

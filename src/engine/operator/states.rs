@@ -18,7 +18,7 @@ use super::cells::Cells;
 use super::lanes::Lanes;
 use super::segments::Segments;
 use super::special_cells::{Caps, SpecialCells};
-use crate::metrics::plan::{Fill, MetricPlan};
+use crate::metrics::plan::{Fill, MetricPlan, dimension};
 use crate::sql::functions::state_type;
 use crate::stats::state::State;
 
@@ -216,10 +216,7 @@ fn add_rows(
     place: &Place,
     experiments: Range<usize>,
 ) -> Result<()> {
-    let dimension = match place.columns.as_slice() {
-        [] => "all".to_owned(),
-        columns => columns.join(" x "),
-    };
+    let dimension = dimension(&place.columns);
     // Used again from row to row: rows are many, and memory for each costs more than its numbers.
     let (mut state, mut before) = (State::default(), State::default());
     for experiment in experiments {

@@ -453,7 +453,7 @@ fn select(metric: &Metric, experiments: &[String], segment: Option<&str>) -> Str
     // Constants are no groups: two that are alike stop DataFusion's optimizer when a field of a state is read through a view.
     let (dimension, column, groups) = match segment {
         Some(name) => (
-            format!("'{name}'"),
+            format!("'{}'", name.replace('\'', "''")),
             format!("coalesce(cast({} as varchar), '(none)')", identifier(name)),
             "1, 2, 6",
         ),

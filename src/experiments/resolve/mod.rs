@@ -1,4 +1,6 @@
-//! Spec -> experiment.
+//! Spec -> experiment. What it asks of metrics stands in `metrics`.
+
+mod metrics;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +8,9 @@ use chrono::{Datelike, Days, NaiveDate, NaiveDateTime};
 
 use super::experiment::{Exclusion, Experiment, Experiments, Guardrail, Variant};
 use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
+use crate::flags::HOLDOUT_VARIANT;
 use crate::manifest::Manifest;
-use crate::metrics::{Audience, Duration, Metric, Metrics, Tier};
+use crate::metrics::{Duration, Metrics};
 use crate::project::ExperimentSpec;
 use crate::project::yaml::Spot;
 
@@ -18,6 +21,22 @@ const CROSSOVER_LIMIT: f64 = 0.005;
 /// over: 1678 to 2261. An end in the last of them or later is none.
 const FIRST_YEAR: i32 = 1800;
 const LAST_YEAR: i32 = 2100;
+
+/// Columns that units have whatever is segmented by, those that metrics add to them, and the segment of all units.
+const TAKEN: &[&str] = &[
+    "experiment_key",
+    "unit_id",
+    "variant",
+    "assigned_at",
+    "n_assignments",
+    "n_variants",
+    "period_starts_at",
+    "measured_until",
+    "exclusion",
+    "is_analysed",
+    "complete_until",
+    "all",
+];
 
 /// Gives every experiment spec its meaning. An experiment that is wrong is left out, with diagnostics.
 pub fn resolve(manifest: &Manifest, metrics: &Metrics) -> Checked<Experiments> {
@@ -89,7 +108,9 @@ impl Resolver<'_> {
         self.margins_hold();
         let assignments = self.assignments();
         let alpha = self.fraction(&spec.alpha, "alpha", 0.05);
+        self.segments_have_names();
         let (from, until, grace) = period?;
+        self.units_can_mature(from, until, grace);
         let (assignment_model, exclusions, crossover_limit) = assignments?;
         Some(Experiment {
             key: spec.key.value.clone(),
@@ -161,6 +182,18 @@ impl Resolver<'_> {
                 "an experiment compares at least two variants",
             );
         }
+        for (name, _) in spec
+            .variants
+            .iter()
+            .filter(|(name, _)| name.trim().is_empty())
+        {
+            self.push(
+                Code::E0604,
+                format!("a variant of `{}` has no name", spec.key.value),
+                &name.span,
+                "write the variant as it stands in the assignment log",
+            );
+        }
         let wrong: Vec<_> = spec
             .variants
             .iter()
@@ -180,6 +213,16 @@ impl Resolver<'_> {
                 &share.span,
                 &hint,
             );
+        }
+        for (name, _) in &spec.variants {
+            if name.value == HOLDOUT_VARIANT {
+                self.push(
+                    Code::E0604,
+                    format!("`{HOLDOUT_VARIANT}` is no variant: units that are held out are logged under it"),
+                    &name.span,
+                    "remove it: such units are left out of the analysis and counted as `holdout`",
+                );
+            }
         }
         // A share that is wrong by itself makes the sum wrong too.
         if !wrong.is_empty() {
@@ -348,172 +391,27 @@ impl Resolver<'_> {
         }
     }
 
-    /// The guardrails it names, and those that are required of it.
-    fn guardrails(&mut self) -> Vec<Guardrail> {
-        let spec = self.spec;
-        let mut guardrails: Vec<Guardrail> = spec
-            .guardrails
-            .iter()
-            .map(|named| Guardrail {
-                metric: named.metric.value.clone(),
-                margin: named.margin.as_ref().map(|margin| margin.value).or(self
-                    .metrics
-                    .get(&named.metric)
-                    .and_then(|metric| metric.margin)),
-                has_own_margin: named.margin.is_some(),
-                is_required: false,
-            })
-            .collect();
-        for metric in self
-            .metrics
-            .iter()
-            .filter(|metric| self.is_required(metric))
-        {
-            let named = guardrails
-                .iter_mut()
-                .find(|guardrail| guardrail.metric == metric.name);
-            let has_role = spec
-                .primary
-                .iter()
-                .chain(&spec.secondary)
-                .any(|name| name.value == metric.name);
-            match named {
-                Some(guardrail) => guardrail.is_required = true,
-                None if has_role => {}
-                None => guardrails.push(Guardrail {
-                    metric: metric.name.clone(),
-                    margin: metric.margin,
-                    has_own_margin: false,
-                    is_required: true,
-                }),
-            }
-        }
-        guardrails
-    }
-
-    fn is_required(&self, metric: &Metric) -> bool {
-        let spec = self.spec;
-        let is = |spot: &Option<Spot<String>>, name: &str| {
-            spot.as_ref().is_some_and(|spot| spot.value == name)
-        };
-        metric.required_for.iter().any(|audience| match audience {
-            Audience::Everyone => true,
-            Audience::Area(area) => is(&spec.area, area),
-            Audience::Owner(owner) => is(&spec.owner, owner),
-            Audience::Experiment(key) => spec.key.value == *key,
-        })
-    }
-
-    /// A required guardrail may be guarded more strictly, not less.
-    fn margins_hold(&mut self) {
-        let spec = self.spec;
-        for guardrail in &spec.guardrails {
-            let Some(metric) = self.metrics.get(&guardrail.metric) else {
-                continue;
-            };
-            let (Some(margin), Some(limit)) = (&guardrail.margin, metric.margin) else {
-                continue;
-            };
-            if self.is_required(metric) && margin.value > limit {
-                let message = format!(
-                    "the margin of `{}` is {}, but {limit} is required",
-                    metric.name, margin.value
-                );
-                self.push(
-                    Code::E0604,
-                    message,
-                    &margin.span,
-                    "leave it out, or write a smaller one",
-                );
-            }
-        }
-    }
-
-    fn metrics_exist(&mut self) {
+    /// A segment is a column of the units, so its name is none that they have already, and none that stands for all units.
+    fn segments_have_names(&mut self) {
         let spec = self.spec;
         let mut seen = BTreeSet::new();
-        let names = spec
-            .primary
-            .iter()
-            .chain(&spec.secondary)
-            .chain(spec.guardrails.iter().map(|guardrail| &guardrail.metric));
-        let declared: Vec<&str> = self
-            .manifest
-            .domain
-            .metrics
-            .iter()
-            .map(|metric| metric.name.as_str())
-            .collect();
-        for name in names {
-            if !declared.contains(&name.as_str()) {
-                let hint = did_you_mean(name, declared.iter().copied());
+        for segment in &spec.segments {
+            if !seen.insert(&segment.value) {
                 self.push(
-                    Code::E0207,
-                    format!("unknown metric `{}`", name.value),
-                    &name.span,
-                    &hint,
+                    Code::E0604,
+                    format!("`{}` segments `{}` twice", segment.value, spec.key.value),
+                    &segment.span,
+                    "keep one of them",
                 );
-            } else if !seen.insert(&name.value) {
+            } else if TAKEN.contains(&segment.as_str()) {
                 self.push(
                     Code::E0604,
                     format!(
-                        "the metric `{}` has two roles in `{}`",
-                        name.value, spec.key.value
+                        "`{}` cannot be a segment: units have a column or a segment of that name",
+                        segment.value
                     ),
-                    &name.span,
-                    "give each metric one role",
-                );
-            }
-            if self
-                .metrics
-                .get(name)
-                .is_some_and(|metric| metric.tier == Tier::Component)
-            {
-                self.push(
-                    Code::E0604,
-                    format!(
-                        "`{}` is a component, so nothing can be decided by it",
-                        name.value
-                    ),
-                    &name.span,
-                    "use the metric that it is a part of",
-                );
-            }
-        }
-        let dashboards: Vec<(&Spot<String>, &Metric)> = spec
-            .primary
-            .iter()
-            .chain(&spec.secondary)
-            .chain(spec.guardrails.iter().map(|guardrail| &guardrail.metric))
-            .filter_map(|name| Some((name, self.metrics.get(name)?)))
-            .filter(|(_, metric)| !metric.is_analysed())
-            .collect();
-        for (name, metric) in dashboards {
-            self.push(
-                Code::E0604,
-                format!(
-                    "`{}` is {}, which units have no share in, so nothing can be decided by it",
-                    name.value,
-                    metric.kind.word()
-                ),
-                &name.span,
-                "it is for dashboards; use a metric that is measured per unit, such as `kind: ratio` for a quotient",
-            );
-        }
-        for guardrail in &spec.guardrails {
-            if let Some(margin) = guardrail
-                .margin
-                .as_ref()
-                .filter(|margin| !(margin.value > 0.0 && margin.value < 1.0))
-            {
-                self.push(
-                    Code::E0604,
-                    format!(
-                        "the margin of `{}` is {}",
-                        guardrail.metric.value, margin.value
-                    ),
-                    &margin.span,
-                    "a margin is a relative loss between 0 and 1, such as 0.02",
+                    &segment.span,
+                    "give the column another name in the assignment model",
                 );
             }
         }
