@@ -339,18 +339,31 @@ fn undeclared_relations(
                 }
                 _ => format!("{{{{ ref('{}') }}}}", other.name),
             };
-            let start = sql.find(&relation);
+            let start = whole_word(sql, &relation);
             let span: Option<Span> = start
                 .and_then(|start| map.span(start, start + relation.len(), &relation))
                 .or(map.whole());
-            Some(
-                Diagnostic::error(
-                    Code::E0415,
+            let (message, hint) = match other.id == node.id {
+                true => (
+                    format!("`{relation}` reads itself"),
+                    "`{{ this }}` is read by incremental models, inside `{% if is_incremental() %}`".to_string(),
+                ),
+                false => (
                     format!("`{relation}` is read without `ref` or `source`"),
-                )
-                .at(span)
-                .hint(format!("write `{call}`")),
-            )
+                    format!("write `{call}`"),
+                ),
+            };
+            Some(Diagnostic::error(Code::E0415, message).at(span).hint(hint))
         })
         .collect()
+}
+
+/// Where a word begins that is no part of another.
+fn whole_word(text: &str, word: &str) -> Option<usize> {
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    text.match_indices(word)
+        .find(|(start, found)| {
+            !text[..*start].ends_with(is_part) && !text[start + found.len()..].starts_with(is_part)
+        })
+        .map(|(start, _)| start)
 }

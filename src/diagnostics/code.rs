@@ -104,6 +104,8 @@ codes! {
     E0415,
     /// How a table grows, or how its rows lie, does not fit its columns.
     E0416,
+    /// A constant in SQL cannot be computed.
+    E0417,
 
     // E05xx contracts
     /// A declared column does not exist in the model.

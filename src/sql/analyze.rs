@@ -60,6 +60,8 @@ pub enum SqlErrorKind {
     UnknownColumn,
     UnknownTable,
     Meaning,
+    /// A constant that cannot be computed.
+    Constant,
 }
 
 impl SqlErrorKind {
@@ -70,6 +72,7 @@ impl SqlErrorKind {
             Self::UnknownColumn => Code::E0406,
             Self::UnknownTable => Code::E0407,
             Self::Meaning => Code::E0408,
+            Self::Constant => Code::E0417,
         }
     }
 }
@@ -114,6 +117,9 @@ impl Analyzer {
         let settled = settled.map_err(|error| plan_error(sql, &error))?;
         let schema = Arc::new(plan.schema().as_arrow().clone());
         repeated_column(sql, &schema)?;
+        if let Some(error) = super::constants::impossible(sql, &settled) {
+            return Err(error);
+        }
         Ok(Analyzed {
             volatile: volatile_functions(&plan),
             schema,
@@ -138,15 +144,15 @@ impl Analyzer {
 
     /// The type that SQL means by `text`, or none.
     pub async fn data_type(&self, text: &str) -> Option<DataType> {
+        if super::expression::surplus(&format!("cast(null as {text})")).is_some() {
+            return None;
+        }
         let analyzed = self
             .analyze(&format!("select cast(null as {text}) as value"))
             .await
             .ok()?;
         Some(analyzed.schema.field(0).data_type().clone())
     }
-        if super::expression::surplus(&format!("cast(null as {text})")).is_some() {
-            return None;
-        }
 
     /// One `select`, or `with ... select`.
     pub(super) fn parse(&self, sql: &str) -> Result<Statement, SqlError> {
@@ -308,6 +314,10 @@ fn syntax_error(sql: &str, error: &DataFusionError) -> SqlError {
         .strip_prefix("sql parser error: ")
         .unwrap_or(&message)
         .replace("\\\"", "\"");
+    let message = match message.starts_with("RecursionLimitExceeded") {
+        true => "brackets and queries are nested too deeply".to_string(),
+        false => message,
+    };
     let is_at_end = message.ends_with("found: EOF");
     let range = if is_at_end {
         Some(last_character(sql))
@@ -385,6 +395,9 @@ fn plan_error(sql: &str, error: &DataFusionError) -> SqlError {
             range: range.or(find(sql, &name)),
             word: name,
         };
+    }
+    if let Some(found) = words::no_interval(text) {
+        return super::constants::no_interval(sql, &found);
     }
     if let Some(said) = words::say(text) {
         let range = range.or_else(|| find(sql, &said.word));

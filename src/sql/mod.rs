@@ -5,6 +5,7 @@
 mod analyze;
 mod beyond;
 pub mod canonical;
+mod constants;
 mod expression;
 pub mod functions;
 mod ignored;

@@ -157,6 +157,26 @@ fn not_combined(text: &str) -> Option<Said> {
     })
 }
 
+/// The text that is no interval.
+pub(super) fn no_interval(text: &str) -> Option<String> {
+    let found = captures(
+        r#"(?s)(?:Invalid input syntax for type interval: "|Invalid interval type: |Unsupported Interval Expression with value ")(.*?)"?$"#,
+        text,
+    )?;
+    Some(found[1].to_string())
+}
+
+/// A literal as SQL writes it, where the planner says its type too: `Int64(1)`.
+fn literal(text: &str) -> String {
+    match captures(
+        r"^(?:U?Int\d+|Float\d+|(?:Large)?Utf8(?:View)?|Boolean)\((.*)\)$",
+        text,
+    ) {
+        Some(found) if !found[1].contains(['(', ',']) => found[1].replace('"', "'"),
+        _ => text.to_string(),
+    }
+}
+
 /// What is wrong with a clause: the word is the one that begins it.
 pub(super) fn say_of_clause(text: &str) -> Option<Said> {
     let said = |message: String, hint: Option<&str>, word: &str| {
@@ -168,7 +188,11 @@ pub(super) fn say_of_clause(text: &str) -> Option<Said> {
     };
     let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_string();
     if let Some(found) = captures(r"non-boolean predicate '(.+)' returning (.+)", text) {
-        let (what, kind) = (last(&found[1]), arrow_name(&found[2]));
+        let what = match literal(&found[1]) {
+            plain if plain != found[1] => plain,
+            _ => last(&found[1]),
+        };
+        let kind = arrow_name(&found[2]);
         return said(
             format!("`where` takes a boolean, and `{what}` is of type {kind}"),
             Some("compare it with something"),

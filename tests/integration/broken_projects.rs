@@ -55,18 +55,18 @@ projects! {
     good_experiment
     good_metrics
     good_small
+    good_words_and_comments
     lint_alias_untrue
     lint_by_hand
-    good_words_and_comments
     lint_near_duplicate
     lint_two_names
     many_errors_at_once
     metric_alias_wrong
     metric_bad_expression
     metric_bad_words
+    metric_breaks_out
     metric_cap_misplaced
     metric_declarations_contradict
-    metric_breaks_out
     metric_declarations_missing
     metric_derived_no_number
     metric_derived_wrong
@@ -114,6 +114,7 @@ projects! {
     sql_empty_model
     sql_group_by_missing
     sql_ignored_clauses
+    sql_impossible_constants
     sql_invalid_utf8
     sql_not_a_query
     sql_read_without_ref
@@ -146,17 +147,17 @@ projects! {
     template_unknown_macro
     template_without_end
     test_bad_settings
+    test_breaks_out
     test_missing_arguments
     test_singular_broken
     test_singular_unknown_ref
-    test_breaks_out
     test_unknown
     test_unknown_column
     test_wrong_arguments
     var_missing
     warned_experiment_never_assigned
-    warned_semantic_losses
     warned_experiment_never_matures
+    warned_semantic_losses
     yaml_duplicate_key
     yaml_invalid_utf8
     yaml_is_a_list
