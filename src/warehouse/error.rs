@@ -36,6 +36,11 @@ pub enum WarehouseError {
     )]
     Name { what: &'static str, name: String },
 
+    #[error(
+        "Delta Lake cannot keep tables in `{}`, {detail}: rename it, or set `warehouse` of the target to another folder", path.display()
+    )]
+    Folder { path: PathBuf, detail: &'static str },
+
     #[error("the warehouse has no table `{relation}` with fingerprint {fingerprint}")]
     Missing {
         relation: String,

@@ -51,11 +51,14 @@ pub struct Warehouse {
 impl Warehouse {
     /// Opens the warehouse at `root` and makes its folders if they do not exist.
     pub fn open(root: &Path) -> Result<Warehouse> {
+        let absolute = std::path::absolute(root).context("find the folder", root)?;
+        checked_folder(&absolute)?;
         for folder in ["relations", "environments", "staging"] {
             let folder = root.join(folder);
             fs::create_dir_all(&folder).context("create the folder", &folder)?;
         }
         let root = fs::canonicalize(root).context("open the folder", root)?;
+        checked_folder(&root)?;
         Ok(Warehouse { root })
     }
 
@@ -84,6 +87,19 @@ impl Warehouse {
     fn environments_folder(&self) -> PathBuf {
         self.root.join("environments")
     }
+}
+
+/// Delta Lake's kernel (deltalake 1.1) decodes the URL of a folder once more than it encodes it: `a%20b` would be looked for as `a b`.
+fn checked_folder(root: &Path) -> Result<()> {
+    let detail = match root.to_str() {
+        None => "whose name is not UTF-8",
+        Some(path) if path.contains('%') => "whose name has a `%`",
+        Some(_) => return Ok(()),
+    };
+    Err(WarehouseError::Folder {
+        path: root.to_path_buf(),
+        detail,
+    })
 }
 
 /// A name becomes a folder, so it may hold only what every file system takes for itself.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::DateTime;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::TableType;
@@ -14,6 +15,8 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
+use datafusion::object_store::ObjectMeta;
+use datafusion::object_store::path::Path as StorePath;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -87,14 +90,17 @@ impl ClusteredTable {
 
     fn file_group(&self, run: &RunFile) -> FileGroup {
         let path = self.folder.join(&run.path);
-        let path = path
-            .to_str()
-            .expect("the folder of a table has a UTF-8 path")
-            .trim_start_matches('/')
-            .to_owned();
-        FileGroup::new(vec![
-            PartitionedFile::new(path, run.size).with_arrow_schema(self.file_schema()),
-        ])
+        // From a text it would be encoded: `ö` would be looked for as `%C3%B6`.
+        let location = StorePath::from_absolute_path(&path)
+            .expect("the folder of a table is absolute and has a UTF-8 path");
+        let file = PartitionedFile::new_from_meta(ObjectMeta {
+            location,
+            last_modified: DateTime::UNIX_EPOCH,
+            size: run.size,
+            e_tag: None,
+            version: None,
+        });
+        FileGroup::new(vec![file.with_arrow_schema(self.file_schema())])
     }
 
     /// The columns of a file in the types that are read.
