@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::arrow::error::ArrowError;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::utils::merge_schema;
@@ -46,20 +46,10 @@ fn proceed(found: &Option<Fault>) -> TreeNodeRecursion {
 }
 
 const ZERO: &str = "it divides by zero";
+const NO_ZONE: &str = " is no time zone";
 
-/// Functions of which an argument is a word of a list or a pattern: it is wrong whatever the other arguments are.
-const TAKES_WORDS: &[&str] = &[
-    "date_part",
-    "date_trunc",
-    "digest",
-    "encode",
-    "decode",
-    "regexp_count",
-    "regexp_instr",
-    "regexp_like",
-    "regexp_match",
-    "regexp_replace",
-];
+/// Functions of which an argument is a word of a list: it is wrong whatever the other arguments are.
+const TAKES_WORDS: &[&str] = &["date_part", "date_trunc", "digest", "encode", "decode"];
 
 /// A row without columns, which is all that a constant needs.
 struct Row {
@@ -140,10 +130,16 @@ impl Row {
             Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) => {
                 match field.data_type() {
                     DataType::Timestamp(_, Some(zone)) if !is_time_zone(zone) => {
-                        fault(format!("`{zone}` is no time zone"))
+                        fault(format!("`{zone}`{NO_ZONE}"))
                     }
                     _ => None,
                 }
+            }
+            Expr::BinaryExpr(BinaryExpr { op, right, .. }) if is_match(*op) => {
+                wrong_pattern(right).and_then(fault)
+            }
+            Expr::ScalarFunction(function) if function.func.name().starts_with("regexp_") => {
+                wrong_pattern(function.args.get(1)?).and_then(fault)
             }
             Expr::ScalarFunction(function) if TAKES_WORDS.contains(&function.func.name()) => {
                 let inputs = merge_schema(&node.inputs());
@@ -171,19 +167,25 @@ impl Row {
         })
     }
 
-    /// `false and ...`, `true or ...`: the planner takes the rest away.
+    /// `false and ...`, `... or true`: the planner takes the rest away.
     fn is_settled(&self, expr: &Expr) -> bool {
-        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else {
-            return false;
-        };
-        let settles = match op {
-            Operator::And => false,
-            Operator::Or => true,
-            _ => return false,
-        };
-        [left, right]
-            .into_iter()
-            .any(|side| is_pure_through(side) && self.truth(side) == Some(settles))
+        match expr {
+            Expr::BinaryExpr(BinaryExpr { op, .. }) => match op {
+                Operator::And => self.settles(expr, Operator::And, false),
+                Operator::Or => self.settles(expr, Operator::Or, true),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn settles(&self, expr: &Expr, chain: Operator, as_what: bool) -> bool {
+        match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) if *op == chain => {
+                self.settles(left, chain, as_what) || self.settles(right, chain, as_what)
+            }
+            _ => is_pure_through(expr) && self.truth(expr) == Some(as_what),
+        }
     }
 
     fn truth(&self, expr: &Expr) -> Option<bool> {
@@ -237,6 +239,24 @@ impl Row {
             _ => None,
         }
     }
+}
+
+fn is_match(operator: Operator) -> bool {
+    matches!(
+        operator,
+        Operator::RegexMatch
+            | Operator::RegexIMatch
+            | Operator::RegexNotMatch
+            | Operator::RegexNotIMatch
+    )
+}
+
+/// What is wrong with a literal pattern, which the engine reads as we do.
+fn wrong_pattern(expr: &Expr) -> Option<String> {
+    let error = Regex::new(text_of(expr)?).err()?;
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    Some(last.trim_start_matches("error: ").to_string())
 }
 
 /// The parts of an expression that are computed for every row, and those that may be passed over.
@@ -329,6 +349,10 @@ impl Fault {
                     ),
                 }
             }
+            Expr::Cast(_) | Expr::TryCast(_) if self.reason.ends_with(NO_ZONE) => (
+                self.reason.clone(),
+                "write its name as in `Europe/Berlin`, or `UTC`".to_string(),
+            ),
             Expr::BinaryExpr(_) if self.reason == ZERO => (
                 format!("`{}` divides by zero", in_sql(&self.expr)),
                 "`nullif(..., 0)` as the divisor gives null".to_string(),
@@ -346,19 +370,38 @@ impl Fault {
             kind: SqlErrorKind::Constant,
             message,
             hint: Some(hint),
-            range: place(sql, &self.expr),
+            range: match self.reason.strip_suffix(NO_ZONE) {
+                // Nothing but the type says it.
+                Some(zone) => place(sql, &text_literal(zone.trim_matches('`'))),
+                None => place(sql, &self.expr),
+            },
             word: String::new(),
         }
     }
 }
 
-/// The expression as a person writes it, its literals without their types.
+fn text_literal(text: &str) -> Expr {
+    Expr::Literal(ScalarValue::Utf8(Some(text.to_string())), None)
+}
+
+/// The expression as a person writes it, its literals without their types and without the casts that they got.
 fn in_sql(expr: &Expr) -> String {
     static TYPED: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r#"(?:Large)?Utf8(?:View)?\("([^"]*)"\)|(?:U?Int|Float)\d+\(([^)]*)\)"#)
             .expect("the pattern is constant")
     });
-    let said = expr.human_display().to_string();
+    let without_cast = |part: Expr| match part {
+        Expr::Cast(Cast { expr, .. }) if matches!(*expr, Expr::Literal(..)) => {
+            Ok(Transformed::yes(*expr))
+        }
+        other => Ok(Transformed::no(other)),
+    };
+    let plain = expr.clone().transform(without_cast);
+    let said = plain
+        .expect("the closure does not fail")
+        .data
+        .human_display()
+        .to_string();
     TYPED
         .replace_all(&said, |found: &Captures<'_>| {
             match (found.get(1), found.get(2)) {
@@ -371,14 +414,13 @@ fn in_sql(expr: &Expr) -> String {
 
 /// A text that the planner could not read as an interval.
 pub(super) fn no_interval(sql: &str, text: &str) -> SqlError {
-    let literal = Expr::Literal(ScalarValue::Utf8(Some(text.to_string())), None);
     SqlError {
         kind: SqlErrorKind::Constant,
         message: format!("`{text}` cannot be read as interval"),
         hint: Some(
             "write it like `interval '3 days'` or `interval '1 hour 30 minutes'`".to_string(),
         ),
-        range: place(sql, &literal),
+        range: place(sql, &text_literal(text)),
         word: String::new(),
     }
 }
@@ -438,7 +480,8 @@ const FEW: usize = 4;
 fn is_literal(token: &Token, value: &ScalarValue) -> bool {
     match token {
         Token::SingleQuotedString(text) => value.try_as_str().flatten() == Some(text),
-        Token::Number(text, _) => value.to_string() == *text,
+        // The sign is a token of its own.
+        Token::Number(text, _) => value.to_string().trim_start_matches('-') == text,
         _ => false,
     }
 }
@@ -505,16 +548,24 @@ mod tests {
                 "`t.x / 0` divides by zero at 0",
             ),
             (
+                "select x ~ '(' as y from (select 'a' as x) as t",
+                "`t.x ~ '('` cannot be computed: unclosed group at '('",
+            ),
+            (
+                "select regexp_like(x, '[a') as y from (select 'a' as x) as t",
+                "`regexp_like(t.x, '[a')` cannot be computed: unclosed character class at '[a'",
+            ),
+            (
                 "select date_trunc('fortnight', d) as y from (select now() as d) as t",
-                "`date_trunc('fortnight', t.d)` cannot be computed: Unsupported date_trunc granularity: 'fortnight'. at 'fortnight'",
+                "`date_trunc('fortnight', t.d)` cannot be computed: Unsupported date_trunc granularity: 'fortnight'. Supported values are: microsecond, millisecond, second, minute, hour, day, week, month, quarter, year at 'fortnight'",
             ),
             (
-                "select regexp_like(x, '(') as y from (select 'a' as x) as t",
-                "? at '('",
+                "select cast(d as timestamp) at time zone 'Europe/Berln' as y from (select now() as d) as t",
+                "`Europe/Berln` is no time zone at 'Europe/Berln'",
             ),
             (
-                "select d at time zone 'Europe/Berln' as y from (select now() as d) as t",
-                "? at 'Europe/Berln'",
+                "select make_date(2026, 13, 1) as a, chr(-1) as b",
+                "`make_date(2026, 13, 1)` cannot be computed: Month value '13' is out of range at 2026, 13, 1",
             ),
             ("select 1 / 0 as a", "`1 / 0` divides by zero at 1 / 0"),
             ("select 1 % 0 as a", "`1 % 0` divides by zero at 1 % 0"),
