@@ -40,5 +40,6 @@ having count(*) > 1
 
 {# The condition holds in every row; a condition that is unknown counts as broken. #}
 {% test expression_is_true(model, expression, column_name=none) %}
-select * from {{ model }} where not coalesce({{ (column_name ~ ' ' if column_name else '') ~ expression }}, false)
+select * from {{ model }} where not coalesce({{ (column_name ~ ' ' if column_name else '') ~ expression }}
+, false)
 {% endtest %}

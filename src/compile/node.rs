@@ -119,7 +119,7 @@ pub(super) async fn compile_test(
         template,
         attached_to,
         settings,
-        ..
+        column,
     } = &node.kind
     else {
         unreachable!("only tests come here")
@@ -146,6 +146,15 @@ pub(super) async fn compile_test(
         for diagnostic in &mut checked.diagnostics {
             diagnostic.span = Some(node.span.clone());
             diagnostic.message = format!("in the test `{}`: {}", node.name, diagnostic.message);
+            let is_folded = |column: &String| {
+                let folded = format!("`{}`", column.to_lowercase());
+                folded != format!("`{column}`") && diagnostic.message.ends_with(&folded)
+            };
+            if let Some(column) = column.as_ref().filter(|column| is_folded(column)) {
+                diagnostic.hint = Some(format!(
+                    "write `{{name: {column}, quote: true}}` where the column has capital letters"
+                ));
+            }
         }
     }
     let Some(query) = &mut checked.value else {

@@ -529,17 +529,15 @@ impl<'a> Resolver<'a> {
     }
 
     /// Tests written beside models, seeds and sources, with the node that they stand at.
-    pub fn written_tests(&self, names: &Names) -> Vec<(NodeId, Option<String>, &'a TestSpec)> {
+    pub fn written_tests(
+        &self,
+        names: &Names,
+    ) -> Vec<(NodeId, Option<&'a ColumnSpec>, &'a TestSpec)> {
         let mut found = Vec::new();
         let mut add = |id: NodeId, tests: &'a [TestSpec], columns: &'a [ColumnSpec]| {
             found.extend(tests.iter().map(|test| (id, None, test)));
             for column in columns {
-                found.extend(
-                    column
-                        .tests
-                        .iter()
-                        .map(|test| (id, Some(column.name.value.clone()), test)),
-                );
+                found.extend(column.tests.iter().map(|test| (id, Some(column), test)));
             }
         };
         for properties in &self.project.properties {

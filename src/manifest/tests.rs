@@ -10,7 +10,7 @@ use super::node::{Node, NodeId, NodeKind, Settings, TestSettings, TestSeverity, 
 use super::resolve::Resolver;
 use crate::diagnostics::{Code, Diagnostic, did_you_mean};
 use crate::project::yaml::{Node as Yaml, Spot, Value};
-use crate::project::{SqlFile, TestSpec};
+use crate::project::{ColumnSpec, SqlFile, TestSpec};
 use crate::template::Scope;
 
 pub(super) fn add(resolver: &mut Resolver<'_>, names: &Arc<Names>) {
@@ -64,10 +64,12 @@ fn add_generic(
     resolver: &mut Resolver<'_>,
     names: &Arc<Names>,
     owner: NodeId,
-    column: Option<String>,
+    declared: Option<&ColumnSpec>,
     spec: &TestSpec,
     taken: &mut BTreeMap<String, usize>,
 ) {
+    let column = declared.map(|column| column.name.value.clone());
+    let in_sql = declared.map(column_in_sql);
     // `package.test` is a test of a package; the packages' macros share one space of names.
     let test = spec
         .name
@@ -91,7 +93,7 @@ fn add_generic(
     let Some((mut settings, tags)) = test_settings(resolver, spec) else {
         return;
     };
-    settings.expressions = expressions(&test, column.as_deref(), spec);
+    settings.expressions = expressions(&test, in_sql.as_deref(), spec);
     if !arguments_fit(resolver, &test, column.as_deref(), spec) {
         return;
     }
@@ -108,9 +110,9 @@ fn add_generic(
         None => format!("model={relation}"),
     }];
     arguments.extend(
-        column
+        in_sql
             .iter()
-            .map(|column| format!("column_name={}", quote(&column_in_sql(column)))),
+            .map(|column| format!("column_name={}", quote(column))),
     );
     for (key, value) in &spec.arguments {
         arguments.push(format!("{}={}", key.value, expression(value)));
@@ -186,7 +188,7 @@ fn expressions(test: &str, column: Option<&str>, spec: &TestSpec) -> Vec<Spot<St
         };
         let value = match before {
             // The column stands before what is said of it: `>= 0`.
-            Some(column) => format!("{} {text}", column_in_sql(column)),
+            Some(column) => format!("{column} {text}"),
             None => text.clone(),
         };
         (!text.contains("{{")).then(|| Spot {
@@ -197,12 +199,12 @@ fn expressions(test: &str, column: Option<&str>, spec: &TestSpec) -> Vec<Spot<St
     settings.chain(arguments).filter_map(piece).collect()
 }
 
-/// As the model may say it: capital letters are left to SQL, which folds them as it does in the model.
-fn column_in_sql(column: &str) -> String {
-    let is_folded = column.chars().any(char::is_uppercase);
-    match is_folded {
-        true => column.to_string(),
-        false => identifier(column),
+/// Capital letters are left to SQL, which folds them as it does in the model, unless the YAML says `quote: true`.
+fn column_in_sql(column: &ColumnSpec) -> String {
+    let name = &column.name.value;
+    match name.chars().any(char::is_uppercase) && !column.is_quoted {
+        true => name.clone(),
+        false => identifier(name),
     }
 }
 

@@ -59,6 +59,8 @@ pub struct ColumnSpec {
     pub name: Spot<String>,
     pub description: String,
     pub data_type: Option<Spot<String>>,
+    /// Its capital letters are its own: SQL must not fold them.
+    pub is_quoted: bool,
     pub tests: Vec<TestSpec>,
 }
 
@@ -218,11 +220,11 @@ impl FromNode for ColumnSpec {
             name: fields.required("name")?,
             description: fields.or_default("description"),
             data_type: fields.optional("data_type"),
+            is_quoted: fields.or_default("quote"),
             tests: tests(&mut fields),
         };
         for key in [
             "meta",
-            "quote",
             "tags",
             "config",
             "entity",
