@@ -93,12 +93,19 @@ impl Warehouse {
 fn checked_folder(root: &Path) -> Result<()> {
     let detail = match root.to_str() {
         None => "whose name is not UTF-8",
-        Some(path) if path.contains('%') => "whose name has a `%`",
+        Some(path) if is_escaped(path) => "whose name has a `%` as URLs have (`%20`)",
         Some(_) => return Ok(()),
     };
     Err(WarehouseError::Folder {
         path: root.to_path_buf(),
         detail,
+    })
+}
+
+/// Whether decoding would change it: `100%` stays what it is.
+fn is_escaped(path: &str) -> bool {
+    path.as_bytes().windows(3).any(|three| {
+        three[0] == b'%' && three[1].is_ascii_hexdigit() && three[2].is_ascii_hexdigit()
     })
 }
 

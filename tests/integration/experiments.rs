@@ -250,7 +250,7 @@ select value, timestamp '2026-01-06T10:00:00', 'order', value * 7 % 13 from (sel
     shop.good(&["build"]).out.trim().to_string()
 }
 
-/// Spaces, letters of any language and what a URL escapes: all but `%`, which Delta Lake cannot read back.
+/// Spaces, letters of any language and what a URL escapes: all but `%20`, which Delta Lake cannot read back.
 #[test]
 fn a_project_lies_in_a_folder_of_any_name() {
     let log = "select 'only' as experiment_key, unit_id, 'test' as variant, timestamp '2026-01-05T10:00:00' as assigned_at
@@ -262,7 +262,7 @@ from {{ source('raw', 'units') }}\n";
         std::fs::create_dir_all(&path).expect("a folder");
         path
     };
-    for name in ["größe #1 of? [two] & 'more'", "a%20b"] {
+    for name in ["größe #1 of? [two] & 'more' 100%", "a%20b"] {
         let project = inside(name);
         let own = Shop::empty();
         write(&own, log, &experiment);
@@ -275,7 +275,7 @@ from {{ source('raw', 'units') }}\n";
         std::fs::rename(own.folder.path(), &project).expect("on one disk");
         let path = project.to_str().expect("it is UTF-8");
         let built = shop.run(&["build", "--project-dir", path]);
-        if name.contains('%') {
+        if name == "a%20b" {
             assert_ne!(built.code, 0);
             assert!(built.err.contains("whose name has a `%`"), "{}", built.err);
             continue;
