@@ -549,7 +549,7 @@ mod tests {
             ),
             (
                 "select x ~ '(' as y from (select 'a' as x) as t",
-                "`t.x ~ '('` cannot be computed: unclosed group at '('",
+                "`t.x ~ (` cannot be computed: unclosed group at '('",
             ),
             (
                 "select regexp_like(x, '[a') as y from (select 'a' as x) as t",
