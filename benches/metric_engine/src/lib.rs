@@ -1,5 +1,7 @@
 //! The files under measurement, as they are in the package, under the names by which they know each other.
 
+#[path = "../../../src/engine/operator/apart.rs"]
+pub mod apart;
 #[path = "../../../src/engine/operator/batches.rs"]
 pub mod batches;
 #[path = "../../../src/engine/operator/blocks.rs"]
@@ -10,12 +12,17 @@ pub mod cells;
 pub mod gathered;
 #[path = "../../../src/engine/operator/kernel.rs"]
 pub mod kernel;
+#[path = "../../../src/engine/operator/keys.rs"]
+pub mod keys;
 #[path = "../../../src/engine/operator/lanes.rs"]
 pub mod lanes;
 #[path = "../../../src/engine/operator/layout.rs"]
 pub mod layout;
 #[path = "../../../src/engine/operator/merge.rs"]
 pub mod merge;
+#[path = "../../../src/metrics/duration.rs"]
+pub mod duration;
+pub use duration::Duration;
 #[path = "../../../src/metrics/plan.rs"]
 pub mod plan;
 #[path = "../../../src/engine/operator/queue.rs"]
@@ -52,7 +59,7 @@ pub mod metrics {
 pub mod engine {
     pub mod operator {
         pub use crate::{
-            batches, blocks, cells, days, firsts, kernel, lanes, layout, merge, numbers, queue,
+            apart, batches, blocks, cells, days, firsts, kernel, keys, lanes, layout, merge, numbers, queue,
             running, segments, special, special_cells, states, texts, unit, vectors,
         };
     }

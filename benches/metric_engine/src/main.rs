@@ -27,6 +27,7 @@ use datafusion::parquet::file::properties::WriterProperties;
 use metric_engine_bench::engine::operator::batches::*;
 use metric_engine_bench::engine::operator::cells::Cells;
 use metric_engine_bench::engine::operator::kernel::Kernel;
+use metric_engine_bench::engine::operator::keys::unit_keys;
 use metric_engine_bench::engine::operator::segments::Segments;
 use metric_engine_bench::engine::operator::unit::Unit;
 use metric_engine_bench::engine::operator::lanes::Lanes;

@@ -15,8 +15,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::exec::MetricStatesExec;
-use super::keys::unit_key_function;
-use super::sources::operator;
+use super::sources::{operator, unit_key_function};
 use super::states::output_schema;
 use crate::metrics::plan::MetricPlan;
 

@@ -2,18 +2,10 @@
 //! In: a column of ids, of any type whose values are plain. Out: a key for each, and whether the ids of two tables can be equal. Ids that
 //! SQL finds equal have one key: those of a dictionary are those of its values, and bytes that spell a text are that text.
 
-use std::sync::Arc;
-
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::{DataType, Int64Type, UInt64Type};
-use datafusion::common::{DFSchema, plan_err};
 use datafusion::error::Result;
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, ScalarUDF, Volatility, cast as cast_expression, create_udf,
-};
-
-use crate::sql::type_name;
 
 /// An integer id itself, or the head of a hash of any other.
 // Two of a million text ids share a key with probability 3e-8, two of a hundred million with 3e-4.
@@ -96,49 +88,10 @@ impl IdKind {
     }
 }
 
-/// An error for ids that have no key: lists, structs and what else has values inside.
-pub fn check_unit(table: &str, column: &str, data_type: &DataType) -> Result<()> {
-    let has_key = match IdKind::of(data_type) {
-        IdKind::Other(DataType::RunEndEncoded(..)) => false,
-        IdKind::Other(kind) => !kind.is_nested(),
-        _ => true,
-    };
-    match has_key {
-        true => Ok(()),
-        false => plan_err!(
-            "the unit `{column}` of {table} is {}, by which units are not told apart: name a column of plain values, or cast it to varchar",
-            type_name(data_type)
-        ),
-    }
-}
-
-pub fn unit_key_expression(unit: &Expr, schema: &DFSchema) -> Result<Expr> {
-    let data_type = unit.get_type(schema)?;
-    if data_type.is_integer() && data_type != DataType::UInt64 {
-        return Ok(cast_expression(unit.clone(), DataType::Int64));
-    }
-    Ok(unit_key_function(&data_type).call(vec![unit.clone()]))
-}
-
-/// `unit_key(unit_id)`: the 64 bits by which facts are clustered.
-pub fn unit_key_function(data_type: &DataType) -> ScalarUDF {
-    let function = |arguments: &[ColumnarValue]| {
-        let arrays = ColumnarValue::values_to_arrays(arguments)?;
-        Ok(ColumnarValue::Array(
-            Arc::new(unit_keys(&arrays[0])?) as ArrayRef
-        ))
-    };
-    create_udf(
-        "unit_key",
-        vec![data_type.clone()],
-        DataType::Int64,
-        Volatility::Immutable,
-        Arc::new(function),
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use datafusion::arrow::array::{
         BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray, StringArray, UInt64Array,
     };

@@ -6,6 +6,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{DFSchema, TableReference, plan_err};
@@ -13,7 +14,8 @@ use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{
-    ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast, scalar_subquery,
+    ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, Volatility,
+    cast, create_udf, scalar_subquery,
 };
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
@@ -22,7 +24,7 @@ use datafusion::prelude::least;
 use super::codes::value_code_function;
 use super::exec::{Layout, MetricStatesExec};
 use super::facts::{ClusteredTable, RunFile, UNIT_KEY};
-use super::keys::{IdKind, check_unit, unit_key_expression};
+use super::keys::{IdKind, unit_keys};
 use super::lanes::SECOND;
 use super::union::{Part, aligned, united};
 use crate::metrics::plan::{AssignmentSource, EventSource, MetricPlan};
@@ -439,4 +441,45 @@ async fn projection(
 
 fn micros_type() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, None)
+}
+
+fn unit_key_expression(unit: &Expr, schema: &DFSchema) -> Result<Expr> {
+    let data_type = unit.get_type(schema)?;
+    if data_type.is_integer() && data_type != DataType::UInt64 {
+        return Ok(cast(unit.clone(), DataType::Int64));
+    }
+    Ok(unit_key_function(&data_type).call(vec![unit.clone()]))
+}
+
+/// `unit_key(unit_id)`: the 64 bits by which facts are clustered.
+pub fn unit_key_function(data_type: &DataType) -> ScalarUDF {
+    let function = |arguments: &[ColumnarValue]| {
+        let arrays = ColumnarValue::values_to_arrays(arguments)?;
+        Ok(ColumnarValue::Array(
+            Arc::new(unit_keys(&arrays[0])?) as ArrayRef
+        ))
+    };
+    create_udf(
+        "unit_key",
+        vec![data_type.clone()],
+        DataType::Int64,
+        Volatility::Immutable,
+        Arc::new(function),
+    )
+}
+
+/// An error for ids that have no key: lists, structs and what else has values inside.
+pub fn check_unit(table: &str, column: &str, data_type: &DataType) -> Result<()> {
+    let has_key = match IdKind::of(data_type) {
+        IdKind::Other(DataType::RunEndEncoded(..)) => false,
+        IdKind::Other(kind) => !kind.is_nested(),
+        _ => true,
+    };
+    match has_key {
+        true => Ok(()),
+        false => plan_err!(
+            "the unit `{column}` of {table} is {}, by which units are not told apart: name a column of plain values, or cast it to varchar",
+            type_name(data_type)
+        ),
+    }
 }

@@ -26,7 +26,7 @@ use super::spans::Spans;
 use super::values::Values;
 use super::write::{Output, Written};
 use super::{BUCKET, ClusteredFacts, RunFile, TIME_TYPE, UNIT_KEY, day_of, stored};
-use crate::engine::operator::keys::unit_key_function;
+use crate::engine::operator::sources::unit_key_function;
 
 /// So many rows are held to look up which of them are stored; a day of most tables, and a bounded part of any history.
 const CHUNK_ROWS: usize = 1 << 20;

@@ -36,7 +36,7 @@ use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder};
 use url::Url;
 
-use super::keys::check_unit;
+use super::sources::check_unit;
 use crate::sql::type_name;
 
 pub use append::Appended;
