@@ -121,9 +121,11 @@ impl Row {
             })
         };
         match expr {
-            Expr::BinaryExpr(BinaryExpr { op, right, .. })
-                if matches!(op, Operator::Divide | Operator::Modulo) =>
-            {
+            Expr::BinaryExpr(BinaryExpr {
+                op: Operator::Divide | Operator::Modulo,
+                right,
+                ..
+            }) => {
                 let divides_by_zero = is_pure_through(right) && self.is_exact_zero(right);
                 divides_by_zero.then(|| fault(ZERO.to_string())).flatten()
             }

@@ -23,7 +23,8 @@ where
     F: Future<Output = Result<Vec<StateRows>>>,
 {
     let mut rows = Vec::new();
-    let mut waiting = vec![0..plan.experiments.len()];
+    let all = 0..plan.experiments.len();
+    let mut waiting = Vec::from([all]);
     while let Some(experiments) = waiting.pop() {
         match pass(part(plan, &experiments)).await {
             Ok(more) => rows.extend(more),

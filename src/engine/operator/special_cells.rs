@@ -387,10 +387,8 @@ impl Sums {
         let mut state = match self.apart.units() {
             0 => {
                 let mut whole = whole_state(self.whole, &self.totals, scales);
-                (
-                    whole.min.clone_from(&self.min),
-                    whole.max.clone_from(&self.max),
-                );
+                whole.min.clone_from(&self.min);
+                whole.max.clone_from(&self.max);
                 unscale_limits(&mut whole, scales);
                 whole
             }
