@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::growth::{ClusterBy, Growth, cluster_by, strategy, unique_key};
 use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
-use crate::project::yaml::Spot;
+use crate::project::yaml::{Spot, old_boolean};
 use crate::project::{FactSpec, SqlFile};
 
 /// Position of a node in its manifest.
@@ -202,9 +202,8 @@ impl Settings {
                 self.keeps_versions = value == "snapshot";
             }
             "enabled" => {
-                self.enabled = value
-                    .as_bool()
-                    .ok_or_else(|| wrong(key, "`true` or `false`", value))?
+                self.enabled =
+                    boolean(value).ok_or_else(|| wrong(key, "`true` or `false`", value))?
             }
             "tags" => self.tags.extend(
                 texts(value).ok_or_else(|| wrong(key, "a text or a list of texts", value))?,
@@ -213,11 +212,8 @@ impl Settings {
             "incremental_strategy" => self.growth.strategy = Some(strategy(value)?),
             "full_refresh" if value.is_null() => self.growth.full_refresh = None,
             "full_refresh" => {
-                self.growth.full_refresh = Some(
-                    value
-                        .as_bool()
-                        .ok_or_else(|| wrong(key, "`true` or `false`", value))?,
-                )
+                self.growth.full_refresh =
+                    Some(boolean(value).ok_or_else(|| wrong(key, "`true` or `false`", value))?)
             }
             "cluster_by" => self.cluster_by = Some(cluster_by(value)?),
             "partition_by" => {
@@ -285,6 +281,11 @@ pub(super) fn texts(value: &serde_json::Value) -> Option<Vec<String>> {
     }
 }
 
+/// `true`, or a word that YAML 1.1 has for it.
+fn boolean(value: &serde_json::Value) -> Option<bool> {
+    value.as_bool().or_else(|| old_boolean(value.as_str()?))
+}
+
 fn text(value: &serde_json::Value) -> String {
     value
         .as_str()
@@ -314,8 +315,7 @@ impl Settings {
         for (key, value) in fields {
             match key.as_str() {
                 "enforced" => {
-                    contract.is_enforced = value
-                        .as_bool()
+                    contract.is_enforced = boolean(value)
                         .ok_or_else(|| wrong("contract.enforced", "`true` or `false`", value))?;
                 }
                 "grain" => {

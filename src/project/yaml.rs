@@ -327,21 +327,17 @@ impl FromNode for bool {
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         match node.value {
             Value::Bool(value) => Some(value),
+            Value::String(ref text) if old_boolean(text).is_some() => old_boolean(text),
             _ => {
-                let mut wrong = wrong_type(node, Self::EXPECTED);
-                wrong.hint = old_boolean(node).map(|meant| format!("write `{meant}`"));
-                diagnostics.push(wrong);
+                diagnostics.push(wrong_type(node, Self::EXPECTED));
                 None
             }
         }
     }
 }
 
-/// What YAML 1.1 means by `yes`, `off` and the like.
-fn old_boolean(node: &Node) -> Option<bool> {
-    let Value::String(text) = &node.value else {
-        return None;
-    };
+/// What YAML 1.1, which dbt reads, means by `yes`, `off` and the like; where a boolean is wanted they are no other words.
+pub fn old_boolean(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "y" | "yes" | "on" | "true" => Some(true),
         "n" | "no" | "off" | "false" => Some(false),
@@ -613,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn only_true_and_false_are_booleans() {
+    fn other_words_are_booleans_only_where_one_is_wanted() {
         let node = parse(
             &"f.yml".into(),
             "all: [n, y, No, yes, on, off, true, False]\n",
@@ -623,11 +619,14 @@ mod tests {
             node.to_json(),
             serde_json::json!({"all": ["n", "y", "No", "yes", "on", "off", true, false]})
         );
-        let node = parse(&"f.yml".into(), "enabled: no\n").value;
-        let mut diagnostics = Vec::new();
-        let enabled = node.get("enabled").expect("it is there");
-        assert_eq!(bool::from_node(enabled, &mut diagnostics), None);
-        assert_eq!(diagnostics[0].hint.as_deref(), Some("write `false`"));
+        let wanted = |text: &str| {
+            let node = parse(&"f.yml".into(), &format!("enabled: {text}\n")).value;
+            let enabled = node.get("enabled").expect("it is there");
+            bool::from_node(enabled, &mut Vec::new())
+        };
+        assert_eq!(wanted("no"), Some(false));
+        assert_eq!(wanted("Yes"), Some(true));
+        assert_eq!(wanted("often"), None);
     }
 
     /// `n` may be a column, and is no `false` where a text is asked for.
