@@ -7,7 +7,6 @@ use datafusion::arrow::array::{
     ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
-use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{Float64Type, Int64Type};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::datasource::MemTable;
@@ -537,18 +536,15 @@ fn the_number_of_partitions_and_the_order_of_rows_change_no_byte() {
 fn cells_that_do_not_fit_at_once_take_several_passes_to_the_same_rows() {
     let mut random = Random(41);
     let (plan, data) = (plan(&mut random, 8), data(&mut random, 8));
-    let together = |context: &SessionContext| {
-        let batches = rows_of(context, &operator_query(&plan));
-        concat_batches(&batches[0].schema(), &batches).unwrap()
-    };
-    let whole = together(&session(&data, 1));
+    let whole = rows_of(&session(&data, 1), &operator_query(&plan));
     let passes = |limit| {
         let context = session_within(&data, 1, limit);
         let explained = rows_of(
             &context,
             &format!("explain analyze {}", operator_query(&plan)),
         );
-        assert!(whole == together(&context), "{limit} bytes");
+        let found = rows_of(&context, &operator_query(&plan));
+        assert!(whole == found, "{limit} bytes");
         let text = pretty_format_batches(&explained).unwrap().to_string();
         let (_, passes) = text.split_once("passes=").unwrap();
         passes.split(',').next().unwrap().parse::<usize>().unwrap()

@@ -8,10 +8,11 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 
+use datafusion::arrow::compute::BatchCoalescer;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::{DataFusionError, Result};
 
-use super::states::StateRows;
+use super::states::{BATCH, StateRows, output_schema};
 use crate::metrics::plan::MetricPlan;
 
 /// Makes passes until all experiments have their rows. One whose own cells do not fit is an error.
@@ -37,7 +38,7 @@ where
             Err(error) => return Err(error),
         }
     }
-    Ok(in_order(plan, rows))
+    recut(in_order(plan, rows))
 }
 
 /// The plan of some experiments.
@@ -56,12 +57,22 @@ fn is_out_of_memory(error: &DataFusionError) -> bool {
 }
 
 /// Segments in the order of the whole plan, then their values; within one the passes follow each other.
-fn in_order(plan: &MetricPlan, mut rows: Vec<StateRows>) -> Vec<RecordBatch> {
+fn in_order(plan: &MetricPlan, mut rows: Vec<StateRows>) -> impl Iterator<Item = RecordBatch> {
     let sets = plan.segment_sets();
     let position = |columns: &[String]| sets.iter().position(|set| set == columns);
     rows.sort_by(|a, b| {
         let (first, second) = (position(&a.columns), position(&b.columns));
         first.cmp(&second).then_with(|| a.value.cmp(&b.value))
     });
-    rows.into_iter().flat_map(|rows| rows.batches).collect()
+    rows.into_iter().flat_map(|rows| rows.batches)
+}
+
+/// The same rows in batches of one length. What comes next deals batches out, so where they end must say nothing of passes or processors.
+fn recut(batches: impl Iterator<Item = RecordBatch>) -> Result<Vec<RecordBatch>> {
+    let mut coalescer = BatchCoalescer::new(output_schema(), BATCH);
+    for batch in batches {
+        coalescer.push_batch(batch)?;
+    }
+    coalescer.finish_buffered_batch()?;
+    Ok(std::iter::from_fn(|| coalescer.next_completed_batch()).collect())
 }

@@ -69,7 +69,7 @@ pub fn output_schema() -> SchemaRef {
 }
 
 /// Rows per batch.
-const BATCH: usize = 8192;
+pub const BATCH: usize = 8192;
 
 /// Rows of one value of a segment.
 pub struct StateRows {
