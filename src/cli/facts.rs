@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::{Common, Exit, context, output, query};
 use crate::diagnostics::{Code, Diagnostic};
 use crate::engine::{Appended, Clustering, Engine, EngineOptions, FactsError, clustered_facts};
-use crate::run::Prepared;
+use crate::run::{Prepared, exhausted};
 use crate::warehouse::WarehouseError;
 
 #[derive(Debug, Clone, Subcommand)]
@@ -97,7 +97,7 @@ async fn append(common: &Common, prepared: &Prepared, append: &Append) -> anyhow
             Exit::Good
         }
         Err(error) => {
-            context::report(common, &[diagnostic(&error)], prepared);
+            context::report(common, &[diagnostic(prepared, &error)], prepared);
             Exit::Failed
         }
     })
@@ -176,7 +176,7 @@ async fn optimize(
             ),
             Ok(_) => {}
             Err(error) => {
-                context::report(common, &[diagnostic(&error)], prepared);
+                context::report(common, &[diagnostic(prepared, &error)], prepared);
                 return Ok(Exit::Failed);
             }
         }
@@ -184,7 +184,7 @@ async fn optimize(
     Ok(Exit::Good)
 }
 
-fn diagnostic(error: &FactsError) -> Diagnostic {
+fn diagnostic(prepared: &Prepared, error: &FactsError) -> Diagnostic {
     match error {
         FactsError::Busy(_) => Diagnostic::error(Code::E0902, error.to_string())
             .hint("rows that are delivered again are stored once: try again when it is done"),
@@ -193,7 +193,9 @@ fn diagnostic(error: &FactsError) -> Diagnostic {
                 .hint("nothing was stored; free some space and try again")
         }
         FactsError::Failed(WarehouseError::Query(cause)) => {
-            Diagnostic::error(Code::E0801, cause.strip_backtrace())
+            let message = cause.strip_backtrace();
+            exhausted(prepared, "the query", &message)
+                .unwrap_or_else(|| Diagnostic::error(Code::E0801, message))
         }
         FactsError::Failed(_) => Diagnostic::error(Code::E0901, error.to_string()),
     }

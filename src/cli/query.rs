@@ -10,7 +10,7 @@ use super::{Common, Exit, context, output};
 use crate::diagnostics::{Code, Diagnostic, Span, nearest};
 use crate::engine::{Engine, EngineOptions, Failure, clustered_facts};
 use crate::manifest::{Materialization, NodeKind, identifier};
-use crate::run::Prepared;
+use crate::run::{Prepared, exhausted};
 use crate::sql::{self, Schema, SqlError, SqlErrorKind};
 use crate::warehouse::{Environment, Pin, Relation, Warehouse, WarehouseError};
 
@@ -71,6 +71,11 @@ pub async fn show(common: &Common, show: &Show) -> anyhow::Result<Exit> {
                     context::report(common, &[damaged], &prepared);
                     return Ok(Exit::Failed);
                 }
+                let what = format!("`{}`", node.name);
+                if let Some(large) = exhausted(&prepared, &what, &error.strip_backtrace()) {
+                    context::report(common, &[large], &prepared);
+                    return Ok(Exit::Failed);
+                }
                 tell!(
                     "error[E0801]: `{}` cannot be shown: {}",
                     node.name,
@@ -109,9 +114,11 @@ pub async fn sql(common: &Common, sql: &Sql) -> anyhow::Result<Exit> {
                 Ok(Exit::Wrong)
             }
             None => {
-                match engine.damage(&warehouse, &query, &error).await {
-                    Some(damaged) => context::report(common, &[damaged], &prepared),
-                    None => tell!("error[E0801]: {}", error.strip_backtrace()),
+                let message = error.strip_backtrace();
+                let damaged = engine.damage(&warehouse, &query, &error).await;
+                match damaged.or_else(|| exhausted(&prepared, "the query", &message)) {
+                    Some(known) => context::report(common, &[known], &prepared),
+                    None => tell!("error[E0801]: {message}"),
                 }
                 Ok(Exit::Failed)
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::increment::MadeOf;
-use super::memory;
+use super::memory::{self, causes, first_line};
 use super::plan::{Action, Step};
 use super::prepare::Prepared;
 use super::results::{Outcome, StepResult};
@@ -343,8 +343,10 @@ impl Job {
     }
 
     fn failure(&self, node: &Node, message: &str) -> Box<Diagnostic> {
-        if let Some(diagnostic) = self.exhausted(node, message) {
-            return Box::new(diagnostic);
+        if let Some(diagnostic) =
+            memory::exhausted(&self.prepared, &format!("`{}`", node.name), message)
+        {
+            return Box::new(diagnostic.at(node.span.clone()));
         }
         let reason = first_line(causes(message).1);
         let diagnostic =
@@ -366,28 +368,6 @@ impl Job {
         })
     }
 
-    /// What to say if the step has met the memory limit. The disk that sorts may spill to has a limit too, which is not this one.
-    fn exhausted(&self, node: &Node, message: &str) -> Option<Diagnostic> {
-        let limit = self.prepared.engine.memory_limit?;
-        let (steps, root) = causes(message);
-        let reason = first_line(root.strip_prefix("Resources exhausted: ")?);
-        if reason.contains("disk space") {
-            return None;
-        }
-        let what = format!(
-            "`{}` does not fit into the memory limit of {}",
-            node.name,
-            memory::text(limit)
-        );
-        let diagnostic = Diagnostic::error(Code::E0805, what)
-            .at(node.span.clone())
-            .note(format!("the engine says: {reason}"));
-        Some(match steps.iter().find(|step| step.contains("--memory-limit")) {
-            Some(advice) => diagnostic.hint(*advice),
-            None => diagnostic.hint("allow more with `--memory-limit`, or `memory_limit` in the target of `project.yml`"),
-        })
-    }
-
     fn storage_failure(&self, node: &Node, error: &WarehouseError) -> Box<Diagnostic> {
         match error {
             WarehouseError::Query(error) => self.failure(node, &error.strip_backtrace()),
@@ -399,17 +379,6 @@ impl Job {
             _ => Box::new(Diagnostic::error(Code::E0901, error.to_string()).at(node.span.clone())),
         }
     }
-}
-
-/// The engine says first in which steps it failed, and then why.
-fn causes(message: &str) -> (Vec<&str>, &str) {
-    let mut steps: Vec<&str> = message.split("\ncaused by\n").collect();
-    let root = steps.pop().unwrap_or(message);
-    (steps, root)
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or(text)
 }
 
 /// Whether a relation is a query of the project that nothing stores.

@@ -1,4 +1,7 @@
-//! Sizes as people write them: `1GB`, `512 MiB`.
+//! Memory limits: sizes as people write them (`1GB`, `512 MiB`), and what is said of work that met its limit.
+
+use super::Prepared;
+use crate::diagnostics::{Code, Diagnostic};
 
 /// Bytes, or none when the text is no size.
 pub(super) fn bytes(text: &str) -> Option<usize> {
@@ -31,6 +34,39 @@ pub(super) fn text(bytes: usize) -> String {
     let fitting = units.into_iter().find(|(_, size)| bytes >= *size);
     let (name, size) = fitting.unwrap_or(("B", 1.0));
     format!("{} {name}", (bytes / size * 10.0).round() / 10.0)
+}
+
+/// What to say if something has met the memory limit. The disk that sorts may spill to has a limit too, which is not this one.
+pub fn exhausted(prepared: &Prepared, what: &str, message: &str) -> Option<Diagnostic> {
+    let limit = prepared.engine.memory_limit?;
+    let (steps, root) = causes(message);
+    let reason = first_line(root.strip_prefix("Resources exhausted: ")?);
+    if reason.contains("disk space") {
+        return None;
+    }
+    let message = format!(
+        "{what} does not fit into the memory limit of {}",
+        text(limit)
+    );
+    let diagnostic =
+        Diagnostic::error(Code::E0805, message).note(format!("the engine says: {reason}"));
+    Some(match steps.iter().find(|step| step.contains("--memory-limit")) {
+        Some(advice) => diagnostic.hint(*advice),
+        None => diagnostic.hint(
+            "allow more with `--memory-limit`, or `memory_limit` in the target of `project.yml`",
+        ),
+    })
+}
+
+/// The engine says first in which steps it failed, and then why.
+pub(super) fn causes(message: &str) -> (Vec<&str>, &str) {
+    let mut steps: Vec<&str> = message.split("\ncaused by\n").collect();
+    let root = steps.pop().unwrap_or(message);
+    (steps, root)
+}
+
+pub(super) fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or(text)
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ pub use execute::execute;
 pub use impact::{Day, Estimate, Impact, Reading, impact};
 pub use keeping::{Agreement, Keeping, keeping};
 pub use meanings::{LOCK_FILE, Review, lock_path, meanings, read_lock, review};
+pub use memory::exhausted;
 pub use plan::{Action, RunPlan, Scope, Step, plan};
 pub use prepare::{PrepareOptions, Prepared, prepare};
 pub use publish::{Published, publish};

@@ -155,3 +155,19 @@ fn a_step_that_does_not_fit_says_how_to_allow_more() {
       = hint: allow more with `--memory-limit`, or `memory_limit` in the target of `project.yml`
     ");
 }
+
+#[test]
+fn a_query_that_does_not_fit_says_how_to_allow_more() {
+    let folder = written(1, 1);
+    let built = equipoise(folder.path(), &["build", "--quiet"]);
+    assert!(built.status.success());
+    let query = "select array_agg(user_id), array_agg(seconds) from fact_loads group by seconds";
+    let asked = equipoise(folder.path(), &["sql", query, "--memory-limit", "100kB"]);
+    assert_eq!(asked.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&asked.stderr);
+    assert!(
+        said.contains("error[E0805]: the query does not fit into the memory limit of 100 kB"),
+        "{said}"
+    );
+    assert!(said.contains("allow more with `--memory-limit`"), "{said}");
+}
