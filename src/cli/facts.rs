@@ -8,6 +8,7 @@ use super::{Common, Exit, context, output, query};
 use crate::diagnostics::{Code, Diagnostic};
 use crate::engine::{Appended, Clustering, Engine, EngineOptions, FactsError, clustered_facts};
 use crate::run::{Prepared, exhausted};
+use crate::sql::{self, SqlError};
 use crate::warehouse::WarehouseError;
 
 #[derive(Debug, Clone, Subcommand)]
@@ -96,11 +97,25 @@ async fn append(common: &Common, prepared: &Prepared, append: &Append) -> anyhow
             say(common, append, &appended);
             Exit::Good
         }
-        Err(error) => {
-            context::report(common, &[diagnostic(prepared, &error)], prepared);
-            Exit::Failed
-        }
+        Err(error) => match refused(&rows, &error) {
+            Some(refused) => {
+                query::say(common, prepared, &rows, refused);
+                Exit::Wrong
+            }
+            None => {
+                context::report(common, &[diagnostic(prepared, &error)], prepared);
+                Exit::Failed
+            }
+        },
     })
+}
+
+/// What is wrong with the query itself, and where.
+fn refused(query: &str, error: &FactsError) -> Option<SqlError> {
+    match error {
+        FactsError::Failed(WarehouseError::Query(cause)) => sql::refused(query, cause),
+        _ => None,
+    }
 }
 
 /// What became of the rows. That some were left out is said even to who wants to hear of errors only.

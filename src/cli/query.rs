@@ -67,13 +67,14 @@ pub async fn show(common: &Common, show: &Show) -> anyhow::Result<Exit> {
         match engine.rows(&query, Some(show.limit)).await {
             Ok(rows) => output::rows(&rows, common.output)?,
             Err(error) => {
-                if let Some(damaged) = engine.damage(&warehouse, &query, &error).await {
-                    context::report(common, &[damaged], &prepared);
-                    return Ok(Exit::Failed);
-                }
                 let what = format!("`{}`", node.name);
-                if let Some(large) = exhausted(&prepared, &what, &error.strip_backtrace()) {
-                    context::report(common, &[large], &prepared);
+                let known = exhausted(&prepared, &what, &error.strip_backtrace());
+                let known = match known {
+                    Some(large) => Some(large),
+                    None => engine.damage(&warehouse, &query, &error).await,
+                };
+                if let Some(known) = known {
+                    context::report(common, &[known], &prepared);
                     return Ok(Exit::Failed);
                 }
                 tell!(
@@ -115,8 +116,11 @@ pub async fn sql(common: &Common, sql: &Sql) -> anyhow::Result<Exit> {
             }
             None => {
                 let message = error.strip_backtrace();
-                let damaged = engine.damage(&warehouse, &query, &error).await;
-                match damaged.or_else(|| exhausted(&prepared, "the query", &message)) {
+                let known = match exhausted(&prepared, "the query", &message) {
+                    Some(large) => Some(large),
+                    None => engine.damage(&warehouse, &query, &error).await,
+                };
+                match known {
                     Some(known) => context::report(common, &[known], &prepared),
                     None => tell!("error[E0801]: {message}"),
                 }

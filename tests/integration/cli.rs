@@ -1139,6 +1139,15 @@ fn rows_that_cannot_be_told_apart_are_left_out_and_said() {
         "{}",
         said.err
     );
+    let unknown = "select 'b' as id, 1 as unit, now() as at, sqrrt(4.0) as amount";
+    let said = shop.run(&[&["facts", "append", "things", unknown][..], &columns].concat());
+    assert_eq!(said.code, WRONG, "{}", said.err);
+    assert!(
+        said.err
+            .contains("there is no function `sqrrt`\n --> query:1:43"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]
