@@ -6,9 +6,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::BooleanArray;
-use datafusion::arrow::compute::{cast, filter_record_batch};
-use datafusion::arrow::datatypes::DataType;
-use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::row::OwnedRow;
 use datafusion::error::Result;
 use datafusion::logical_expr::col;
 use datafusion::prelude::SessionContext;
@@ -16,6 +15,7 @@ use deltalake::kernel::{Action, Add};
 use deltalake::protocol::DeltaOperation;
 use futures::StreamExt;
 
+use super::row_keys::RowKeys;
 use super::spans::{to_tidy, without_large};
 use super::write::RunWriter;
 use super::{ClusteredFacts, RunFile, UNIT_KEY, external};
@@ -127,11 +127,7 @@ impl ClusteredFacts {
         let runs = self.runs()?;
         let run = runs.iter().find(|run| run.path == path);
         let run = run.expect("what was looked up was named by a run");
-        let names = [UNIT_KEY, &self.clustering.time, &self.clustering.id];
-        let kind = |name: &str| Ok(self.schema.field_with_name(name)?.data_type().clone());
-        let kinds = names.map(kind).into_iter().collect::<Result<Vec<_>>>()?;
-        let keys = kinds.iter().map(|kind| SortField::new(kind.clone()));
-        let converter = RowConverter::new(keys.collect())?;
+        let keys = RowKeys::of(self)?;
         let table = self.provider()?.restricted(|run| run.path == path);
         // As they lie: one file is one partition.
         let mut rows = context
@@ -141,12 +137,7 @@ impl ClusteredFacts {
         let mut writer = RunWriter::new(self);
         while let Some(batch) = rows.next().await {
             let batch = batch?;
-            let column = |(name, kind): (&&str, &DataType)| {
-                let column = batch.column(batch.schema_ref().index_of(name)?);
-                Ok(cast(column, kind)?)
-            };
-            let columns = names.iter().zip(&kinds).map(column);
-            let keys = converter.convert_columns(&columns.collect::<Result<Vec<_>>>()?)?;
+            let keys = keys.rows(&batch)?;
             let stays = keys.iter().map(|key| Some(!gone.contains(&key.owned())));
             let stays: BooleanArray = stays.collect();
             writer.write(&filter_record_batch(&batch, &stays)?).await?;

@@ -10,6 +10,7 @@ mod append;
 mod compact;
 mod maintain;
 mod provider;
+mod row_keys;
 mod spans;
 mod stored;
 mod values;

@@ -1,19 +1,22 @@
 //! Which of some rows are stored already.
 //! In: rows with their buckets, in the stored types. Out: the same rows without those that a run holds. Only runs of the rows' buckets and
-//! times are opened, and of those only unit keys and times are read through; ids and values only where both are those of a row.
+//! times are opened, and of those only unit keys and times are read through; ids only where both are those of a row, and values only where
+//! the id is, too: units are often assigned to several experiments at one instant, of which some come late.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder};
+use datafusion::arrow::array::{
+    ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, UInt32Array,
+};
 use datafusion::arrow::buffer::{BooleanBuffer, ScalarBuffer};
-use datafusion::arrow::compute::{concat_batches, filter_record_batch};
+use datafusion::arrow::compute::{concat_batches, filter_record_batch, take, take_record_batch};
 use datafusion::arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::arrow::row::OwnedRow;
 use datafusion::common::exec_datafusion_err;
 use datafusion::error::Result;
 use datafusion::parquet::arrow::ProjectionMask;
@@ -26,6 +29,7 @@ use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::append::Displaced;
+use super::row_keys::RowKeys;
 use super::values::Values;
 use super::{BUCKET, ClusteredFacts, DAY, RunFile, UNIT_KEY};
 
@@ -51,7 +55,8 @@ impl ClusteredFacts {
         values: &Values,
         batches: Vec<RecordBatch>,
     ) -> Result<Found> {
-        let late = self.late(runs, &batches);
+        let keys = Arc::new(RowKeys::of(self)?);
+        let late = self.late(runs, &keys, &batches)?;
         let mut found = Found {
             opened: late.runs.len(),
             ..Found::default()
@@ -60,18 +65,10 @@ impl ClusteredFacts {
             found.unknown = batches;
             return Ok(found);
         }
-        let names = [UNIT_KEY, &self.clustering.time, &self.clustering.id].map(str::to_owned);
-        let beside: Vec<String> = std::iter::once(self.clustering.id.as_str())
-            .chain(values.names())
-            .map(str::to_owned)
-            .collect();
+        let beside: Vec<String> = values.names().map(str::to_owned).collect();
         let lookups = late.rows.into_iter().map(|rows| {
-            let (names, beside) = (names.clone(), beside.clone());
-            Arc::new(Lookup {
-                rows,
-                names,
-                beside,
-            })
+            let (keys, beside) = (Arc::clone(&keys), beside.clone());
+            Arc::new(Lookup { rows, keys, beside })
         });
         let lookups: Vec<Arc<Lookup>> = lookups.collect();
         let read = |run: &RunFile| {
@@ -98,7 +95,7 @@ impl ClusteredFacts {
             found.unknown = batches;
             return Ok(found);
         }
-        let known = Known::of(&names, values, &stored)?;
+        let known = Known::of(&keys, values, &stored)?;
         for batch in &batches {
             let rows = known.without(batch, &mut found)?;
             found.unknown.push(rows);
@@ -107,8 +104,13 @@ impl ClusteredFacts {
     }
 
     /// Rows of times that a run of their bucket reaches over.
-    fn late<'a>(&self, runs: &'a [RunFile], batches: &[RecordBatch]) -> Late<'a> {
-        let mut rows = vec![Vec::new(); self.clustering.buckets.into()];
+    fn late<'a>(
+        &self,
+        runs: &'a [RunFile],
+        row_keys: &RowKeys,
+        batches: &[RecordBatch],
+    ) -> Result<Late<'a>> {
+        let mut rows = vec![Sought::default(); self.clustering.buckets.into()];
         let mut of_bucket = vec![Vec::new(); self.clustering.buckets.into()];
         for (number, run) in runs.iter().enumerate() {
             of_bucket[usize::from(run.bucket)].push((number, i64::from(run.day) * DAY, run.until));
@@ -119,6 +121,7 @@ impl ClusteredFacts {
             let keys = column(batch, UNIT_KEY).as_primitive::<Int64Type>();
             let times = column(batch, &self.clustering.time);
             let times = times.as_primitive::<TimestampMicrosecondType>();
+            let mut late = Vec::new();
             for row in 0..batch.num_rows() {
                 let (bucket, time) = (buckets.value(row) as usize, times.value(row));
                 let mut is_late = false;
@@ -129,26 +132,44 @@ impl ClusteredFacts {
                     }
                 }
                 if is_late {
-                    rows[bucket].push((keys.value(row), time));
+                    rows[bucket].moments.push((keys.value(row), time));
+                    late.push(row as u32);
                 }
             }
+            let late = UInt32Array::from(late);
+            let buckets = take(buckets, &late, None)?;
+            let keys = row_keys.rows(&take_record_batch(batch, &late)?)?;
+            let buckets = buckets.as_primitive::<Int32Type>().values().iter();
+            for (bucket, key) in buckets.zip(&keys) {
+                rows[*bucket as usize].keys.insert(key.owned());
+            }
         }
-        rows.iter_mut().for_each(|rows| rows.sort_unstable());
+        let moments = rows.iter_mut().map(|sought| &mut sought.moments);
+        moments.for_each(|moments| moments.sort_unstable());
         let opened = runs.iter().zip(is_opened);
         let runs = opened.filter_map(|(run, is_opened)| is_opened.then_some(run));
-        Late {
+        Ok(Late {
             rows,
             runs: runs.collect(),
-        }
+        })
     }
 }
 
 /// Rows that may be stored.
 struct Late<'a> {
-    /// By bucket: unit keys and times, sorted.
-    rows: Vec<Vec<(i64, i64)>>,
+    /// By bucket.
+    rows: Vec<Sought>,
     /// The runs that may hold them.
     runs: Vec<&'a RunFile>,
+}
+
+/// Those of a bucket.
+#[derive(Clone, Default)]
+struct Sought {
+    /// Unit keys and times, sorted.
+    moments: Vec<(i64, i64)>,
+    /// Unit keys, times and ids.
+    keys: HashSet<OwnedRow>,
 }
 
 /// A run's file.
@@ -169,53 +190,89 @@ impl OpenRun {
             .with_projection(mask)
             .with_row_groups(self.near.clone()))
     }
+
+    /// Some rows with more of their columns.
+    fn with_columns(&self, chosen: Chosen, names: &[String]) -> Result<Chosen> {
+        let more = self
+            .columns(names)?
+            .with_row_selection(chosen.places.clone())
+            .build()?
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let more = concat_batches(more[0].schema_ref(), &more)?;
+        let columns = [&chosen.rows, &more].into_iter().flat_map(|rows| {
+            let fields = rows.schema_ref().fields().iter();
+            let names = fields.map(|field| field.name().clone());
+            names.zip(rows.columns().to_vec()).collect::<Vec<_>>()
+        });
+        Ok(Chosen {
+            rows: RecordBatch::try_from_iter(columns)?,
+            places: chosen.places,
+        })
+    }
 }
 
 /// What is sought in the runs of a bucket.
 // Not by a plan of the engine: dozens of small files are opened for a few rows each, and with planning, filters of row groups and streams
 // looking them up took 1.7 times as long (0.18 against 0.11 CPU seconds for a day that joins 28).
 struct Lookup {
-    /// Unit keys and times, sorted.
-    rows: Vec<(i64, i64)>,
-    /// The columns of unit key, time and id.
-    names: [String; 3],
-    /// All columns but unit key and time.
+    rows: Sought,
+    keys: Arc<RowKeys>,
+    /// All columns but those.
     beside: Vec<String>,
 }
 
+/// Rows of a run, and which of its rows they are.
+struct Chosen {
+    rows: RecordBatch,
+    places: RowSelection,
+}
+
 impl Lookup {
-    /// The rows of a run that have unit key and time of one that is sought; nothing where there is none.
+    /// The rows of a run that have the key of one that is sought; nothing where there is none.
     fn stored(&self, path: &Path) -> Result<Option<RecordBatch>> {
         let run = self.open(path)?;
-        let (mut moments, mut found) = (Vec::new(), Vec::new());
-        for batch in run.columns(&self.names[..2])?.build()? {
-            let batch = batch?;
-            let [keys, times] = [0, 1].map(|at| column(&batch, &self.names[at]));
-            let keys = keys.as_primitive::<Int64Type>().values();
-            let times = times.as_primitive::<TimestampMicrosecondType>().values();
-            let is_sought = BooleanArray::new(are_late(&self.rows, keys, times), None);
-            moments.push(filter_record_batch(&batch, &is_sought)?);
-            found.push(is_sought);
-        }
-        if found.iter().all(|found| found.true_count() == 0) {
+        let Some(near) = self.of_moments(&run)? else {
+            return Ok(None);
+        };
+        let near = run.with_columns(near, &self.keys.names[2..])?;
+        let keys = self.keys.rows(&near.rows)?;
+        let is_sought = keys.iter().map(|key| self.rows.keys.contains(&key.owned()));
+        let is_sought = BooleanArray::from(is_sought.collect::<Vec<_>>());
+        if is_sought.true_count() == 0 {
             return Ok(None);
         }
-        let moments = concat_batches(moments[0].schema_ref(), &moments)?;
-        let others = run
-            .columns(&self.beside)?
-            .with_row_selection(RowSelection::from_filters(&found))
-            .build()?
-            .collect::<std::result::Result<Vec<_>, _>>()?;
-        let others = concat_batches(others[0].schema_ref(), &others)?;
-        let columns = [&moments, &others].into_iter().flat_map(|rows| {
-            let names = rows
-                .schema_ref()
-                .fields()
-                .iter()
-                .map(|field| field.name().clone());
-            names.zip(rows.columns().to_vec()).collect::<Vec<_>>()
-        });
-        Ok(Some(RecordBatch::try_from_iter(columns)?))
+        let stored = Chosen {
+            rows: filter_record_batch(&near.rows, &is_sought)?,
+            places: near
+                .places
+                .and_then(&RowSelection::from_filters(&[is_sought])),
+        };
+        match self.beside.is_empty() {
+            true => Ok(Some(stored.rows)),
+            false => Ok(Some(run.with_columns(stored, &self.beside)?.rows)),
+        }
+    }
+
+    /// Those of a unit and time that are sought.
+    fn of_moments(&self, run: &OpenRun) -> Result<Option<Chosen>> {
+        let names = &self.keys.names[..2];
+        let (mut rows, mut places) = (Vec::new(), Vec::new());
+        for batch in run.columns(names)?.build()? {
+            let batch = batch?;
+            let [keys, times] = [0, 1].map(|at| column(&batch, &names[at]));
+            let keys = keys.as_primitive::<Int64Type>().values();
+            let times = times.as_primitive::<TimestampMicrosecondType>().values();
+            let is_sought = BooleanArray::new(are_late(&self.rows.moments, keys, times), None);
+            rows.push(filter_record_batch(&batch, &is_sought)?);
+            places.push(is_sought);
+        }
+        if places.iter().all(|places| places.true_count() == 0) {
+            return Ok(None);
+        }
+        Ok(Some(Chosen {
+            rows: concat_batches(rows[0].schema_ref(), &rows)?,
+            places: RowSelection::from_filters(&places),
+        }))
     }
 
     fn open(&self, path: &Path) -> Result<OpenRun> {
@@ -234,7 +291,7 @@ impl Lookup {
     fn may_be_in(&self, group: &RowGroupMetaData) -> bool {
         let units = group.columns().iter().find(|column| {
             let path = column.column_path().parts();
-            path.len() == 1 && path[0] == self.names[0]
+            path.len() == 1 && path[0] == self.keys.names[0]
         });
         let Some(Statistics::Int64(units)) = units.and_then(|units| units.statistics()) else {
             return true;
@@ -242,8 +299,9 @@ impl Lookup {
         let (Some(first), Some(last)) = (units.min_opt(), units.max_opt()) else {
             return true;
         };
-        let next = self.rows.partition_point(|row| row.0 < *first);
-        self.rows.get(next).is_some_and(|row| row.0 <= *last)
+        let moments = &self.rows.moments;
+        let next = moments.partition_point(|row| row.0 < *first);
+        moments.get(next).is_some_and(|row| row.0 <= *last)
     }
 }
 
@@ -277,11 +335,10 @@ fn are_late(rows: &[(i64, i64)], keys: &[i64], times: &[i64]) -> BooleanBuffer {
     found.finish()
 }
 
-/// Stored rows by unit key, time and id.
+/// Stored rows by their keys.
 struct Known<'a> {
-    names: &'a [String; 3],
+    keys: &'a RowKeys,
     values: &'a Values,
-    converter: RowConverter,
     /// Unit keys and times, sorted.
     moments: Vec<(i64, i64)>,
     rows: HashMap<OwnedRow, StoredRow<'a>>,
@@ -294,26 +351,18 @@ struct StoredRow<'a> {
 
 impl<'a> Known<'a> {
     fn of(
-        names: &'a [String; 3],
+        keys: &'a RowKeys,
         values: &'a Values,
         stored: &[(&'a str, RecordBatch)],
     ) -> Result<Known<'a>> {
-        let schema = stored[0].1.schema();
-        let field = |name: &String| {
-            Ok(SortField::new(
-                schema.field_with_name(name)?.data_type().clone(),
-            ))
-        };
-        let fields = names.iter().map(field).collect::<Result<_>>()?;
         let mut known = Known {
-            names,
+            keys,
             values,
-            converter: RowConverter::new(fields)?,
             moments: Vec::new(),
             rows: HashMap::new(),
         };
         for (run, batch) in stored {
-            let keys = known.converter.convert_columns(&known.key_columns(batch))?;
+            let keys = keys.rows(batch)?;
             let values = values.rows(batch)?;
             let row = |at: usize, key: OwnedRow| {
                 let values = (at < values.num_rows()).then(|| values.row(at).owned());
@@ -323,7 +372,7 @@ impl<'a> Known<'a> {
             known
                 .rows
                 .extend(rows.map(|(at, key)| row(at, key.owned())));
-            let (keys, times) = (known.keys(batch), known.times(batch));
+            let (keys, times) = known.moments_of(batch);
             known
                 .moments
                 .extend(keys.iter().copied().zip(times.iter().copied()));
@@ -332,32 +381,25 @@ impl<'a> Known<'a> {
         Ok(known)
     }
 
-    fn key_columns(&self, batch: &RecordBatch) -> Vec<ArrayRef> {
-        let names = self.names.iter();
-        names.map(|name| column(batch, name).clone()).collect()
-    }
-
-    fn keys(&self, batch: &RecordBatch) -> ScalarBuffer<i64> {
-        let keys = column(batch, &self.names[0]).as_primitive::<Int64Type>();
-        keys.values().clone()
-    }
-
-    fn times(&self, batch: &RecordBatch) -> ScalarBuffer<i64> {
-        let times = column(batch, &self.names[1]).as_primitive::<TimestampMicrosecondType>();
-        times.values().clone()
+    fn moments_of(&self, batch: &RecordBatch) -> (ScalarBuffer<i64>, ScalarBuffer<i64>) {
+        let [keys, times, _] = self.keys.names.each_ref().map(|name| column(batch, name));
+        let keys = keys.as_primitive::<Int64Type>().values();
+        let times = times.as_primitive::<TimestampMicrosecondType>().values();
+        (keys.clone(), times.clone())
     }
 
     /// A batch without known rows, except those that take the place of one: ids are compared only where unit and time are known, values
     /// only where the id is too.
     fn without(&self, batch: &RecordBatch, found: &mut Found) -> Result<RecordBatch> {
-        let is_near = are_late(&self.moments, &self.keys(batch), &self.times(batch));
+        let (keys, times) = self.moments_of(batch);
+        let is_near = are_late(&self.moments, &keys, &times);
         if is_near.count_set_bits() == 0 {
             return Ok(batch.clone());
         }
         let mut is_new = BooleanBufferBuilder::new(batch.num_rows());
         is_new.append_n(batch.num_rows(), true);
         let near = filter_record_batch(batch, &BooleanArray::new(is_near.clone(), None))?;
-        let keys = self.converter.convert_columns(&self.key_columns(&near))?;
+        let keys = self.keys.rows(&near)?;
         let values = self.values.rows(&near)?;
         for (row, at) in is_near.set_indices().enumerate() {
             let key = keys.row(row).owned();
