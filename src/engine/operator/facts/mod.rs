@@ -26,7 +26,7 @@ use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::parquet::basic::{Compression, Encoding, ZstdLevel};
 use datafusion::parquet::file::metadata::SortingColumn;
-use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use datafusion::parquet::schema::types::ColumnPath;
 use deltalake::datafile::writer::WriterConfig;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
@@ -193,7 +193,9 @@ impl ClusteredFacts {
             .set_column_dictionary_enabled(time.clone(), false)
             .set_column_encoding(time.clone(), Encoding::DELTA_BINARY_PACKED)
             .set_column_compression(time, Compression::UNCOMPRESSED)
-            .set_column_dictionary_enabled(id, false)
+            .set_column_dictionary_enabled(id.clone(), false)
+            // Ids are of no order, so that every file has rows from the first to the last.
+            .set_column_statistics_enabled(id, EnabledStatistics::None)
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_max_row_group_row_count(Some(256 * 1024))
             .set_sorting_columns(Some(sorting))

@@ -1,13 +1,14 @@
-//! Which days of a bucket lie together in a file: young ones by four, older ones in longer and longer spans.
+//! Which days of a bucket lie together in a file: those of an append, and older ones in longer and longer spans.
 //! In: days, and how far the table reaches. Out: spans that hold each day once, the same for the same data; for a bucket with too many
 //! runs, which of them to merge. Nothing is read or written here.
 //!
-//! Spans have 4, 16, 64, ... days, each made of four shorter ones. One may be used when it ended more than three days before the span of
-//! the newest day, so that rows that come up to three days late meet short spans only. The number of spans grows with the
-//! logarithm of the history, and a row is rewritten once per length of span, and a few times while its first span lasts (TWCS of
-//! Cassandra and the blocks of Prometheus are levelled by time in the same way).
+//! Spans have 32, 256, 2048, ... days, each made of eight shorter ones. One may be used when it ended more than three days before the span
+//! of the newest day, so that rows that come up to three days late never fall into a long one. The number of spans grows with the
+//! logarithm of the history, and a row is rewritten about once per length of span (TWCS of Cassandra and the blocks of Prometheus are
+//! levelled by time in the same way). Until then the runs of a span lie as they were appended. Rewriting a day costs 0.4 times of what it cost
+//! to append it, so large runs are merged late and many at once; small ones soon, as a reader pays for each run that it opens.
 //!
-//! A table that is written at once has fewer: what lies behind its youngest spans goes into one of 64 days, one of 192 before, and so on.
+//! A table that is written at once has fewer: what lies behind its last days goes into one of 64 days, one of 192 before, and so on.
 //! Reading the last days then reads at most some 64 days more, and each run less is one less to merge.
 
 use std::collections::BTreeMap;
@@ -40,13 +41,16 @@ impl Spans {
 }
 
 /// Days of the shortest span.
-const SHORTEST: i64 = 4;
+const SHORTEST: i64 = 32;
 /// How many spans of one length make the next one.
-const GROWTH: i64 = 4;
-/// Days of the first long span of a history that is written at once; those before it are each as many times longer.
+const GROWTH: i64 = 8;
+/// Days of the last spans of a history that is written at once.
+const YOUNG: i64 = 4;
+/// Days of the first long one before them; those before it are each as many times longer.
 const HISTORY: i64 = 64;
-/// Days of the longest span, 179 years: spans on both sides of 1970 never meet.
-const LONGEST: i64 = 1 << 16;
+const HISTORY_GROWTH: i64 = 4;
+/// Days of the longest span, 44 years: spans on both sides of 1970 never meet.
+const LONGEST: i64 = 1 << 14;
 /// So many days late, rows still meet the shortest spans only.
 const LATE: i64 = 3;
 
@@ -64,17 +68,17 @@ impl Span {
         }
     }
 
-    /// Where the rows of a day lie when a table is written at once, up to `newest`: those that rows which come late may meet as always, and
+    /// Where the rows of a day lie when a table is written at once, up to `newest`: those that rows which come late may meet in short spans, and
     /// what is older in few long spans, as it costs no rewriting to put it there.
     pub fn of_history(day: i64, newest: i64) -> Span {
-        let quiet = Span::aligned(newest, SHORTEST).first - LATE;
-        let end = Span::aligned(quiet, SHORTEST).first;
+        let quiet = Span::aligned(newest, YOUNG).first - LATE;
+        let end = Span::aligned(quiet, YOUNG).first;
         if day >= end {
-            return Span::aligned(day, SHORTEST);
+            return Span::aligned(day, YOUNG);
         }
         let (mut from, mut until) = (0, HISTORY);
         while day < end - until {
-            (from, until) = (until, until * GROWTH);
+            (from, until) = (until, until * HISTORY_GROWTH);
         }
         Span {
             first: end - until,
@@ -111,11 +115,35 @@ impl Span {
     }
 }
 
-/// What to merge in a bucket, when it has more than `spare` runs beyond one per span; then half as many stay.
+/// How many runs beyond one per span a bucket may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spare {
+    /// Before small ones are merged: that costs less than opening them again and again.
+    small: usize,
+    /// Before large ones are merged, too.
+    large: usize,
+}
+
+/// A merge is one of small runs if it rewrites no more rows for each run less: about as many as are rewritten in the time in which ten readers
+/// open a run.
+const SMALL_ROWS: u64 = 1 << 14;
+
+impl Spare {
+    /// For one of many buckets: a quarter fewer large runs, or up to as many more, so that not all buckets are merged on the same day.
+    pub fn of(bucket: u16, buckets: u16, large: usize) -> Spare {
+        let place = usize::from(bucket) * (large / 2) / usize::from(buckets.max(1));
+        Spare {
+            small: large / 4,
+            large: large - large / 4 + place,
+        }
+    }
+}
+
+/// What to merge in a bucket that has more runs than it may have; then half as many stay.
 pub(super) fn to_tidy<'a>(
     runs: &[&'a RunFile],
     newest: i64,
-    spare: usize,
+    spare: Spare,
 ) -> Vec<Vec<&'a RunFile>> {
     let mut by_span: BTreeMap<Span, Vec<&RunFile>> = BTreeMap::new();
     for run in runs {
@@ -125,25 +153,42 @@ pub(super) fn to_tidy<'a>(
             .push(run);
     }
     let excess = runs.len() - by_span.len();
-    if excess <= spare {
+    if excess <= spare.small {
         return Vec::new();
     }
-    let fewer = excess - spare / 2;
     let spans: Vec<Vec<&RunFile>> = by_span.into_values().collect();
-    let small = |runs: &Vec<&'a RunFile>| without_large(runs.clone(), usize::MAX);
-    let merges = cheapest(spans.iter().map(small).collect(), fewer);
-    let removed: usize = merges.iter().map(|merged| merged.len() - 1).sum();
+    let merges = spans
+        .iter()
+        .map(|runs| without_large(runs.clone(), usize::MAX))
+        .filter(|merged| merged.len() > 1);
+    let merges: Vec<Vec<&RunFile>> = merges.collect();
+    let mut small = merges.clone();
+    small.retain(|merged| rows_per_run_less(merged) <= SMALL_ROWS);
+    let small = cheapest(small, excess - spare.small / 2);
+    if excess - removed(&small) <= spare.large {
+        return small;
+    }
+    let fewer = excess - spare.large / 2;
+    let merges = cheapest(merges, fewer);
     // What is left are large runs with few small ones beside each: they are rewritten only when nothing else helps.
-    match excess - removed <= spare {
+    match excess - removed(&merges) <= spare.large {
         true => merges,
         false => cheapest(spans, fewer),
     }
 }
 
+fn removed(merges: &[Vec<&RunFile>]) -> usize {
+    merges.iter().map(|merged| merged.len() - 1).sum()
+}
+
+fn rows_per_run_less(merged: &[&RunFile]) -> u64 {
+    rows_of(merged) / (merged.len() as u64 - 1)
+}
+
 /// Merges that make at least so many runs fewer, those first that rewrite the fewest rows for it.
 fn cheapest(mut merges: Vec<Vec<&RunFile>>, fewer: usize) -> Vec<Vec<&RunFile>> {
     merges.retain(|merged| merged.len() > 1);
-    merges.sort_by_key(|merged| rows_of(merged) / (merged.len() as u64 - 1));
+    merges.sort_by_key(|merged| rows_per_run_less(merged));
     let mut left = fewer;
     merges.retain(|merged| {
         let is_needed = left > 0;
@@ -218,7 +263,7 @@ mod tests {
         for newest in NEWEST..NEWEST + 500 {
             for day in newest - LATE..=newest {
                 assert_eq!(Span::of(day, newest).days(), SHORTEST);
-                assert_eq!(Span::of_history(day, newest), Span::of(day, newest));
+                assert_eq!(Span::of_history(day, newest).days(), YOUNG);
             }
         }
     }
@@ -253,28 +298,28 @@ mod tests {
         }
     }
 
-    /// The runs of a table that was written at once, with so many days.
-    fn written_at_once(days: i64) -> Vec<RunFile> {
+    /// The runs of a table that was written at once, with so many days of so many rows.
+    fn written_at_once(days: i64, rows: u64) -> Vec<RunFile> {
         let mut by_span: BTreeMap<Span, (i64, i64)> = BTreeMap::new();
         for day in NEWEST - days..NEWEST {
             let span = Span::of_history(day, NEWEST - 1);
             by_span.entry(span).or_insert((day, day)).1 = day;
         }
         let runs = by_span.into_values().enumerate();
-        runs.map(|(at, days)| run(at, days, (days.1 - days.0 + 1) as u64 * 10_000))
+        runs.map(|(at, days)| run(at, days, (days.1 - days.0 + 1) as u64 * rows))
             .collect()
     }
 
     /// A bucket that gets a day after the other, each with some rows of the three days before: most runs at a time, and how often a
     /// row was written.
-    fn lived(mut runs: Vec<RunFile>, days: i64, spare: usize) -> (usize, f64) {
+    fn lived(mut runs: Vec<RunFile>, (days, rows): (i64, u64), spare: Spare) -> (usize, f64) {
         let mut most = 0;
         let mut offered: u64 = runs.iter().map(|run| run.rows).sum();
         let mut written = offered;
         for day in 0..days {
             let newest = NEWEST + day;
             let mut by_span: BTreeMap<Span, (i64, i64, u64)> = BTreeMap::new();
-            for (age, rows) in [(3, 20), (2, 30), (1, 35), (0, 10_000)] {
+            for (age, rows) in [(3, rows / 500), (2, rows / 330), (1, rows / 280), (0, rows)] {
                 let span = Span::of(newest - age, newest);
                 let entry = by_span.entry(span).or_insert((newest - age, 0, 0));
                 (entry.1, entry.2) = (newest - age, entry.2 + rows);
@@ -310,16 +355,31 @@ mod tests {
 
     #[test]
     fn runs_stay_few_and_rows_are_seldom_rewritten_as_a_history_grows() {
-        let allowed = [(19, 2.4), (22, 3.4), (23, 4.0), (28, 5.2)];
-        for history in [0, 30, 365] {
-            let lived = |days| lived(written_at_once(history), days, 8);
-            let seen: Vec<_> = [30, 120, 365, 3650].map(lived).into();
-            for ((most, written), (most_allowed, written_allowed)) in seen.iter().zip(allowed) {
-                assert!(
-                    *most <= most_allowed && *written <= written_allowed,
-                    "after {history}: {seen:?}"
-                );
+        let large = [(41, 1.9), (47, 2.3), (50, 2.8), (58, 3.9)];
+        let small = [(16, 2.3), (20, 3.4), (33, 4.6), (45, 6.0)];
+        for (rows, allowed) in [(100_000, large), (1_000, small)] {
+            for (history, bucket) in [(0, 0), (0, 7), (0, 15), (30, 7), (365, 7)] {
+                let spare = Spare::of(bucket, 16, 32);
+                let lived = |days| lived(written_at_once(history, rows), (days, rows), spare);
+                let seen: Vec<_> = [30, 120, 365, 3650].map(lived).into();
+                for ((most, written), (most_allowed, written_allowed)) in seen.iter().zip(allowed) {
+                    assert!(
+                        *most <= most_allowed && *written <= written_allowed,
+                        "{rows} rows a day after {history} in {bucket}: {seen:?}"
+                    );
+                }
             }
+        }
+    }
+
+    #[test]
+    fn buckets_take_turns() {
+        for buckets in [1, 2, 8, 16, 64] {
+            let spare = |bucket| Spare::of(bucket, buckets, 32).large;
+            let all: Vec<usize> = (0..buckets).map(spare).collect();
+            assert!(all.is_sorted() && all[0] == 24 && all[all.len() - 1] < 40);
+            let alike = all.chunk_by(|a, b| a == b).map(<[usize]>::len).max();
+            assert_eq!(alike, Some(usize::from(buckets).div_ceil(16)));
         }
     }
 }
