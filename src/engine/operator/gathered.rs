@@ -6,6 +6,8 @@ use std::ops::Range;
 /// Bytes that are copied whatever a range needs of them: a unit has few rows in a run, and copying a number of bytes that is not known
 /// before takes longer than copying more.
 const BLOCK_BYTES: usize = 256;
+/// The same for ranges that need no more, such as those of a day.
+const SHORT_BYTES: usize = 64;
 
 pub struct Gathered<T> {
     /// Longer than what was gathered.
@@ -24,6 +26,7 @@ impl<T> Default for Gathered<T> {
 
 impl<T: Copy + Default> Gathered<T> {
     const BLOCK: usize = BLOCK_BYTES / size_of::<T>();
+    const SHORT: usize = SHORT_BYTES / size_of::<T>();
 
     pub fn as_slice(&self) -> &[T] {
         &self.values[..self.length]
@@ -43,7 +46,11 @@ impl<T: Copy + Default> Gathered<T> {
         {
             self.append_long(&from[range.clone()]);
         } else {
-            self.values[self.length..self.length + Self::BLOCK].copy_from_slice(&from[block]);
+            let (to, from) = (&mut self.values[self.length..], &from[block]);
+            match range.len() <= Self::SHORT {
+                true => to[..Self::SHORT].copy_from_slice(&from[..Self::SHORT]),
+                false => to[..Self::BLOCK].copy_from_slice(from),
+            }
         }
         self.length = end;
     }

@@ -14,6 +14,8 @@ use super::unit::Unit;
 /// Sorted runs of one source that together hold all rows of some units.
 pub struct Runs<B: Batch> {
     runs: Vec<Run<B>>,
+    /// The key that is next in each run, side by side: a unit has rows in some of dozens of runs.
+    heads: Vec<i64>,
     /// The rows of the current unit: where they lie, if all stand in one batch, or gathered.
     whole: Option<Range<usize>>,
     gathered: B::Rows,
@@ -39,6 +41,7 @@ impl<B: Batch> Runs<B> {
             .collect();
         Runs {
             runs,
+            heads: Vec::new(),
             whole: None,
             gathered: B::Rows::default(),
             rows: 0,
@@ -61,19 +64,23 @@ impl<B: Batch> Runs<B> {
             }
         }
         self.runs.retain(|run| !run.is_exhausted());
+        self.heads.clear();
+        self.heads.extend(self.runs.iter().map(Run::key));
         Ok(())
     }
 
     /// The lowest unit that is next in any run.
     pub fn next_key(&self) -> Option<i64> {
-        self.runs.iter().map(Run::key).min()
+        self.heads.iter().copied().min()
     }
 
     /// Skips rows of units below `key`; true when a run must be filled before going on.
     pub fn skip_below(&mut self, key: i64) -> bool {
         let mut is_short = false;
-        for run in &mut self.runs {
-            is_short |= run.advance(|other| other < key, |_, _| ());
+        for (run, head) in self.runs.iter_mut().zip(&mut self.heads) {
+            if *head < key {
+                is_short |= run.advance((|other| other < key, |_, _| ()), head);
+            }
         }
         is_short
     }
@@ -83,21 +90,30 @@ impl<B: Batch> Runs<B> {
         B::clear(&mut self.gathered);
         // Sorted runs that overlap must be put in order; one alone is lent as it lies.
         self.whole = match self.runs.as_mut_slice() {
-            [run] => run.whole(key),
+            [run] => run.whole(key, &mut self.heads[0]),
             _ => None,
         };
     }
 
     /// Takes the rows of the unit; true when a run must be filled and asked again.
     pub fn take(&mut self, key: i64) -> bool {
+        if self.whole.is_some() {
+            return false;
+        }
         // Run after run, each to its end: so rows of runs that follow each other in time are in order.
-        self.whole.is_none()
-            && self.runs.iter_mut().any(|run| {
-                run.advance(
-                    |other| other == key,
-                    |batch, range| batch.append(range, &mut self.gathered),
-                )
-            })
+        for first in (0..self.runs.len()).step_by(MOST_PLACES) {
+            let mut places = places_of(key, &self.heads[first..]);
+            while places != 0 {
+                let at = first + places.trailing_zeros() as usize;
+                places &= places - 1;
+                let append = |batch: &B, range| batch.append(range, &mut self.gathered);
+                let run = &mut self.runs[at];
+                if run.advance((|other| other == key, append), &mut self.heads[at]) {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// Makes what was taken part of the unit.
@@ -120,9 +136,9 @@ impl<B: Batch> Run<B> {
         self.batch.keys()[self.position]
     }
 
-    /// The rows at the front of a unit that ends in this batch; then they are passed.
+    /// The rows at the front of a unit that ends in this batch; then they are passed, and the next key is the run's head.
     #[inline]
-    fn whole(&mut self, key: i64) -> Option<Range<usize>> {
+    fn whole(&mut self, key: i64, head: &mut i64) -> Option<Range<usize>> {
         let keys = self.batch.keys();
         let start = self.position;
         let end = start + leading(&keys[start..], |other| other == key);
@@ -130,15 +146,16 @@ impl<B: Batch> Run<B> {
             return None;
         }
         self.position = end;
+        *head = keys[end];
         Some(start..end)
     }
 
-    /// Passes the rows at the front whose key fits; true when that used up the batch.
+    /// Passes the rows at the front whose key fits, to the next key that is the run's head; true when that used up the batch.
     #[inline]
     fn advance(
         &mut self,
-        fits: impl Fn(i64) -> bool,
-        mut pass: impl FnMut(&B, Range<usize>),
+        (fits, mut pass): (impl Fn(i64) -> bool, impl FnMut(&B, Range<usize>)),
+        head: &mut i64,
     ) -> bool {
         let keys = self.batch.keys();
         let start = self.position;
@@ -147,8 +164,24 @@ impl<B: Batch> Run<B> {
             pass(&self.batch, start..end);
             self.position = end;
         }
-        end == keys.len()
+        match self.batch.keys().get(end) {
+            Some(next) => *head = *next,
+            None => return true,
+        }
+        false
     }
+}
+
+/// Runs that are looked at together: a bit for each.
+const MOST_PLACES: usize = u64::BITS as usize;
+
+/// Which of the first heads are a key. All of them without a branch, as nobody can guess in which runs a unit has rows.
+#[inline(always)]
+fn places_of(key: i64, heads: &[i64]) -> u64 {
+    let heads = heads.iter().take(MOST_PLACES).enumerate();
+    heads.fold(0, |places, (at, head)| {
+        places | u64::from(*head == key) << at
+    })
 }
 
 /// How many keys fit; those that do stand before those that do not.
