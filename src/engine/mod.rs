@@ -14,5 +14,5 @@ pub mod witness;
 pub use clustered::{FactsError, Optimized, clustered_facts};
 pub use growing::Place;
 pub use operator::facts::{Appended, Clustering};
-pub use session::{Engine, EngineOptions, Rows};
+pub use session::{Engine, EngineOptions, Rows, spilling_safely};
 pub use unreadable::Failure;

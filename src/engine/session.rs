@@ -49,6 +49,13 @@ pub struct Engine {
     turns: Option<Arc<Semaphore>>,
 }
 
+/// Settings under which tasks that spill rows they exchange do not wait for each other for ever.
+// With two files that are still written, a reader waits for the older one while its rows are in the newer one, and the query never ends
+// (apache/datafusion#24883). A file of one batch is never open when it is read. To be dropped with a DataFusion that mends it.
+pub fn spilling_safely(config: SessionConfig) -> SessionConfig {
+    config.set_u64("datafusion.execution.max_spill_file_size_bytes", 1)
+}
+
 impl Engine {
     pub fn new(options: EngineOptions) -> Result<Self> {
         let mut config = SessionConfig::new().with_information_schema(true);
@@ -64,6 +71,7 @@ impl Engine {
             // share the pool take all of it and then fail.
             let sorts = config.target_partitions().max(1);
             config.options_mut().execution.sort_spill_reservation_bytes = bytes / (3 * sorts);
+            config = spilling_safely(config);
             runtime = runtime.with_memory_pool(Arc::new(FairSpillPool::new(bytes)));
         }
         let state = SessionStateBuilder::new()
