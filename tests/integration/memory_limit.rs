@@ -110,35 +110,43 @@ fn refused(folder: &Path, limit: &str) -> String {
 }
 
 #[test]
-fn quantiles_of_one_experiment_that_do_not_fit_stop_the_build_and_publish_nothing() {
-    insta::assert_snapshot!(refused(written(1, 100).path(), "30MB"), @r"
-    error[E0805]: `metric_aggregates` does not fit into the memory limit of 30 MB
+fn a_quantile_that_does_not_fit_alone_stops_the_build_and_publishes_nothing() {
+    insta::assert_snapshot!(refused(written(1, 2).path(), "2MB"), @r"
+    error[E0805]: `metric_aggregates` does not fit into the memory limit of 2 MB
      --> models/metric_aggregates.sql:1:1
       |
     1 | {{ config(materialized='table') }}
       | ^
       |
       = note: the engine says: Failed to allocate ...
-      = hint: quantiles, and caps that are quantiles, keep the numbers of all units; allow more with `--memory-limit`, or freeze the cap
+      = hint: `p400` of `e0` does not fit, even alone: quantiles, and caps that are quantiles, keep the numbers of all units; allow more with `--memory-limit`, or freeze the cap
     ");
+}
+
+/// The states of a project that was built within a limit.
+fn states(folder: &Path, limit: &str) -> String {
+    let arguments = ["build", "--threads", "1", "--memory-limit", limit];
+    let built = equipoise(folder, &arguments);
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{said}");
+    let query = "select * from metric_aggregates";
+    String::from_utf8(equipoise(folder, &["sql", query, "--output", "csv"]).stdout)
+        .expect("a table is text")
 }
 
 #[test]
 fn experiments_that_do_not_fit_together_are_computed_one_after_the_other() {
     let (little, much) = (written(100, 1), written(100, 1));
-    let states = |folder: &Path, limit: &str| {
-        let built = equipoise(
-            folder,
-            &["build", "--threads", "1", "--memory-limit", limit],
-        );
-        let said = String::from_utf8_lossy(&built.stderr);
-        assert!(built.status.success(), "{said}");
-        let query = "select * from metric_aggregates";
-        String::from_utf8(equipoise(folder, &["sql", query, "--output", "csv"]).stdout)
-            .expect("a table is text")
-    };
     let found = states(little.path(), "30MB");
     assert_eq!(found.lines().count(), 1 + 100 * 2 * 2);
+    assert!(found == states(much.path(), "1GB"));
+}
+
+#[test]
+fn quantiles_of_one_experiment_that_do_not_fit_together_are_computed_one_after_the_other() {
+    let (little, much) = (written(1, 100), written(1, 100));
+    let found = states(little.path(), "10MB");
+    assert_eq!(found.lines().count(), 1 + 101 * 2);
     assert!(found == states(much.path(), "1GB"));
 }
 

@@ -14,6 +14,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use equipoise::engine::operator::{register, sql};
+use equipoise::engine::spilling_safely;
 use equipoise::metrics::plan::{
     Aggregate, AssignmentSource, EventSource, ExperimentPlan, Maturity, Measure, MetricPlan,
     MetricStates,
@@ -158,7 +159,7 @@ fn measure(random: &mut Random) -> Measure {
     }
 }
 
-fn metric(random: &mut Random, index: usize) -> MetricStates {
+pub fn metric(random: &mut Random, index: usize) -> MetricStates {
     MetricStates {
         name: format!("it's metric {index}"),
         value: measure(random),
@@ -248,11 +249,12 @@ pub fn session(data: &Data, partitions: usize) -> SessionContext {
     session_within(data, partitions, usize::MAX)
 }
 
-fn session_within(data: &Data, partitions: usize, memory_limit: usize) -> SessionContext {
+pub fn session_within(data: &Data, partitions: usize, memory_limit: usize) -> SessionContext {
     let config = SessionConfig::new()
         .with_target_partitions(partitions)
         .with_sort_spill_reservation_bytes(0)
         .with_batch_size(37);
+    let config = spilling_safely(config);
     let pool = Arc::new(FairSpillPool::new(memory_limit));
     let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool);
     let context = SessionContext::new_with_config_rt(config, runtime.build_arc().unwrap());
@@ -530,29 +532,6 @@ fn the_number_of_partitions_and_the_order_of_rows_change_no_byte() {
     let one = rows_of(&session(&data, 1), &operator_query(&plan));
     assert_eq!(one, rows_of(&session(&data, 4), &operator_query(&plan)));
     assert_eq!(one, rows_of(&session(&turned, 3), &operator_query(&plan)));
-}
-
-#[test]
-fn cells_that_do_not_fit_at_once_take_several_passes_to_the_same_rows() {
-    let mut random = Random(41);
-    let (plan, data) = (plan(&mut random, 8), data(&mut random, 8));
-    let whole = rows_of(&session(&data, 1), &operator_query(&plan));
-    let passes = |limit| {
-        let context = session_within(&data, 1, limit);
-        let explained = rows_of(
-            &context,
-            &format!("explain analyze {}", operator_query(&plan)),
-        );
-        let found = rows_of(&context, &operator_query(&plan));
-        assert!(whole == found, "{limit} bytes");
-        let text = pretty_format_batches(&explained).unwrap().to_string();
-        let (_, passes) = text.split_once("passes=").unwrap();
-        passes.split(',').next().unwrap().parse::<usize>().unwrap()
-    };
-    assert_eq!(passes(100 << 20), 1);
-    // The cells of all experiments take some 700 KB.
-    let (few, many) = (passes(400 << 10), passes(200 << 10));
-    assert!(1 < few && few < many, "{few} and {many} passes");
 }
 
 #[test]

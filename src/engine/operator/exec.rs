@@ -38,7 +38,7 @@ use super::cells::Cells;
 use super::kernel::Kernel;
 use super::lanes::Lanes;
 use super::merge::Runs;
-use super::passes::in_passes;
+use super::passes::{in_passes, least};
 use super::queue::Queues;
 use super::segments::Segments;
 use super::special::Specials;
@@ -355,7 +355,7 @@ fn rows(job: &Job, filled: Filled) -> Result<Vec<StateRows>> {
     let finishing = MemoryConsumer::new("MetricStatesExec[quantiles]").register(pool);
     finishing
         .try_grow(filled.specials.bytes_to_finish())
-        .map_err(keeps_numbers)?;
+        .map_err(|error| keeps_numbers(&job.plan, error))?;
     let rows = state_rows(&job.plan, &job.lanes, filled)?;
     let batches = rows.iter().flat_map(|rows| &rows.batches);
     job.counters
@@ -365,10 +365,19 @@ fn rows(job: &Job, filled: Filled) -> Result<Vec<StateRows>> {
 }
 
 /// Why metrics whose numbers are kept may not fit where others do.
-fn keeps_numbers(error: DataFusionError) -> DataFusionError {
-    error.context(
-        "quantiles, and caps that are quantiles, keep the numbers of all units; allow more with `--memory-limit`, or freeze the cap",
-    )
+fn keeps_numbers(plan: &MetricPlan, error: DataFusionError) -> DataFusionError {
+    error.context(format!(
+        "{}: quantiles, and caps that are quantiles, keep the numbers of all units; allow more with `--memory-limit`, or freeze the cap",
+        least(plan)
+    ))
+}
+
+/// Why a metric may not fit of which only sums are kept.
+fn keeps_sums(plan: &MetricPlan, error: DataFusionError) -> DataFusionError {
+    error.context(format!(
+        "{}: sums are kept for each combination of segment values; allow more with `--memory-limit`, or report by fewer segments",
+        least(plan)
+    ))
 }
 
 /// Walks units of work until none is left.
@@ -457,7 +466,8 @@ impl Worker<'_> {
         let bytes = self.specials.cells.bytes;
         if bytes > self.special_bytes {
             let more = (bytes - self.special_bytes).max(SPECIAL_STEP);
-            self.reservation.try_grow(more).map_err(keeps_numbers)?;
+            let grown = self.reservation.try_grow(more);
+            grown.map_err(|error| keeps_numbers(&self.job.plan, error))?;
             self.job.counters.memory.add(more);
             self.special_bytes += more;
         }
@@ -475,7 +485,8 @@ impl Worker<'_> {
             let cells = self.kernel.cells_per_segment();
             let lanes = &self.job.lanes;
             let bytes = Cells::memory(lanes, cells) + Queues::memory(&lanes.layout, cells);
-            self.reservation.try_grow(bytes)?;
+            let grown = self.reservation.try_grow(bytes);
+            grown.map_err(|error| keeps_sums(&self.job.plan, error))?;
             self.job.counters.memory.add(bytes);
             self.kernel.cells.push(Cells::new(&self.job.lanes, cells));
         }

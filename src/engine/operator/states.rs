@@ -50,6 +50,9 @@ impl Filled {
     }
 }
 
+/// Position of the variant's name among the columns.
+pub const VARIANT: usize = 1;
+
 /// Columns of the operator's rows: those of `metric_aggregates`, and how many units were seen in two variants.
 pub fn output_schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
