@@ -544,6 +544,53 @@ fn every_kind_of_metric_has_the_states_of_plain_sql() {
     assert!(without_events.compare() > 10);
 }
 
+#[test]
+fn what_units_did_before_is_known_though_a_number_of_their_window_is_not_finite() {
+    let amount = || measure(Aggregation::Sum, Some("amount"), None);
+    let with_covariate = |random: &mut Random, index: usize| {
+        let mut metric = metric(random, index);
+        metric.kind = match index {
+            1 => Kind::Ratio {
+                numerator: amount(),
+                denominator: measure(Aggregation::Count, None, None),
+            },
+            _ => Kind::Mean(amount()),
+        };
+        metric.cap = (index == 2).then_some(Cap::Quantile {
+            share: 0.8,
+            is_pooled: true,
+        });
+        metric.window.calendar = (index == 3).then(|| "Europe/Berlin".to_owned());
+        metric.fill = match index {
+            4 => Fill::Exclude,
+            _ => Fill::Zero,
+        };
+        metric.covariate = Some(Covariate {
+            lookback: days(21),
+            before_period: index == 5,
+        });
+        metric
+    };
+    let mut case = Case::random(3_500, with_covariate);
+    for (at, event) in case.data.events.iter_mut().enumerate() {
+        event.amount = match at % 29 {
+            0 => Some(f64::NAN),
+            11 => Some(f64::INFINITY),
+            17 => Some(f64::NEG_INFINITY),
+            _ => event.amount,
+        };
+    }
+    assert!(case.compare() > 100);
+    let [found, _] = case.states();
+    let left_out = |(place, state): &(&Vec<String>, &Numbers)| {
+        let mut other = (*place).clone();
+        let is_state = other.pop().is_some_and(|name| name == "state");
+        other.push("before".to_owned());
+        is_state && found[&other].counts[0] > state.counts[0]
+    };
+    assert!(found.iter().filter(left_out).count() > 50);
+}
+
 /// What a build says that is asked for a value of every unit.
 pub fn refused(sql: &str, case: &Case) -> String {
     super::runtime().block_on(async {

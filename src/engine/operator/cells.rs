@@ -230,6 +230,11 @@ impl Cells {
         self.crossed_over[cell]
     }
 
+    /// Units of a metric in a cell whose numbers are not whole, or large.
+    pub fn apart(&self, cell: usize, metric: usize) -> Option<&Apart> {
+        self.apart.get(&(cell as u32, metric as u32))
+    }
+
     /// Makes `state` that of one metric in one cell; `scales` are what the whole numbers must be divided by.
     pub fn fill(
         &self,
@@ -240,7 +245,7 @@ impl Cells {
     ) {
         let width = plan.metrics[metric].width();
         let place = &lanes.layout.places[metric];
-        let apart = self.apart.get(&(cell as u32, metric as u32));
+        let apart = self.apart(cell, metric);
         let counted = self.units[cell * self.classes + lanes.metrics[metric].class];
         let whole = counted - apart.map_or(0, Apart::units);
         let mut totals = [0; MOST_ENTRIES];

@@ -241,10 +241,14 @@ impl Compiled<'_> {
             _ => self.scales.as_slice(),
         };
         let times = 1 + usize::from(metric.lookback.is_some());
+        let keeps_rows = metric.quantile.is_some() || metric.caps.iter().any(is_quantile);
+        // Where all numbers are kept, a second state of them takes no more.
+        let has_before_apart =
+            metric.has_before_apart() || (keeps_rows && metric.lookback.is_some());
         Shape {
             scales: scales.repeat(times),
-            keeps_rows: metric.quantile.is_some() || metric.caps.iter().any(is_quantile),
-            before_apart: metric.has_before_apart().then(|| metric.measured()),
+            keeps_rows,
+            before_apart: has_before_apart.then(|| metric.measured()),
         }
     }
 

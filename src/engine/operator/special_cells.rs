@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::apart::Apart;
+use super::apart::{Apart, fill_before};
 use super::cells::{unscale_limits, whole_state};
 use super::numbers::{Exact, fits, is_null, unscaled};
 use super::special::at_most;
@@ -238,11 +238,16 @@ impl SpecialCells {
         cells
             .filter_map(Cell::sums)
             .for_each(|part| sums.merge(part));
-        let before = sums
-            .before
-            .as_ref()
-            .map(|before| before.state(&shape.scales));
-        Some((sums.state(&shape.scales), before))
+        let state = sums.state(&shape.scales);
+        let before = match &sums.before {
+            Some(before) => Some(before.state(&shape.scales)),
+            None => metric.lookback.map(|_| {
+                let mut before = State::default();
+                fill_before(&mut before, &state, Some(&sums.apart));
+                before
+            }),
+        };
+        Some((state, before))
     }
 
     /// The cell of a metric in some segments, where it has units.

@@ -14,11 +14,12 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 
+use super::apart::fill_before;
 use super::cells::Cells;
 use super::lanes::Lanes;
 use super::segments::Segments;
 use super::special_cells::{Caps, SpecialCells};
-use crate::metrics::plan::{Fill, MetricPlan, dimension};
+use crate::metrics::plan::{MetricPlan, dimension};
 use crate::sql::functions::state_type;
 use crate::stats::state::State;
 
@@ -240,7 +241,7 @@ fn add_rows(
                 if state.n + state.non_finite > 0 {
                     let has_before = states.lookback.is_some();
                     if has_before {
-                        fill_before(&mut before, &state);
+                        fill_before(&mut before, &state, cells.apart(cell, metric));
                     }
                     let before = has_before.then_some(&before);
                     rows.push(texts(&states.name), &state, before, crossed_over)?;
@@ -251,38 +252,12 @@ fn add_rows(
                     .specials
                     .state(plan, &place.positions, (cell, at), caps);
                 if let Some((state, before)) = found {
-                    let zero = metric.lookback.filter(|_| metric.fill == Fill::Zero);
-                    let before = before.or(zero.map(|_| before_state(&state)));
                     rows.push(texts(&metric.name), &state, before.as_ref(), crossed_over)?;
                 }
             }
         }
     }
     Ok(())
-}
-
-/// The later half of a state's values: what the same units did before.
-fn before_state(state: &State) -> State {
-    let mut before = State::default();
-    fill_before(&mut before, state);
-    before
-}
-
-/// The same into the memory of another.
-fn fill_before(before: &mut State, state: &State) {
-    let later = state.width() / 2..state.width();
-    (before.n, before.nulls, before.non_finite) = (state.n, state.nulls, state.non_finite);
-    before.min.clear();
-    before.min.extend(&state.min[later.clone()]);
-    before.max.clear();
-    before.max.extend(&state.max[later.clone()]);
-    before.mean.clear();
-    before.mean.extend(&state.mean[later.clone()]);
-    before.cross_products.clear();
-    for i in later {
-        let products = (i..state.width()).map(|j| state.cross_product(i, j));
-        before.cross_products.extend(products);
-    }
 }
 
 /// Rows being collected into batches.
