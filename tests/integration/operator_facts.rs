@@ -166,6 +166,83 @@ fn clustered_facts_are_merged_without_a_sort_and_give_the_same_bytes() {
 }
 
 /// The plan with one more table of events, here the same one under other names.
+/// The same rows under other names.
+fn renamed(batch: &RecordBatch, names: [(&str, &str); 3]) -> RecordBatch {
+    let name = |field: &str| {
+        let other = names.iter().find(|(known, _)| *known == field);
+        other.map_or(field, |(_, other)| other).to_owned()
+    };
+    let columns = batch.schema_ref().fields().iter().zip(batch.columns());
+    let columns = columns.map(|(field, column)| (name(field.name()), Arc::clone(column), true));
+    RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+}
+
+#[test]
+fn columns_that_need_quotation_marks_are_merged_as_they_lie() {
+    let (mut plan, data) = random_project(23);
+    let expected = rows_of(&session(&data, 1), &operator_query(&plan));
+    let names = [
+        ("event_id", "Event \"Id\""),
+        ("user_id", "User Id"),
+        ("occurred_at", "order"),
+    ];
+    let events = renamed(&event_batch(&data.events), names);
+    let assigned = [
+        ("assignment_id", "Id"),
+        ("unit_id", "Unit"),
+        ("assigned_at", "At"),
+    ];
+    let assignments = renamed(&assignment_batch(&data.assignments), assigned);
+    (plan.events.unit, plan.events.time) = ("\"User Id\"".into(), "\"order\"".into());
+    (plan.assignments.unit, plan.assignments.time) = ("\"Unit\"".into(), "\"At\"".into());
+    let folder = tempfile::tempdir().unwrap();
+    let query = operator_query(&plan);
+    let (explained, found) = on_a_runtime(async {
+        let context = SessionContext::new();
+        register(&context);
+        for (table, rows, names) in [
+            ("events", events, names),
+            ("assignments", assignments, assigned),
+        ] {
+            let [id, unit, time] = names.map(|(_, name)| name.to_owned());
+            let buckets = BUCKETS;
+            let clustering = Clustering {
+                unit,
+                time,
+                id,
+                buckets,
+            };
+            let folder = folder.path().join(table);
+            let mut facts = ClusteredFacts::open(&folder, &rows.schema(), clustering)
+                .await
+                .unwrap();
+            let half = rows.num_rows() / 2;
+            for rows in [
+                rows.slice(0, half),
+                rows.slice(half, rows.num_rows() - half),
+            ] {
+                let rows = context.read_batch(rows).unwrap();
+                facts.append(&context, rows).await.unwrap();
+            }
+            let compacted = facts.compact(&context, 1).await.unwrap();
+            assert_eq!(compacted.files_after, usize::from(BUCKETS));
+            context
+                .register_table(table, Arc::new(facts.provider().unwrap()))
+                .unwrap();
+        }
+        let explain = context.sql(&format!("explain {query}")).await.unwrap();
+        let explained = explain.collect().await.unwrap();
+        let rows = context.sql(&query).await.unwrap();
+        (explained, rows.collect().await.unwrap())
+    });
+    let text = pretty_format_batches(&explained).unwrap().to_string();
+    assert!(
+        text.contains("clustered in 3 buckets") && !text.contains("SortExec"),
+        "{text}"
+    );
+    assert!(expected == found);
+}
+
 fn over_two_tables(mut plan: MetricPlan) -> MetricPlan {
     plan.more_events = vec![EventSource {
         name: "'1:' || event_name".to_owned(),

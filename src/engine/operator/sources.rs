@@ -182,11 +182,18 @@ impl<'a> Source<'a> {
     }
 
     /// The table's runs, when it is clustered by the unit and time that are asked for.
-    fn clustered(&self) -> Option<ClusteredTable> {
+    fn clustered(&self, state: &SessionState) -> Option<ClusteredTable> {
         let table = (self.provider.as_ref() as &dyn Any).downcast_ref::<ClusteredTable>()?;
+        let schema = DFSchema::try_from(table.schema()).ok()?;
+        // What is asked for is SQL, in which a name may need quotation marks.
+        let is_column = |sql: &str, name: &String| match state.create_logical_expr(sql, &schema) {
+            Ok(Expr::Column(column)) => column.name == *name,
+            _ => false,
+        };
         let clustering = table.clustering();
-        (clustering.unit == self.columns.unit && clustering.time == self.columns.time)
-            .then(|| table.as_runs())
+        let is_clustered = is_column(&self.columns.unit, &clustering.unit)
+            && is_column(self.columns.time, &clustering.time);
+        is_clustered.then(|| table.as_runs())
     }
 
     async fn plan(&self, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
@@ -258,8 +265,9 @@ async fn over_runs(
     sources: &[Source<'_>],
     assignments: &Source<'_>,
 ) -> Result<Option<MetricStatesExec>> {
-    let tables: Option<Vec<ClusteredTable>> = sources.iter().map(Source::clustered).collect();
-    let (Some(tables), Some(assignment_table)) = (tables, assignments.clustered()) else {
+    let clustered = |source: &Source<'_>| source.clustered(state);
+    let tables: Option<Vec<ClusteredTable>> = sources.iter().map(clustered).collect();
+    let (Some(tables), Some(assignment_table)) = (tables, clustered(assignments)) else {
         return Ok(None);
     };
     let reach = Reach::of(plan);

@@ -9,7 +9,7 @@ use datafusion::arrow::array::BooleanArray;
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::row::OwnedRow;
 use datafusion::error::Result;
-use datafusion::logical_expr::col;
+use datafusion::logical_expr::ident;
 use datafusion::prelude::SessionContext;
 use deltalake::kernel::{Action, Add};
 use deltalake::protocol::DeltaOperation;
@@ -111,7 +111,7 @@ impl ClusteredFacts {
         let rows = context.read_table(Arc::new(table))?.sort(
             order
                 .iter()
-                .map(|name| col(*name).sort(true, true))
+                .map(|name| ident(*name).sort(true, true))
                 .collect(),
         )?;
         let mut writer = RunWriter::new(self);
