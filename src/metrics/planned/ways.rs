@@ -37,10 +37,6 @@ pub fn way(metric: &Metric) -> Way {
         Kind::Funnel { steps } if steps.iter().any(|step| place(step) != place(&steps[0])) => {
             Way::PlainSql
         }
-        Kind::Quantile {
-            level: Level::Event,
-            ..
-        } if metric.fill == Fill::Fail => Way::PlainSql,
         Kind::Quantile { .. }
         | Kind::Funnel { .. }
         | Kind::MeanOfRatios { .. }
