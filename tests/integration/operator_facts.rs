@@ -504,6 +504,67 @@ fn a_history_of_days_ends_in_few_runs_that_were_seldom_rewritten() {
     });
 }
 
+/// Days of the runs of a history that came day by day, and how many runs its appends opened.
+async fn lived(folder: &Path, data: &Data) -> (Vec<(i32, i32)>, usize) {
+    let mut facts = Facts::open(folder).await;
+    let start = data.events.iter().map(|row| row.at).min().unwrap() / DAY * DAY;
+    let mut opened = 0;
+    for day in 0..61 {
+        let is_of = |at: i64| {
+            let days = at / DAY - start / DAY;
+            // Rows of wrong clocks come with the tenth day.
+            (day - 2..=day).contains(&days) || (day == 10 && days > 61)
+        };
+        let rows: Vec<_> = data.events.iter().filter(|row| is_of(row.at)).collect();
+        let rows = event_batch(&rows.into_iter().cloned().collect::<Vec<_>>());
+        let rows = facts.context.read_batch(rows).unwrap();
+        opened += facts
+            .events
+            .append(&facts.context, rows)
+            .await
+            .unwrap()
+            .runs_opened;
+        facts.events.tidy(&facts.context, 4).await.unwrap();
+    }
+    let runs = facts.events.runs().unwrap();
+    let mut days: Vec<_> = runs.iter().map(|run| (run.day, run.through)).collect();
+    days.sort_unstable();
+    (days, opened)
+}
+
+#[test]
+fn rows_of_clocks_that_run_ahead_leave_the_runs_of_all_others_as_they_are() {
+    let (_, mut data) = random_project(13);
+    for copy in 0..4 {
+        let rows = data.events.clone();
+        let copied = rows.into_iter().map(|mut row| {
+            row.id += &format!(" {copy}");
+            row
+        });
+        data.events.extend(copied.collect::<Vec<_>>());
+    }
+    let mut wrong = data.clone();
+    // A year from now, and in 2262.
+    for (id, at) in [
+        ("ahead", data.events[0].at + 365 * DAY),
+        ("far", 292 * 365 * DAY),
+    ] {
+        let mut row = data.events[0].clone();
+        (row.id, row.at) = (id.to_owned(), at);
+        wrong.events.push(row);
+    }
+    on_a_runtime(async {
+        let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+        let (expected, opened) = lived(folders[0].path(), &data).await;
+        let (mut found, opened_then) = lived(folders[1].path(), &wrong).await;
+        let last = expected.iter().map(|run| run.1).max().unwrap();
+        let strays = found.extract_if(.., |run| run.0 > last).count();
+        assert_eq!(strays, 2);
+        assert_eq!(found, expected);
+        assert_eq!(opened_then, opened);
+    });
+}
+
 #[test]
 fn compaction_leaves_few_files_and_every_row() {
     let folder = TempDir::new().unwrap();

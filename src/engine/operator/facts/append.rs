@@ -1,14 +1,15 @@
 //! Appending rows: sort, drop what is stored already, write one file per bucket and span of days, commit once.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, PrimitiveArray,
+};
 use datafusion::arrow::compute::{
-    and, concat_batches, filter_record_batch, is_not_null, max, partition, take_record_batch,
+    and, concat_batches, filter_record_batch, is_not_null, partition, take_record_batch,
 };
 use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};
 use datafusion::arrow::record_batch::RecordBatch;
@@ -22,7 +23,7 @@ use datafusion::prelude::SessionContext;
 use deltalake::kernel::Action;
 use futures::StreamExt;
 
-use super::spans::Spans;
+use super::spans::{Spans, newest, rows_by_day};
 use super::values::Values;
 use super::write::{Output, Written};
 use super::{BUCKET, ClusteredFacts, RunFile, TIME_TYPE, UNIT_KEY, day_of, stored};
@@ -73,13 +74,15 @@ impl ClusteredFacts {
         rows: DataFrame,
     ) -> Result<(Vec<Action>, Appended)> {
         let runs = self.runs()?;
-        let newest = Newest::from(runs.iter().map(|run| run.through.into()).max());
-        let rows = self.clustered(rows, &newest)?;
+        let days = Days::of(&runs);
+        let rows = self.clustered(rows, &days)?;
         let mut stream = self.sorted(rows)?.execute_stream().await?;
         let mut arrived = Arrived::new(self, context, runs)?;
+        let mut newest = None;
         while let Some(batch) = stream.next().await {
             // A sort gives its first row when it has seen the last: the newest day is known.
-            arrived.add(&batch?, newest.day()).await?;
+            let newest = *newest.get_or_insert_with(|| days.newest());
+            arrived.add(&batch?, newest).await?;
         }
         let (written, displaced, mut appended) = arrived.finish().await?;
         appended.rows = written.rows;
@@ -103,8 +106,8 @@ impl ClusteredFacts {
         )
     }
 
-    /// The rows in the stored types, with unit key and bucket; their last day is noted as they pass.
-    fn clustered(&self, rows: DataFrame, newest: &Newest) -> Result<DataFrame> {
+    /// The rows in the stored types, with unit key and bucket; their days are noted as they pass.
+    fn clustered(&self, rows: DataFrame, days: &Days) -> Result<DataFrame> {
         let unit = ident(self.clustering.unit.as_str());
         // The key is that of the id as it is read again.
         let data_type = stored(&unit.get_type(rows.schema())?);
@@ -115,7 +118,7 @@ impl ClusteredFacts {
             let column = ident(field.name().as_str());
             let column = cast_expression(column, field.data_type().clone());
             let column = match *field.name() == self.clustering.time {
-                true => newest.function().call(vec![column]),
+                true => days.function().call(vec![column]),
                 false => column,
             };
             columns.push(column.alias(field.name()));
@@ -277,26 +280,32 @@ fn remove_files_since(folder: &Path, before: &HashSet<OsString>) -> std::io::Res
     Ok(())
 }
 
-/// The last day that a table reaches to, with the rows that come.
+/// How many rows of each day a table has, with the rows that come.
 #[derive(Clone)]
-struct Newest(Arc<AtomicI64>);
+struct Days(Arc<Mutex<BTreeMap<i64, u64>>>);
 
-impl Newest {
-    fn from(day: Option<i64>) -> Newest {
-        Newest(Arc::new(AtomicI64::new(day.unwrap_or(i64::MIN))))
+impl Days {
+    fn of(runs: &[RunFile]) -> Days {
+        Days(Arc::new(Mutex::new(rows_by_day(runs.iter()))))
     }
 
-    fn day(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
+    fn newest(&self) -> i64 {
+        newest(&self.known()).unwrap_or(i64::MIN)
     }
 
-    /// The identity on times, which notes the last day.
+    fn known(&self) -> MutexGuard<'_, BTreeMap<i64, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The identity on times, which notes their days.
     fn function(&self) -> ScalarUDF {
-        let newest = Arc::clone(&self.0);
+        let days = self.clone();
         let note = move |arguments: &[ColumnarValue]| {
             let times = arguments[0].to_array(1)?;
-            if let Some(last) = max(times.as_primitive::<TimestampMicrosecondType>()) {
-                newest.fetch_max(day_of(last), Ordering::SeqCst);
+            let own = counted(times.as_primitive::<TimestampMicrosecondType>());
+            let mut known = days.known();
+            for (day, rows) in own {
+                *known.entry(day).or_default() += rows;
             }
             Ok(arguments[0].clone())
         };
@@ -308,6 +317,24 @@ impl Newest {
             Arc::new(note),
         )
     }
+}
+
+/// How many times are of each day.
+fn counted(times: &PrimitiveArray<TimestampMicrosecondType>) -> HashMap<i64, u64> {
+    let mut days = HashMap::new();
+    // Neighbours are mostly of one day.
+    let mut last = (i64::MIN, 0);
+    for time in times.iter().flatten() {
+        let day = day_of(time);
+        if day != last.0 {
+            *days.entry(last.0).or_default() += last.1;
+            last = (day, 0);
+        }
+        last.1 += 1;
+    }
+    *days.entry(last.0).or_default() += last.1;
+    days.retain(|_, rows| *rows > 0);
+    days
 }
 
 /// The bucket of a unit key; integer ids are mixed first, so that patterns in them do not show.

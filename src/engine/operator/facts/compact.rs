@@ -16,7 +16,7 @@ use deltalake::protocol::DeltaOperation;
 use futures::StreamExt;
 
 use super::row_keys::RowKeys;
-use super::spans::{Spare, to_tidy, without_large};
+use super::spans::{Spare, newest, rows_by_day, to_tidy, without_large};
 use super::write::RunWriter;
 use super::{ClusteredFacts, RunFile, UNIT_KEY, external};
 
@@ -47,8 +47,7 @@ impl ClusteredFacts {
     /// Merges runs within their spans of days, where a bucket has more than about `spare` runs beyond one per span, or a quarter as many small
     /// ones; large ones not in all buckets on the same day.
     pub async fn tidy(&mut self, context: &SessionContext, spare: usize) -> Result<Compacted> {
-        let newest = self.runs()?.iter().map(|run| run.through).max();
-        let newest = newest.unwrap_or_default().into();
+        let newest = newest(&rows_by_day(self.runs()?.iter())).unwrap_or_default();
         let buckets = self.clustering.buckets;
         self.rewrite(context, |runs| match runs.first() {
             Some(run) => to_tidy(&runs, newest, Spare::of(run.bucket, buckets, spare)),

@@ -3,10 +3,11 @@
 //! runs, which of them to merge. Nothing is read or written here.
 //!
 //! Spans have 32, 256, 2048, ... days, each made of eight shorter ones. One may be used when it ended more than three days before the span
-//! of the newest day, so that rows that come up to three days late never fall into a long one. The number of spans grows with the
-//! logarithm of the history, and a row is rewritten about once per length of span (TWCS of Cassandra and the blocks of Prometheus are
-//! levelled by time in the same way). Until then the runs of a span lie as they were appended. Rewriting a day costs 0.4 times of what it cost
-//! to append it, so large runs are merged late and many at once; small ones soon, as a reader pays for each run that it opens.
+//! of the newest day, so that rows that come up to three days late never fall into a long one. A few rows of a clock that runs ahead make no
+//! day the newest, or everything else would be old. The number of spans grows with the logarithm of the history, and a row is rewritten about
+//! once per length of span (TWCS of Cassandra and the blocks of Prometheus are levelled by time in the same way). Until then the runs of a
+//! span lie as they were appended. Rewriting a day costs 0.4 times of what it cost to append it, so large runs are merged late and many at
+//! once; small ones soon, as a reader pays for each run that it opens.
 //!
 //! A table that is written at once has fewer: what lies behind its last days goes into one of 64 days, one of 192 before, and so on.
 //! Reading the last days then reads at most some 64 days more, and each run less is one less to merge.
@@ -25,7 +26,7 @@ pub(super) struct Span {
 /// How the days of what is written lie together.
 #[derive(Clone, Copy)]
 pub(super) struct Spans {
-    /// The last day that the table reaches to.
+    /// The last day that the table reaches to, see [`newest`].
     pub newest: i64,
     /// Whether the table has no rows yet.
     pub is_first: bool,
@@ -53,6 +54,31 @@ const HISTORY_GROWTH: i64 = 4;
 const LONGEST: i64 = 1 << 14;
 /// So many days late, rows still meet the shortest spans only.
 const LATE: i64 = 3;
+
+/// One row in so many may be of a day beyond the newest one.
+const STRAYS: u64 = 256;
+
+/// The last day that a table reaches to, given how many rows each day has. It may be early by as small a part of the history: that
+/// leaves some more short spans, and rows of later days lie in short ones too.
+pub(super) fn newest(rows_by_day: &BTreeMap<i64, u64>) -> Option<i64> {
+    let all: u64 = rows_by_day.values().sum();
+    let mut later = 0;
+    let mut days = rows_by_day.iter().rev();
+    let reached = days.find(|(_, rows)| {
+        later += *rows;
+        later.saturating_mul(STRAYS) >= all
+    });
+    reached.map(|(day, _)| *day)
+}
+
+/// How many rows runs have, by their last days.
+pub(super) fn rows_by_day<'a>(runs: impl Iterator<Item = &'a RunFile>) -> BTreeMap<i64, u64> {
+    let mut rows_by_day = BTreeMap::new();
+    for run in runs {
+        *rows_by_day.entry(run.through.into()).or_default() += run.rows;
+    }
+    rows_by_day
+}
 
 impl Span {
     /// Where the rows of a day lie in a table that reaches to `newest`.
@@ -284,6 +310,21 @@ mod tests {
         let all = run(0, (-1, NEWEST), 10);
         let span = Span::of_run(&all, NEWEST);
         assert!(span.first <= -1 && NEWEST <= span.last);
+    }
+
+    #[test]
+    fn few_rows_of_a_clock_that_runs_ahead_make_no_day_the_newest() {
+        let mut days: BTreeMap<i64, u64> = (0..100).map(|age| (NEWEST - age, 50)).collect();
+        assert_eq!(newest(&days), Some(NEWEST));
+        days.extend([(NEWEST + 365, 9), (NEWEST + 86_000, 10)]);
+        assert_eq!(newest(&days), Some(NEWEST));
+        // A table that goes on after a year is no clock.
+        days.insert(NEWEST + 366, 50);
+        assert_eq!(newest(&days), Some(NEWEST + 366));
+        // Of a long history the last days are few.
+        let days: BTreeMap<i64, u64> = (0..3650).map(|age| (NEWEST - age, 50)).collect();
+        assert_eq!(newest(&days), Some(NEWEST - 14));
+        assert_eq!(newest(&BTreeMap::new()), None);
     }
 
     fn run(number: usize, (day, through): (i64, i64), rows: u64) -> RunFile {
