@@ -14,6 +14,7 @@
 //! | [`run::plan`] | that, and the warehouse | [`run::RunPlan`]: what is built, what is reused, and why |
 //! | [`run::execute`] | that | [`run::RunResults`] |
 //! | [`run::publish`] | that | a new version of the environment |
+//! | [`artifacts`] | that | dbt's files in `target/`: manifest, run results, catalog |
 //!
 //! The domain, without files, clock or network: [`stats`] (numbers), [`metrics`] (what a metric is), [`experiments`] (what decides),
 //! [`flags`] (who gets which variant), [`contracts`] (what a definition means). The languages: [`template`] (Jinja) and [`sql`]. The
@@ -23,6 +24,7 @@
 //!
 //! A module uses only what is below it in the table of ARCHITECTURE.md; `tests/integration/layers.rs` checks that.
 
+pub mod artifacts;
 pub mod cli;
 pub mod compile;
 pub mod contracts;

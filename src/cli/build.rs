@@ -8,6 +8,7 @@ use super::metric::Reviewed;
 use super::options::{Common, LogFormat};
 use super::progress::{Progress, seconds};
 use super::{Exit, OutputFormat, compile, context, output, query};
+use crate::artifacts;
 use crate::engine::Engine;
 use crate::metrics::Sla;
 use crate::run::{
@@ -21,6 +22,7 @@ pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
     let command = command(common, scope)?;
     if let Some(command) = command.as_ref().filter(|_| !common.full_refresh)
         && let Some(receipt) = Receipt::find(command).await
+        && artifacts::is_of_invocation(&command.root, artifacts::RUN_RESULTS, &receipt.invocation)
     {
         return say_nothing_to_do(common, &receipt, started.elapsed());
     }
@@ -77,12 +79,17 @@ pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
         &passed,
     )
     .await?;
+    let arguments = context::arguments(common, &prepared, word(scope));
     let engine = Engine::new(prepared.engine)?;
     let progress = Progress::new(common, plan.steps.len());
     let results = execute(&prepared, &plan, &engine, &warehouse, &progress).await;
     progress.finish();
     context::report(common, &results.diagnostics(), &prepared);
-    let published = publish(&prepared, &plan, &results, &warehouse, &lock).await?;
+    let published = publish(&prepared, &plan, &results, &warehouse, &lock).await;
+    // Whatever came of it: who looks for what failed looks there.
+    artifacts::write_run_results(&prepared, &plan, &results, &arguments)
+        .context("cannot write target/run_results.json")?;
+    let published = published?;
     if scope == Scope::Build {
         remember_passed(&mut passed, &plan, &results)
             .context("cannot remember which tests passed")?;
@@ -109,6 +116,15 @@ pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
     } else {
         Exit::Good
     })
+}
+
+fn word(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Build => "build",
+        Scope::Run => "run",
+        Scope::Seed => "seed",
+        Scope::Test => "test",
+    }
 }
 
 /// What a receipt is kept for: builds of everything that are told to people.

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::{Common, Exit};
+use crate::artifacts;
 use crate::project::PROJECT_FILES;
 
 #[derive(Debug, Clone, Args)]
@@ -31,6 +32,11 @@ pub fn run(common: &Common, clean: &Clean) -> anyhow::Result<Exit> {
     ];
     if clean.warehouse {
         folders.push(target.join("warehouse"));
+    }
+    for file in artifacts::FILES.map(|file| target.join(file)) {
+        if file.exists() {
+            std::fs::remove_file(&file)?;
+        }
     }
     for folder in folders.iter().filter(|folder| folder.exists()) {
         std::fs::remove_dir_all(folder)?;

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use super::options::{Common, LogFormat};
 use super::output;
+use crate::artifacts::Arguments;
 use crate::diagnostics::Diagnostic;
 use crate::graph::Selection;
 use crate::project::{Folder, Options};
@@ -72,6 +73,34 @@ fn options(common: &Common, vars: serde_json::Map<String, serde_json::Value>) ->
             .to_string(),
         invocation_id: uuid::Uuid::now_v7().to_string(),
         data_root: None,
+    }
+}
+
+/// The command line as artifacts tell it, under dbt's names.
+pub fn arguments(common: &Common, prepared: &Prepared, which: &str) -> Arguments {
+    let words = std::env::args_os().skip(1);
+    let words: Vec<String> = words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let arguments = serde_json::json!({
+        "which": which,
+        "invocation_command": format!("equipoise {}", words.join(" ")),
+        "project_dir": prepared.root.display().to_string(),
+        "target": prepared.project.target,
+        "select": common.select,
+        "exclude": common.exclude,
+        "vars": common.variables().value,
+        "threads": prepared.threads,
+        "full_refresh": common.full_refresh,
+        "quiet": common.quiet,
+        "log_format": match common.log_format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        },
+    });
+    match arguments {
+        serde_json::Value::Object(arguments) => arguments,
+        _ => unreachable!("it was written as an object"),
     }
 }
 

@@ -11,7 +11,7 @@ use super::events::{Event, Observer};
 use super::job::{Job, failed};
 use super::plan::{RunPlan, Step};
 use super::prepare::Prepared;
-use super::results::{Outcome, RunResults, StepResult};
+use super::results::{Began, Outcome, RunResults, StepResult};
 use crate::diagnostics::{Code, Diagnostic};
 use crate::engine::Engine;
 use crate::manifest::{Materialization, Node, NodeId, NodeKind};
@@ -133,6 +133,7 @@ impl Run<'_> {
             .map(|step| (step, self.waits_for(step)))
             .collect();
         let mut running: JoinSet<(NodeId, StepResult)> = JoinSet::new();
+        let mut idle: BTreeSet<usize> = (1..=self.prepared.threads).collect();
         let steps: BTreeMap<NodeId, &Step> =
             self.plan.steps.iter().map(|step| (step.id, step)).collect();
         loop {
@@ -152,13 +153,24 @@ impl Run<'_> {
                     warehouse: self.warehouse.clone(),
                     published: self.plan.before.relations.get(&step.name).cloned(),
                 };
-                running.spawn(job.run());
+                let began = Began {
+                    after: self.prepared.opened.elapsed(),
+                    thread: idle
+                        .pop_first()
+                        .expect("no more run at once than there are"),
+                };
+                running.spawn(async move {
+                    let (id, mut result) = job.run().await;
+                    result.began = Some(began);
+                    (id, result)
+                });
             }
             let Some(finished) = running.join_next().await else {
                 break;
             };
             let (id, result) =
                 finished.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+            idle.extend(result.began.map(|began| began.thread));
             observer.notice(&Event::Finished(steps[&id], &result));
             self.results.steps.insert(id, result);
         }
@@ -231,6 +243,7 @@ impl Run<'_> {
                 None => StepResult {
                     outcome: Outcome::Skipped,
                     elapsed: Default::default(),
+                    began: None,
                     rows: None,
                     diagnostic: None,
                 },

@@ -53,6 +53,7 @@ impl Job {
             Ok((outcome, rows)) => StepResult {
                 outcome,
                 elapsed: started.elapsed(),
+                began: None,
                 rows,
                 diagnostic: None,
             },
@@ -294,6 +295,7 @@ impl Job {
         StepResult {
             outcome,
             elapsed: Default::default(),
+            began: None,
             rows: Some(failures.unsigned_abs()),
             diagnostic,
         }
@@ -390,6 +392,7 @@ pub(super) fn failed(diagnostic: Diagnostic) -> StepResult {
     StepResult {
         outcome: Outcome::Failed,
         elapsed: Default::default(),
+        began: None,
         rows: None,
         diagnostic: Some(diagnostic),
     }

@@ -32,7 +32,7 @@ pub use plan::{Action, RunPlan, Scope, Step, plan};
 pub use prepare::{PrepareOptions, Prepared, prepare};
 pub use publish::{Published, publish};
 pub use receipt::{Command, Receipt, Summary, Witness};
-pub use results::{Outcome, RunResults, StepResult};
+pub use results::{Began, Outcome, RunResults, StepResult};
 pub use revision::check_out;
 pub use sla::late;
 pub use testing::PassedTests;

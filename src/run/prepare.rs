@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::inputs::{self, Inspected};
 use super::memory::bytes;
@@ -40,6 +41,10 @@ pub struct Prepared {
     pub threads: usize,
     pub engine: EngineOptions,
     pub now: String,
+    /// The instant of `now`.
+    pub opened: Instant,
+    /// How long everything before a row moves took.
+    pub prepared_in: Duration,
     /// Whether there was anything to report, be it a warning.
     pub has_said_something: bool,
     pub(super) inspected: Inspected,
@@ -47,6 +52,7 @@ pub struct Prepared {
 
 /// Returns the value even with errors, so that commands can show what is known; nothing may run then.
 pub async fn prepare(files: &dyn Files, options: &PrepareOptions) -> Checked<Prepared> {
+    let opened = Instant::now();
     let mut diagnostics = Vec::new();
     let loaded = project::load(files, &options.load);
     diagnostics.extend(loaded.diagnostics);
@@ -95,6 +101,8 @@ pub async fn prepare(files: &dyn Files, options: &PrepareOptions) -> Checked<Pre
         threads,
         engine,
         now: options.now.clone(),
+        opened,
+        prepared_in: opened.elapsed(),
         has_said_something: !diagnostics.is_empty(),
         inspected: looked.value,
     };
@@ -228,6 +236,13 @@ fn surroundings(
 impl Prepared {
     pub fn target_folder(&self) -> PathBuf {
         self.root.join("target")
+    }
+
+    /// What the clock said some time after the command read it: UTC, RFC 3339.
+    pub fn time(&self, after: Duration) -> String {
+        let now = chrono::DateTime::parse_from_rfc3339(&self.now);
+        let time = now.map(|now| now.to_utc() + after).unwrap_or_default();
+        time.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
     }
 
     /// Makes a source readable under its name.

@@ -20,7 +20,7 @@ use crate::metrics::Sla;
 use crate::warehouse::Warehouse;
 
 /// To be raised when a receipt means something else.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Folders with more files are not watched this way.
 const MOST_FILES: usize = 50_000;
@@ -60,6 +60,8 @@ pub struct Receipt {
     pub environment: String,
     /// The version that the build published or found.
     pub version: u64,
+    /// The build: what it wrote besides is still there if it bears this name.
+    pub invocation: String,
     pub summary: Summary,
 }
 
@@ -199,6 +201,7 @@ impl Receipt {
             warehouse: prepared.warehouse.clone(),
             environment: prepared.environment.clone(),
             version,
+            invocation: prepared.manifest.surroundings.invocation_id.clone(),
             summary,
         })
     }

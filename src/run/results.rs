@@ -16,10 +16,20 @@ pub struct RunResults {
 pub struct StepResult {
     pub outcome: Outcome,
     pub elapsed: Duration,
+    /// When and where it ran; nothing for what never did.
+    pub began: Option<Began>,
     /// Rows of a relation, or failures of a test.
     pub rows: Option<u64>,
     /// What to tell the user: an error, a failed test.
     pub diagnostic: Option<Diagnostic>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Began {
+    /// Since the command read the clock.
+    pub after: Duration,
+    /// Which of the steps that run at once, from 1.
+    pub thread: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

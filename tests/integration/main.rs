@@ -3,6 +3,7 @@ use std::sync::LazyLock;
 
 use rustix::process::{Pid, test_kill_process};
 
+mod artifacts;
 mod broken_projects;
 mod cli;
 mod conformance;

@@ -38,7 +38,7 @@ fn written() -> TempDir {
 }
 
 /// As if every file had been written a minute ago: one of this instant could change again unseen.
-fn let_settle(folder: &Path) {
+pub(crate) fn let_settle(folder: &Path) {
     for entry in walkdir::WalkDir::new(folder) {
         let entry = entry.expect("the folder can be listed");
         if entry.file_type().is_file() {
