@@ -3,8 +3,10 @@
 //! In: a prepared project, and what came of a run. Out: a file in `target/`, the old one or the new one whatever happens. What ran, and
 //! when each file is written, is decided elsewhere.
 
+mod manifest;
 mod run_results;
 
+pub use manifest::{MANIFEST, write_manifest};
 pub use run_results::write_run_results;
 
 use std::fs;
@@ -31,7 +33,7 @@ const CUSTOM: &str = "DBT_ENV_CUSTOM_ENV_";
 pub const RUN_RESULTS: &str = "run_results.json";
 
 /// All that this room writes, in the target folder.
-pub const FILES: [&str; 1] = [RUN_RESULTS];
+pub const FILES: [&str; 2] = [MANIFEST, RUN_RESULTS];
 
 /// The head of every artifact.
 #[derive(Serialize)]

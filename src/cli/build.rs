@@ -69,6 +69,7 @@ pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
         Err(error) => return Err(error.into()),
     };
     compile::write(&prepared).context("cannot write target/compiled")?;
+    artifacts::write_manifest(&prepared).context("cannot write target/manifest.json")?;
     let mut passed = PassedTests::load(context::passed_tests_path(&prepared));
     let plan = plan(
         &prepared,

@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use anyhow::Context as _;
+
 use super::{Common, Exit, context, output};
+use crate::artifacts;
 use crate::manifest::{Node, NodeKind};
 use crate::run::Prepared;
 
@@ -15,6 +18,7 @@ pub async fn run(common: &Common) -> anyhow::Result<Exit> {
         return Ok(Exit::Wrong);
     };
     write(&prepared)?;
+    artifacts::write_manifest(&prepared).context("cannot write target/manifest.json")?;
     let is_refused = super::metric::is_refused(common, &prepared).await?;
     let chosen: Vec<&Node> = prepared
         .manifest

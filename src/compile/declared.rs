@@ -32,6 +32,7 @@ fn declare(manifest: &Manifest, test: &Node, catalog: &mut Catalog) {
         attached_to: Some(owner),
         column,
         settings,
+        ..
     } = &test.kind
     else {
         return;
@@ -60,6 +61,7 @@ pub(super) fn key(test: &Node) -> Option<(NodeId, Vec<String>)> {
         attached_to: Some(owner),
         column,
         settings,
+        ..
     } = &test.kind
     else {
         return None;

@@ -120,6 +120,7 @@ pub(super) async fn compile_test(
         attached_to,
         settings,
         column,
+        ..
     } = &node.kind
     else {
         unreachable!("only tests come here")

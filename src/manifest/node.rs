@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::growth::{ClusterBy, Growth, cluster_by, strategy, unique_key};
 use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
-use crate::project::yaml::{Spot, old_boolean};
+use crate::project::yaml::{Node as Yaml, Spot, old_boolean};
 use crate::project::{FactSpec, SqlFile};
 
 /// Position of a node in its manifest.
@@ -21,6 +21,8 @@ pub struct Node {
     /// The file that defines it, relative to the project.
     pub path: Arc<str>,
     pub span: Span,
+    /// The YAML file that describes it.
+    pub described_in: Option<Arc<str>>,
     pub description: String,
     pub settings: Settings,
     pub columns: Vec<Column>,
@@ -40,6 +42,8 @@ pub enum NodeKind {
         template: SqlFile,
         attached_to: Option<NodeId>,
         column: Option<String>,
+        /// What the YAML calls, if it is no file of its own.
+        generic: Option<Generic>,
         settings: TestSettings,
     },
 }
@@ -76,6 +80,8 @@ pub struct Settings {
     pub materialized: Materialization,
     pub enabled: bool,
     pub tags: Vec<String>,
+    /// What whoever looks at it is told; each place adds to it.
+    pub meta: serde_json::Map<String, serde_json::Value>,
     /// Types that seed columns are read as.
     pub column_types: Vec<(String, String)>,
     pub delimiter: Option<String>,
@@ -95,6 +101,7 @@ impl Default for Settings {
             materialized: Materialization::View,
             enabled: true,
             tags: Vec::new(),
+            meta: serde_json::Map::new(),
             column_types: Vec::new(),
             delimiter: None,
             partition_by: Vec::new(),
@@ -106,11 +113,45 @@ impl Default for Settings {
     }
 }
 
+/// A generic test as the YAML writes it.
+#[derive(Debug, Clone)]
+pub struct Generic {
+    /// `not_null`.
+    pub name: String,
+    /// The package before its name, if one is named.
+    pub package: Option<String>,
+    pub arguments: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What YAML says of a thing to those who look at it; nothing depends on it.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    pub meta: serde_json::Map<String, serde_json::Value>,
+    pub tags: Vec<String>,
+}
+
+impl About {
+    /// `meta` and `tags` of a `config`; a later key wins, and adds to the tags.
+    pub fn of(config: &[(Spot<String>, Yaml)]) -> Self {
+        let mut about = Self::default();
+        for (key, value) in config {
+            match (key.as_str(), value.to_json()) {
+                ("meta", serde_json::Value::Object(meta)) => about.meta.extend(meta),
+                ("tags", tags) => about.tags.extend(texts(&tags).unwrap_or_default()),
+                _ => {}
+            }
+        }
+        about
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Column {
     pub name: String,
     pub span: Span,
     pub description: String,
+    pub about: About,
+    pub is_quoted: bool,
     pub data_type: Option<(String, Span)>,
 }
 
@@ -127,6 +168,15 @@ pub struct SourceTable {
     pub header: bool,
     pub null_values: Vec<String>,
     pub allow_empty: bool,
+    pub about: SourceAbout,
+}
+
+/// What YAML says of the source that a table belongs to.
+#[derive(Debug, Clone, Default)]
+pub struct SourceAbout {
+    pub description: String,
+    pub loader: String,
+    pub meta: serde_json::Map<String, serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,6 +258,9 @@ impl Settings {
             "tags" => self.tags.extend(
                 texts(value).ok_or_else(|| wrong(key, "a text or a list of texts", value))?,
             ),
+            "meta" => self
+                .meta
+                .extend(value.as_object().cloned().unwrap_or_default()),
             "unique_key" => self.growth.unique_key = unique_key(value)?,
             "incremental_strategy" => self.growth.strategy = Some(strategy(value)?),
             "full_refresh" if value.is_null() => self.growth.full_refresh = None,
@@ -337,9 +390,19 @@ impl Settings {
 }
 
 impl Node {
-    /// dbt's unique id: `model.shop.stg_orders`.
+    /// dbt's unique id: `model.shop.stg_orders`. A generic test's ends with ten digits of what it is about: a file may have its name.
     pub fn unique_id(&self, project: &str) -> String {
         match &self.kind {
+            NodeKind::Test {
+                generic: Some(generic),
+                column,
+                ..
+            } => {
+                let arguments = serde_json::Value::Object(generic.arguments.clone());
+                let about = format!("{} {column:?} {arguments}", generic.name);
+                let digits = &blake3::hash(about.as_bytes()).to_hex()[..10];
+                format!("test.{project}.{}.{digits}", self.name)
+            }
             NodeKind::Source(table) => format!("source.{project}.{}.{}", table.source, table.table),
             kind => format!("{}.{project}.{}", kind.word(), self.name),
         }

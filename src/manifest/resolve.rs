@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::consumers::{self, Consumer};
 use super::discover::{Discovery, Names};
 use super::kept::Kept;
-use super::node::{Column, Materialization, Node, NodeId, NodeKind, Settings, SourceTable};
+use super::node::{About, Column, Materialization, Node, NodeId, NodeKind, Settings};
 use super::tests;
 use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
 use crate::project::yaml::{Node as Yaml, Spot};
 use crate::project::{
-    ColumnSpec, DomainSpecs, Project, ResourceSpec, SourceSpec, SqlFile, TestSpec,
+    ColumnSpec, DomainSpecs, GroupSpec, Project, ResourceSpec, SqlFile, TestSpec,
 };
 use crate::template::{Scope, Surroundings, Templates};
 
@@ -24,6 +25,9 @@ pub struct Manifest {
     pub flag_lock: SqlFile,
     /// Versions of metrics as they were locked.
     pub kept: Kept,
+    /// Who reads models: dbt's exposures.
+    pub consumers: Vec<Consumer>,
+    pub groups: Vec<GroupSpec>,
     pub templates: Templates,
     pub surroundings: Arc<Surroundings>,
     names: Arc<Names>,
@@ -93,6 +97,7 @@ pub fn resolve(project: &Project, surroundings: Surroundings) -> Checked<Manifes
     let names = Arc::new(std::mem::take(&mut resolver.names));
     resolver.discover_models(&names);
     tests::add(&mut resolver, &names);
+    let consumers = consumers::resolve(&mut resolver, &names);
     let Resolver {
         templates,
         surroundings,
@@ -101,6 +106,7 @@ pub fn resolve(project: &Project, surroundings: Surroundings) -> Checked<Manifes
         diagnostics,
         ..
     } = resolver;
+    let groups = project.properties.iter().flat_map(|file| &file.groups);
     let manifest = Manifest {
         project_name: project.spec.name.clone(),
         nodes,
@@ -108,6 +114,8 @@ pub fn resolve(project: &Project, surroundings: Surroundings) -> Checked<Manifes
         flag_files: project.flag_files.clone(),
         flag_lock: project.flag_lock.clone(),
         kept,
+        consumers,
+        groups: groups.cloned().collect(),
         templates,
         surroundings,
         names,
@@ -123,7 +131,7 @@ pub(super) struct Resolver<'a> {
     pub nodes: Vec<Node>,
     /// YAML of models and seeds by name, with whether a file of that name was found.
     described: BTreeMap<String, (&'a ResourceSpec, bool)>,
-    names: Names,
+    pub names: Names,
     pub broken: BTreeSet<NodeId>,
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -215,6 +223,7 @@ impl<'a> Resolver<'a> {
             name,
             path: file.path.clone(),
             span,
+            described_in: described.map(|resource| resource.name.span.file.clone()),
             description: described
                 .map(|resource| resource.description.clone())
                 .unwrap_or_default(),
@@ -309,116 +318,6 @@ impl<'a> Resolver<'a> {
                 value.span.clone()
             };
             self.diagnostics.push(diagnostic.at(place));
-        }
-    }
-
-    fn add_sources(&mut self) {
-        let sources: Vec<&SourceSpec> = self
-            .project
-            .properties
-            .iter()
-            .flat_map(|properties| &properties.sources)
-            .collect();
-        for source in sources {
-            for table in &source.tables {
-                self.add_source_table(source, table);
-            }
-        }
-    }
-
-    fn add_source_table(&mut self, source: &SourceSpec, table: &crate::project::SourceTableSpec) {
-        let key = (source.name.value.clone(), table.name.value.clone());
-        if let Some(earlier) = self.names.sources.get(&key) {
-            let earlier = self.nodes[earlier.0].span.clone();
-            self.duplicate(
-                format!("the source table `{}.{}` is declared twice", key.0, key.1),
-                &table.name.span,
-                &earlier,
-            );
-            return;
-        }
-        // Without a location nothing is read; the table stays known, so that its readers are not blamed.
-        let location = self.location(table).unwrap_or_default();
-        self.check_delimiter(table);
-        let id = NodeId(self.nodes.len());
-        let span = table.name.span.clone();
-        let kind = NodeKind::Source(SourceTable {
-            source: key.0.clone(),
-            table: key.1.clone(),
-            location,
-            location_span: table
-                .location
-                .as_ref()
-                .map_or(span.clone(), |location| location.span.clone()),
-            format: table.format.as_ref().map(|format| format.value.clone()),
-            format_span: table.format.as_ref().map(|format| format.span.clone()),
-            delimiter: table
-                .delimiter
-                .as_ref()
-                .and_then(|text| text.chars().next()),
-            header: table.header.unwrap_or(true),
-            null_values: table.null_values.clone(),
-            allow_empty: table.allow_empty,
-        });
-        self.names.sources.insert(key, id);
-        let mut settings = Settings::default();
-        for (key, value) in &table.config {
-            if let Err(diagnostic) = settings.set(key, &value.to_json()) {
-                self.diagnostics.push(diagnostic.at(key.span.clone()));
-            }
-        }
-        self.nodes.push(Node {
-            id,
-            kind,
-            name: format!("{}.{}", source.name.value, table.name.value),
-            path: span.file.clone(),
-            span,
-            description: table.description.clone(),
-            settings,
-            columns: columns(&table.columns),
-            fact: None,
-            depends_on: Vec::new(),
-        });
-    }
-
-    fn check_delimiter(&mut self, table: &crate::project::SourceTableSpec) {
-        let Some(delimiter) = table.delimiter.as_ref().filter(|text| text.len() != 1) else {
-            return;
-        };
-        self.diagnostics.push(
-            Diagnostic::error(
-                Code::E0106,
-                format!("`{}` is not a delimiter", delimiter.value),
-            )
-            .at(delimiter.span.clone())
-            .hint("use one character, such as `;` or `\"\\t\"`"),
-        );
-    }
-
-    fn location(&mut self, table: &crate::project::SourceTableSpec) -> Option<String> {
-        let Some(location) = &table.location else {
-            self.diagnostics.push(
-                Diagnostic::error(
-                    Code::E0105,
-                    format!("the source table `{}` needs `location`", table.name.value),
-                )
-                .at(table.name.span.clone())
-                .hint("add `location: path/to/files/*.csv`, relative to the project folder"),
-            );
-            return None;
-        };
-        let scope = Arc::new(Scope::new(
-            self.surroundings.clone(),
-            Arc::new(Discovery::new(Arc::default())),
-            "",
-        ));
-        match self.templates.render_text(&location.value, &scope) {
-            Ok(text) => Some(text),
-            Err(message) => {
-                self.diagnostics
-                    .push(Diagnostic::error(Code::E0402, message).at(location.span.clone()));
-                None
-            }
         }
     }
 
@@ -561,7 +460,7 @@ impl<'a> Resolver<'a> {
     }
 }
 
-fn columns(specs: &[ColumnSpec]) -> Vec<Column> {
+pub(super) fn columns(specs: &[ColumnSpec]) -> Vec<Column> {
     let data_type = |kind: &Spot<String>| (kind.value.clone(), kind.span.clone());
     specs
         .iter()
@@ -569,6 +468,8 @@ fn columns(specs: &[ColumnSpec]) -> Vec<Column> {
             name: spec.name.value.clone(),
             span: spec.name.span.clone(),
             description: spec.description.clone(),
+            about: About::of(&spec.config),
+            is_quoted: spec.is_quoted,
             data_type: spec.data_type.as_ref().map(data_type),
         })
         .collect()

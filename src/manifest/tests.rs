@@ -6,21 +6,41 @@ use std::sync::{Arc, LazyLock};
 use regex::Regex;
 
 use super::discover::{Discovery, Names};
-use super::node::{Node, NodeId, NodeKind, Settings, TestSettings, TestSeverity, identifier};
+use super::node::{
+    Generic, Node, NodeId, NodeKind, Settings, TestSettings, TestSeverity, identifier,
+};
 use super::resolve::Resolver;
-use crate::diagnostics::{Code, Diagnostic, did_you_mean};
+use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
 use crate::project::yaml::{Node as Yaml, Spot, Value};
 use crate::project::{ColumnSpec, SqlFile, TestSpec};
 use crate::template::Scope;
 
 pub(super) fn add(resolver: &mut Resolver<'_>, names: &Arc<Names>) {
-    for file in &resolver.project.tests.clone() {
-        add_singular(resolver, names, file);
-    }
+    // A file has its name; what YAML writes is numbered after it.
     let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+    for file in unlike(resolver) {
+        taken.insert(file.stem().to_string(), 1);
+        add_singular(resolver, names, &file);
+    }
     for (owner, column, spec) in resolver.written_tests(names) {
         add_generic(resolver, names, owner, column, spec, &mut taken);
     }
+}
+
+/// The tests that are files; of two that have one name, the first.
+fn unlike(resolver: &mut Resolver<'_>) -> Vec<SqlFile> {
+    let mut first: BTreeMap<&str, &SqlFile> = BTreeMap::new();
+    let mut files = Vec::new();
+    for file in &resolver.project.tests {
+        let Some(earlier) = first.insert(file.stem(), file) else {
+            files.push(file.clone());
+            continue;
+        };
+        let message = format!("there are two tests named `{}`", file.stem());
+        let place = |file: &SqlFile| Span::file(file.path.clone());
+        resolver.duplicate(message, &place(file), &place(earlier));
+    }
+    files
 }
 
 fn add_singular(resolver: &mut Resolver<'_>, names: &Arc<Names>, file: &SqlFile) {
@@ -46,7 +66,7 @@ fn add_singular(resolver: &mut Resolver<'_>, names: &Arc<Names>, file: &SqlFile)
     if !node_settings.enabled {
         return;
     }
-    let span = crate::diagnostics::Span::file(file.path.clone());
+    let span = Span::file(file.path.clone());
     push(
         resolver,
         name,
@@ -56,7 +76,8 @@ fn add_singular(resolver: &mut Resolver<'_>, names: &Arc<Names>, file: &SqlFile)
         None,
         None,
         settings,
-        node_settings.tags,
+        None,
+        (String::new(), node_settings),
     );
 }
 
@@ -90,7 +111,7 @@ fn add_generic(
         );
         return;
     }
-    let Some((mut settings, tags)) = test_settings(resolver, spec) else {
+    let Some((mut settings, others)) = test_settings(resolver, spec) else {
         return;
     };
     settings.expressions = expressions(&test, in_sql.as_deref(), spec);
@@ -166,8 +187,21 @@ fn add_generic(
         Some(owner),
         column,
         settings,
-        tags,
+        Some(generic(test, spec)),
+        (spec.description.clone(), others),
     );
+}
+
+fn generic(name: String, spec: &TestSpec) -> Generic {
+    let package = spec.name.value.rsplit_once('.');
+    let arguments = spec.arguments.iter();
+    Generic {
+        name,
+        package: package.map(|(package, _)| package.to_string()),
+        arguments: arguments
+            .map(|(key, value)| (key.value.clone(), value.to_json()))
+            .collect(),
+    }
 }
 
 /// The pieces of SQL in the YAML of a test that are known to be expressions; what a template puts into them is not seen.
@@ -309,11 +343,12 @@ fn push(
     name: String,
     template: SqlFile,
     depends_on: Vec<NodeId>,
-    span: crate::diagnostics::Span,
+    span: Span,
     attached_to: Option<NodeId>,
     column: Option<String>,
     settings: TestSettings,
-    tags: Vec<String>,
+    generic: Option<Generic>,
+    (description, others): (String, Settings),
 ) {
     let id = NodeId(resolver.nodes.len());
     resolver.nodes.push(Node {
@@ -323,13 +358,16 @@ fn push(
             template,
             attached_to,
             column,
+            generic,
             settings,
         },
         name,
+        described_in: None,
         span,
-        description: String::new(),
+        description,
         settings: Settings {
-            tags,
+            tags: others.tags,
+            meta: others.meta,
             ..Settings::default()
         },
         columns: Vec::new(),
@@ -339,10 +377,7 @@ fn push(
 }
 
 /// `None` when the test is disabled.
-fn test_settings(
-    resolver: &mut Resolver<'_>,
-    spec: &TestSpec,
-) -> Option<(TestSettings, Vec<String>)> {
+fn test_settings(resolver: &mut Resolver<'_>, spec: &TestSpec) -> Option<(TestSettings, Settings)> {
     let mut settings = TestSettings::default();
     let mut others = Settings::default();
     for (key, node) in &spec.config {
@@ -358,7 +393,7 @@ fn test_settings(
             resolver.diagnostics.push(diagnostic.at(node.span.clone()));
         }
     }
-    others.enabled.then_some((settings, others.tags))
+    others.enabled.then_some((settings, others))
 }
 
 /// Takes over a setting that only tests have; false when it is none of those.

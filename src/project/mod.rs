@@ -3,6 +3,7 @@
 //! Names are not checked against each other here: that is `manifest`.
 
 mod config;
+mod consumers;
 mod domain;
 mod files;
 mod load;
@@ -13,6 +14,7 @@ mod whole;
 pub mod yaml;
 
 pub use config::{Computation, ConfigTree, ProjectSpec, TargetSpec, check_name};
+pub use consumers::{ConsumerSpec, GroupSpec};
 pub use domain::{
     AssignmentsSpec, DomainSpecs, ExperimentMetricSpec, ExperimentSpec, PeriodSpec, choice,
 };

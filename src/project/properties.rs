@@ -1,5 +1,6 @@
 //! YAML beside models and seeds: descriptions, columns, data tests, sources.
 
+use super::consumers::{ConsumerSpec, GroupSpec};
 use super::semantic::SemanticNodes;
 use super::yaml::{Fields, FromNode, Node, Spot, Value, wrong_type};
 use crate::diagnostics::{Code, Diagnostic, Span};
@@ -10,6 +11,8 @@ pub struct PropertiesSpec {
     pub models: Vec<ResourceSpec>,
     pub seeds: Vec<ResourceSpec>,
     pub sources: Vec<SourceSpec>,
+    pub exposures: Vec<ConsumerSpec>,
+    pub groups: Vec<GroupSpec>,
     /// What dbt's semantic layer says.
     pub semantic: SemanticNodes,
 }
@@ -58,6 +61,8 @@ pub struct FactSpec {
 pub struct ColumnSpec {
     pub name: Spot<String>,
     pub description: String,
+    /// `meta` and `tags`, for whoever reads the artifacts.
+    pub config: Vec<(Spot<String>, Node)>,
     pub data_type: Option<Spot<String>>,
     /// Its capital letters are its own: SQL must not fold them.
     pub is_quoted: bool,
@@ -68,6 +73,7 @@ pub struct ColumnSpec {
 #[derive(Debug, Clone)]
 pub struct TestSpec {
     pub name: Spot<String>,
+    pub description: String,
     pub custom_name: Option<Spot<String>>,
     pub arguments: Vec<(Spot<String>, Node)>,
     pub config: Vec<(Spot<String>, Node)>,
@@ -77,6 +83,9 @@ pub struct TestSpec {
 pub struct SourceSpec {
     pub name: Spot<String>,
     pub description: String,
+    pub loader: String,
+    /// For all of its tables.
+    pub config: Vec<(Spot<String>, Node)>,
     pub tables: Vec<SourceTableSpec>,
 }
 
@@ -120,16 +129,11 @@ impl PropertiesSpec {
             models: fields.or_default("models"),
             seeds: fields.or_default("seeds"),
             sources: fields.or_default("sources"),
+            exposures: fields.or_default("exposures"),
+            groups: fields.or_default("groups"),
             semantic: semantic_nodes(&mut fields),
         };
-        for key in [
-            "version",
-            "macros",
-            "exposures",
-            "groups",
-            "analyses",
-            "data_tests",
-        ] {
+        for key in ["version", "macros", "analyses", "data_tests"] {
             fields.node(key);
         }
         for key in ["unit_tests", "snapshots", "saved_queries", "functions"] {
@@ -166,16 +170,12 @@ impl FromNode for ResourceSpec {
         let spec = Self {
             name: fields.required("name")?,
             description: fields.or_default("description"),
-            config: entries(&mut fields, "config"),
+            config: config(&mut fields, &["docs", "meta", "group", "access"]),
             columns: fields.or_default("columns"),
             tests: tests(&mut fields),
             fact: fields.optional("fact"),
         };
         for key in [
-            "docs",
-            "meta",
-            "group",
-            "access",
             "latest_version",
             "versions",
             "primary_entity",
@@ -219,18 +219,12 @@ impl FromNode for ColumnSpec {
         let spec = Self {
             name: fields.required("name")?,
             description: fields.or_default("description"),
+            config: config(&mut fields, &["meta", "tags"]),
             data_type: fields.optional("data_type"),
             is_quoted: fields.or_default("quote"),
             tests: tests(&mut fields),
         };
-        for key in [
-            "meta",
-            "tags",
-            "config",
-            "entity",
-            "dimension",
-            "granularity",
-        ] {
+        for key in ["entity", "dimension", "granularity"] {
             fields.node(key);
         }
         fields.finish();
@@ -277,6 +271,7 @@ fn constrained(constraint: &Node) -> Vec<TestSpec> {
             value: name.to_string(),
             span: span.clone(),
         },
+        description: String::new(),
         custom_name: None,
         arguments: columns.cloned().into_iter().collect(),
         config: Vec::new(),
@@ -295,6 +290,7 @@ impl FromNode for TestSpec {
                 };
                 return Some(Self {
                     name,
+                    description: String::new(),
                     custom_name: None,
                     arguments: Vec::new(),
                     config: Vec::new(),
@@ -317,6 +313,7 @@ impl FromNode for TestSpec {
         };
         let mut spec = Self {
             name: name.clone(),
+            description: String::new(),
             custom_name: None,
             arguments: Vec::new(),
             config: Vec::new(),
@@ -351,6 +348,7 @@ impl TestSpec {
                 ("config", Value::Mapping(inner)) => self.config.extend(inner.clone()),
                 ("arguments", Value::Mapping(inner)) => self.arguments.extend(inner.clone()),
                 ("name", _) => self.custom_name = FromNode::from_node(&node, diagnostics),
+                ("description", Value::String(text)) => self.description.clone_from(text),
                 ("description", _) => {}
                 (setting, _) if TEST_CONFIG.contains(&setting) => self.config.push((key, node)),
                 _ => self.arguments.push((key, node)),
@@ -366,15 +364,13 @@ impl FromNode for SourceSpec {
         let spec = Self {
             name: fields.required("name")?,
             description: fields.or_default("description"),
+            loader: fields.or_default("loader"),
+            config: config(&mut fields, &["meta", "tags"]),
             tables: fields.or_default("tables"),
         };
         for key in [
             "schema",
             "database",
-            "loader",
-            "meta",
-            "tags",
-            "config",
             "freshness",
             "loaded_at_field",
             "quoting",
@@ -401,13 +397,11 @@ impl FromNode for SourceTableSpec {
             header: fields.optional("header"),
             null_values: fields.or_default("null_values"),
             allow_empty: fields.or_default("allow_empty"),
-            config: entries(&mut fields, "config"),
+            config: config(&mut fields, &["meta", "tags"]),
             columns: fields.or_default("columns"),
             tests: tests(&mut fields),
         };
         for key in [
-            "meta",
-            "tags",
             "freshness",
             "loaded_at_field",
             "identifier",
@@ -419,6 +413,27 @@ impl FromNode for SourceTableSpec {
         fields.finish();
         Some(spec)
     }
+}
+
+/// `config:`, and those of its keys that dbt takes beside it as well; what stands in `config` wins.
+pub(super) fn config(
+    fields: &mut Fields<'_>,
+    beside: &[&'static str],
+) -> Vec<(Spot<String>, Node)> {
+    let beside = beside.iter().filter_map(|key| {
+        let node = fields.node(key)?.clone();
+        if node.value == Value::Null {
+            return None;
+        }
+        let key = Spot {
+            value: key.to_string(),
+            span: node.span.clone(),
+        };
+        Some((key, node))
+    });
+    let beside: Vec<(Spot<String>, Node)> = beside.collect();
+    let inside = entries(fields, "config");
+    beside.into_iter().chain(inside).collect()
 }
 
 fn entries(fields: &mut Fields<'_>, key: &'static str) -> Vec<(Spot<String>, Node)> {

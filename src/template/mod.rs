@@ -3,6 +3,7 @@
 //! map from each of its characters back to the file the user wrote. What `ref` means is the caller's [`Relations`].
 
 mod functions;
+mod macros;
 mod markers;
 mod scope;
 mod source_map;
@@ -15,6 +16,7 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use crate::diagnostics::{Checked, Code, Diagnostic, Span, nearest};
 use crate::project::SqlFile;
 
+pub use macros::{Macro, called};
 pub use scope::{ConfigCall, Log, Relations, Scope, Surroundings};
 pub use source_map::SourceMap;
 

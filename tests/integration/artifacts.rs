@@ -96,9 +96,9 @@ fn every_step_of_a_build_has_a_result() {
     success  seed.shop.raw_orders: 3 rows, failures null
     success  model.shop.stg_orders: -, failures null
     success  model.shop.orders: 3 rows, failures null
-    warn     test.shop.accepted_values_orders_country: 1 wrong row; the test warns if != 0, failures 1
-    pass     test.shop.unique_orders_order_id: -, failures 0
-    pass     test.shop.not_null_orders_order_id: -, failures 0
+    warn     test.shop.accepted_values_orders_country.f6eebe4cd1: 1 wrong row; the test warns if != 0, failures 1
+    pass     test.shop.unique_orders_order_id.3334746102: -, failures 0
+    pass     test.shop.not_null_orders_order_id.a8d430fa81: -, failures 0
     pass     test.shop.assert_amounts: -, failures 0
     success  model.shop.boom: 1 row, failures null
     success  model.shop.after: -, failures null
@@ -160,9 +160,9 @@ fn a_build_that_fails_says_what_failed_and_what_was_skipped() {
     success  seed.shop.raw_orders: 3 rows, failures null
     success  model.shop.stg_orders: -, failures null
     success  model.shop.orders: 3 rows, failures null
-    warn     test.shop.accepted_values_orders_country: 1 wrong row; the test warns if != 0, failures 1
-    pass     test.shop.unique_orders_order_id: -, failures 0
-    pass     test.shop.not_null_orders_order_id: -, failures 0
+    warn     test.shop.accepted_values_orders_country.f6eebe4cd1: 1 wrong row; the test warns if != 0, failures 1
+    pass     test.shop.unique_orders_order_id.3334746102: -, failures 0
+    pass     test.shop.not_null_orders_order_id.a8d430fa81: -, failures 0
     pass     test.shop.assert_amounts: -, failures 0
     error    model.shop.boom: error[E0801]: `boom` failed: Arrow error: Divide by zero error, failures null
     skipped  model.shop.after: something that it reads failed, failures null
@@ -204,9 +204,9 @@ fn what_is_reused_is_a_success() {
     shop.run(&["build", "--select", "orders"]);
     insta::assert_snapshot!(results(folder), @r#"
     success  model.shop.orders: unchanged, failures null
-    warn     test.shop.accepted_values_orders_country: 1 wrong row; the test warns if != 0, failures 1
-    pass     test.shop.unique_orders_order_id: unchanged, failures 0
-    pass     test.shop.not_null_orders_order_id: unchanged, failures 0
+    warn     test.shop.accepted_values_orders_country.f6eebe4cd1: 1 wrong row; the test warns if != 0, failures 1
+    pass     test.shop.unique_orders_order_id.3334746102: unchanged, failures 0
+    pass     test.shop.not_null_orders_order_id.a8d430fa81: unchanged, failures 0
     pass     test.shop.assert_amounts: unchanged, failures 0
     "#);
 }
@@ -261,14 +261,14 @@ fn a_full_disk_leaves_the_old_file_whole() {
 }
 
 /// What `dbt-artifacts-parser` makes of the artifacts of a folder; without the package that is said and skipped.
-fn second_reader(folder: &Path) {
+pub(crate) fn second_reader(folder: &Path) {
     let script = "import json, sys
 try:
     from dbt_artifacts_parser import parser
 except ImportError as error:
     print('skipped:', error)
     sys.exit()
-for name, parse in [('run_results', parser.parse_run_results_v6)]:
+for name, parse in [('run_results', parser.parse_run_results_v6), ('manifest', parser.parse_manifest_v12)]:
     with open(f'{sys.argv[1]}/target/{name}.json') as file:
         parse(json.load(file))
 ";
@@ -284,11 +284,251 @@ for name, parse in [('run_results', parser.parse_run_results_v6)]:
 
 #[test]
 fn another_reader_takes_the_artifacts() {
-    let shop = shop();
+    let shop = described();
     shop.run(&["build"]);
     second_reader(shop.folder.path());
     shop.run(&["build", "--vars", "{orders: 3}"]);
     second_reader(shop.folder.path());
+}
+
+/// Whatever one of the artifacts names is an entry of the manifest.
+pub(crate) fn hold_together(folder: &Path) {
+    let manifest = artifact(folder, "manifest.json");
+    let results = artifact(folder, "run_results.json");
+    let keys = |name: &str| {
+        let entries = manifest[name].as_object();
+        let entries = entries.unwrap_or_else(|| panic!("`{name}` is no mapping"));
+        entries
+            .keys()
+            .map(String::as_str)
+            .collect::<BTreeSet<&str>>()
+    };
+    let (nodes, macros) = (keys("nodes"), keys("macros"));
+    let all: BTreeSet<&str> = [&nodes, &keys("sources"), &keys("exposures")]
+        .into_iter()
+        .flatten()
+        .copied()
+        .collect();
+    let named = |list: &Value| -> Vec<String> {
+        let list = list.as_array().into_iter().flatten();
+        list.filter_map(|id| Some(id.as_str()?.to_string()))
+            .collect()
+    };
+    for map in ["parent_map", "child_map"] {
+        assert_eq!(keys(map), all, "{map}");
+        for (id, others) in manifest[map].as_object().expect("a mapping") {
+            for other in named(others) {
+                assert!(all.contains(other.as_str()), "{map} of {id}: {other}");
+            }
+        }
+    }
+    for node in manifest["nodes"].as_object().expect("a mapping").values() {
+        for parent in named(&node["depends_on"]["nodes"]) {
+            assert!(all.contains(parent.as_str()), "{parent}");
+        }
+        for called in named(&node["depends_on"]["macros"]) {
+            assert!(macros.contains(called.as_str()), "{called}");
+        }
+    }
+    for result in results["results"].as_array().expect("a list") {
+        let id = result["unique_id"].as_str().expect("a text");
+        assert!(nodes.contains(id), "{id}");
+        assert_eq!(
+            manifest["nodes"][id]["relation_name"],
+            result["relation_name"]
+        );
+    }
+    let invocation = |artifact: &Value| artifact["metadata"]["invocation_id"].clone();
+    assert_eq!(invocation(&manifest), invocation(&results));
+}
+
+#[test]
+fn every_id_is_an_entry_of_the_manifest() {
+    let shop = described();
+    for vars in ["{orders: 4}", "{orders: 3}"] {
+        shop.run(&["build", "--vars", vars]);
+        hold_together(shop.folder.path());
+    }
+}
+
+/// The shop, with everything that YAML can say about it.
+fn described() -> Shop {
+    let shop = shop();
+    for (path, text) in [
+        ("data/refunds.csv", "order_id,amount\n1,10\n"),
+        (
+            "models/staging/sources.yml",
+            "sources:
+  - name: erp
+    description: What the ERP exports.
+    loader: nightly copy
+    meta: {contact: ann}
+    tags: [erp]
+    config: {event_time: booked_at}
+    tables:
+      - name: refunds
+        description: One row per refund.
+        location: data/refunds.csv
+        meta: {pii: false}
+        tags: [money]
+        columns:
+          - name: order_id
+            meta: {key: true}
+            tags: [id]
+            data_tests: [not_null]
+",
+        ),
+        (
+            "models/marts/refunds.sql",
+            "select r.order_id, {{ in_cents('r.amount') }} as cents from {{ source('erp', 'refunds') }} as r inner join {{ ref('orders') }} as o on o.order_id = r.order_id\n",
+        ),
+        (
+            "models/marts/refunds.yml",
+            "models:
+  - name: refunds
+    description: One row per refund of an order.
+    meta: {owner: team-money}
+    group: finance
+    access: public
+    docs: {show: true, node_color: gold}
+    config:
+      tags: [money, daily]
+      meta: {tier: 1}
+      unique_key: order_id
+      pre_hook: select 1
+      contract: {enforced: true, grain: [order_id]}
+    columns:
+      - {name: order_id, data_type: bigint}
+      - {name: cents, data_type: bigint, description: In cents.}
+    data_tests:
+      - expression_is_true:
+          description: Nobody is paid twice.
+          arguments: {expression: cents >= 0}
+          config: {severity: warn, error_if: '> 10', where: order_id > 0, tags: [money], meta: {page: ann}}
+",
+        ),
+        (
+            "models/consumers.yml",
+            "groups:
+  - {name: finance, owner: {name: Finance, email: finance@example.org}}
+exposures:
+  - name: weekly_refunds
+    label: Refunds of the week
+    type: dashboard
+    maturity: high
+    url: https://example.org/refunds
+    owner: {name: Ann, email: ann@example.org}
+    depends_on: [ref('refunds'), \"source('erp', 'refunds')\", metric('refunds')]
+    tags: [money]
+",
+        ),
+        (
+            "macros/in_cents.sql",
+            "{% macro in_cents(column, places=2) %}{{ column }} * 100{% endmacro %}\n",
+        ),
+    ] {
+        shop.write(path, text);
+    }
+    shop
+}
+
+/// An entry of the manifest as text, without what differs from run to run.
+fn entry(manifest: &Value, list: &str, id: &str) -> String {
+    let mut entry = manifest[list][id].clone();
+    assert!(entry.is_object(), "`{id}` is not among {list}");
+    if entry.get("checksum").is_some() {
+        let digits = entry["checksum"]["checksum"].as_str().map(str::len);
+        entry["checksum"]["checksum"] = json!(format!("{} digits", digits.unwrap_or(0)));
+    }
+    if entry.get("root_path").is_some() {
+        entry["root_path"] = json!("the folder");
+    }
+    serde_json::to_string_pretty(&entry).expect("it is JSON")
+}
+
+#[test]
+fn the_manifest_says_what_the_project_says() {
+    let shop = described();
+    let said = shop.run(&["compile"]);
+    assert_eq!(
+        (said.code, said.err.contains("warning")),
+        (0, false),
+        "{}",
+        said.err
+    );
+    let manifest = artifact(shop.folder.path(), "manifest.json");
+    let test = manifest["nodes"].as_object().expect("a mapping").keys();
+    let test = test.clone().find(|id| id.contains("expression_is_true"));
+    let entries = [
+        ("nodes", "model.shop.refunds"),
+        ("nodes", "seed.shop.raw_orders"),
+        ("nodes", test.expect("the test has an id")),
+        ("nodes", "test.shop.assert_amounts"),
+        ("sources", "source.shop.erp.refunds"),
+        ("macros", "macro.shop.in_cents"),
+        ("exposures", "exposure.shop.weekly_refunds"),
+        ("groups", "group.shop.finance"),
+    ];
+    let text = entries.map(|(list, id)| format!("{list} {id}\n{}\n", entry(&manifest, list, id)));
+    insta::assert_snapshot!(text.concat());
+    let metadata = &manifest["metadata"];
+    let schema = "https://schemas.getdbt.com/dbt/manifest/v12.json";
+    assert_eq!(metadata["dbt_schema_version"], schema);
+    assert_eq!(metadata["project_name"], "shop");
+    assert_eq!(metadata["adapter_type"], "datafusion");
+    assert_eq!(
+        manifest["group_map"],
+        json!({"finance": ["model.shop.refunds"]})
+    );
+    let parents = json!(["model.shop.orders", "source.shop.erp.refunds"]);
+    assert_eq!(manifest["parent_map"]["model.shop.refunds"], parents);
+}
+
+#[test]
+fn what_is_said_about_a_model_builds_nothing_anew() {
+    let shop = described();
+    shop.run(&["build"]);
+    shop.write(
+        "models/marts/orders.yml",
+        "models:\n  - {name: orders, meta: {owner: bob}}\n",
+    );
+    let said = shop.run(&["build", "--select", "orders refunds"]);
+    assert!(said.err.contains("0 built, 2 unchanged"), "{}", said.err);
+    let manifest = artifact(shop.folder.path(), "manifest.json");
+    assert_eq!(
+        manifest["nodes"]["model.shop.orders"]["meta"],
+        json!({"owner": "bob"})
+    );
+}
+
+#[test]
+fn tags_of_a_source_select_its_tables() {
+    let shop = described();
+    let said = shop.run(&["ls", "--select", "tag:erp"]);
+    let tables = said.out.lines().next();
+    assert_eq!(tables, Some("source  erp.refunds"), "{}", said.err);
+}
+
+#[test]
+fn the_manifest_is_there_when_steps_failed() {
+    let shop = shop();
+    shop.run(&["build", "--vars", "{orders: 3}"]);
+    let manifest = artifact(shop.folder.path(), "manifest.json");
+    let boom = &manifest["nodes"]["model.shop.boom"];
+    let compiled = "select 1 / (count(*) - 3) as x from orders";
+    assert_eq!(boom["compiled_code"], compiled);
+}
+
+#[test]
+fn variables_for_readers_are_handed_on() {
+    let shop = shop();
+    let mut command = shop.command(&["compile"]);
+    command.env("DBT_ENV_CUSTOM_ENV_PULL_REQUEST", "42");
+    command.env("DBT_ENV_SECRET_TOKEN", "hush");
+    assert!(command.status().expect("the program starts").success());
+    let manifest = artifact(shop.folder.path(), "manifest.json");
+    assert_eq!(manifest["metadata"]["env"]["PULL_REQUEST"], "42");
+    assert!(!manifest.to_string().contains("hush"));
 }
 
 #[test]

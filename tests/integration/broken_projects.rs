@@ -37,6 +37,7 @@ projects! {
     duplicate_model_and_seed
     duplicate_models
     duplicate_sources
+    duplicate_tests
     env_var_missing
     experiment_almost_empty
     experiment_assignments_columns
@@ -158,6 +159,7 @@ projects! {
     var_missing
     warned_experiment_never_assigned
     warned_experiment_never_matures
+    warned_exposure
     warned_semantic_losses
     yaml_duplicate_key
     yaml_invalid_utf8

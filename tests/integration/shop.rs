@@ -438,3 +438,10 @@ fn exposed_and_unexposed_users_are_all_users() {
     assert_eq!(found[0]["against_daily"].as_f64(), Some(0.0));
     assert_eq!(found[0]["against_parts"].as_f64(), Some(0.0));
 }
+
+#[test]
+fn the_files_for_the_tools_of_dbt_hold_together() {
+    let (folder, _) = &*SHOP;
+    super::artifacts::hold_together(folder.path());
+    super::artifacts::second_reader(folder.path());
+}
