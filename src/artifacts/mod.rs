@@ -3,9 +3,11 @@
 //! In: a prepared project, and what came of a run. Out: a file in `target/`, the old one or the new one whatever happens. What ran, and
 //! when each file is written, is decided elsewhere.
 
+mod catalog;
 mod manifest;
 mod run_results;
 
+pub use catalog::{CATALOG, write_catalog};
 pub use manifest::{MANIFEST, write_manifest};
 pub use run_results::write_run_results;
 
@@ -33,7 +35,7 @@ const CUSTOM: &str = "DBT_ENV_CUSTOM_ENV_";
 pub const RUN_RESULTS: &str = "run_results.json";
 
 /// All that this room writes, in the target folder.
-pub const FILES: [&str; 2] = [MANIFEST, RUN_RESULTS];
+pub const FILES: [&str; 3] = [MANIFEST, RUN_RESULTS, CATALOG];
 
 /// The head of every artifact.
 #[derive(Serialize)]
@@ -91,13 +93,15 @@ fn write(prepared: &Prepared, name: &str, artifact: &impl Serialize) -> io::Resu
     crate::project::replace(&folder.join(name), &text)
 }
 
-/// Whether a file of the project's target folder was written by that invocation, as its head says.
-pub fn is_of_invocation(root: &Path, name: &str, invocation_id: &str) -> bool {
+/// Whether the files that a run writes are there, and what came of it is told of that invocation.
+pub fn are_of_invocation(root: &Path, invocation_id: &str) -> bool {
     use io::Read;
     // The head stands first, and is not long.
     const HEAD: u64 = 4096;
+    let folder = root.join("target");
     let mut head = Vec::new();
-    let file = fs::File::open(root.join("target").join(name));
+    let file = fs::File::open(folder.join(RUN_RESULTS));
     let read = file.and_then(|file| file.take(HEAD).read_to_end(&mut head));
-    read.is_ok() && String::from_utf8_lossy(&head).contains(invocation_id)
+    let is_told = String::from_utf8_lossy(&head).contains(invocation_id);
+    read.is_ok() && is_told && folder.join(MANIFEST).is_file()
 }

@@ -22,7 +22,7 @@ pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
     let command = command(common, scope)?;
     if let Some(command) = command.as_ref().filter(|_| !common.full_refresh)
         && let Some(receipt) = Receipt::find(command).await
-        && artifacts::is_of_invocation(&command.root, artifacts::RUN_RESULTS, &receipt.invocation)
+        && artifacts::are_of_invocation(&command.root, &receipt.invocation)
     {
         return say_nothing_to_do(common, &receipt, started.elapsed());
     }

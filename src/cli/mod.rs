@@ -13,6 +13,7 @@ mod clean;
 mod compile;
 mod context;
 mod debug;
+mod docs;
 mod facts;
 mod flag;
 mod generate;
@@ -93,6 +94,8 @@ enum Command {
     Rollback(versions::Rollback),
     /// Forget old versions and remove the tables that only they had
     Vacuum(versions::Vacuum),
+    /// Write target/catalog.json for the tools of dbt
+    Docs(docs::Docs),
     /// Start a new project in a folder
     Init(init::Init),
     /// Say which project, target, warehouse and versions are in use
@@ -164,6 +167,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::History => versions::history(&common).await,
         Command::Rollback(rollback) => versions::rollback(&common, &rollback).await,
         Command::Vacuum(vacuum) => versions::vacuum(&common, &vacuum).await,
+        Command::Docs(docs) => docs::run(&common, &docs).await,
         Command::Init(init) => init::run(&init),
         Command::Debug => debug::run(&common).await,
         Command::Clean(clean) => clean::run(&common, &clean),

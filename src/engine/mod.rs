@@ -15,4 +15,4 @@ pub use clustered::{FactsError, Optimized, clustered_facts};
 pub use growing::Place;
 pub use operator::facts::{Appended, Clustering};
 pub use session::{Engine, EngineOptions, Rows, spilling_safely};
-pub use unreadable::Failure;
+pub use unreadable::{Failure, why_unreadable};

@@ -265,6 +265,14 @@ impl Engine {
         Ok(names)
     }
 
+    /// The columns of a relation that can be read; no row is.
+    pub async fn schema_of(&self, relation: &str) -> Result<SchemaRef> {
+        let frame = self.context.table(relation).await?;
+        let schema = Arc::new(frame.schema().as_arrow().clone());
+        frame.create_physical_plan().await?;
+        Ok(schema)
+    }
+
     pub async fn rows(&self, query: &str, limit: Option<usize>) -> Result<Rows> {
         let options = datafusion::execution::context::SQLOptions::new()
             .with_allow_ddl(false)

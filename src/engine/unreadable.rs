@@ -82,6 +82,22 @@ impl Engine {
     }
 }
 
+/// Why a relation cannot be read, in its own words where it has some.
+pub fn why_unreadable(failure: &Failure) -> String {
+    match said_unreadable(failure) {
+        Some((relation, path, detail)) => {
+            let (relation, path, detail) = (relation.into(), path.into(), detail.into());
+            WarehouseError::Unreadable {
+                relation,
+                path,
+                detail,
+            }
+            .to_string()
+        }
+        None => failure.strip_backtrace(),
+    }
+}
+
 /// What an [`Unreadable`] said, within an error of the engine.
 fn said_unreadable(failure: &Failure) -> Option<(&str, &Path, &str)> {
     let mut link: Option<&(dyn std::error::Error + 'static)> = Some(failure);

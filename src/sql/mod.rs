@@ -25,4 +25,4 @@ pub use datafusion::arrow::datatypes::SchemaRef as Schema;
 pub use expression::{expression_columns, is_time_zone, surplus, without_comments};
 pub use queries::{Queries, Query};
 pub use row_by_row::{Rows, rows_of};
-pub use words::type_name;
+pub use words::{declared_type, type_name};

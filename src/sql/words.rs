@@ -1,6 +1,6 @@
 //! The engine's words in the user's words: names of types, and errors about functions and groups.
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, FieldRef};
 
 /// What SQL calls a type, such as `varchar` for Arrow's `Utf8`.
 pub fn type_name(kind: &DataType) -> String {
@@ -35,6 +35,31 @@ pub fn type_name(kind: &DataType) -> String {
         }
         DataType::Struct(_) => "a struct".to_string(),
         other => other.to_string(),
+    }
+}
+
+/// A type as a column's declaration has it, also where [`type_name`] has words for people.
+pub fn declared_type(kind: &DataType) -> String {
+    match kind {
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::FixedSizeList(item, _) => format!("{}[]", declared_type(item.data_type())),
+        DataType::Struct(fields) => {
+            let field =
+                |field: &FieldRef| format!("{} {}", field.name(), declared_type(field.data_type()));
+            let fields: Vec<String> = fields.iter().map(field).collect();
+            format!("struct({})", fields.join(", "))
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) => {
+                let types = fields.iter().map(|field| declared_type(field.data_type()));
+                format!("map({})", types.collect::<Vec<_>>().join(", "))
+            }
+            other => declared_type(other),
+        },
+        DataType::Dictionary(_, value) => declared_type(value),
+        plain => type_name(plain),
     }
 }
 

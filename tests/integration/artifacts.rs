@@ -232,8 +232,10 @@ fn results_of_another_command_are_not_left_to_a_build_with_nothing_to_do() {
         artifact(folder, "run_results.json")["args"]["which"],
         "test"
     );
+    std::fs::remove_file(folder.join("target/manifest.json")).expect("it was written");
     let said = shop.run(&["build"]);
     assert!(said.err.contains("nothing to do"), "{}", said.err);
+    hold_together(folder);
     let again = artifact(folder, "run_results.json");
     assert_eq!(again["args"]["which"], "build");
     assert_eq!(
@@ -262,15 +264,21 @@ fn a_full_disk_leaves_the_old_file_whole() {
 
 /// What `dbt-artifacts-parser` makes of the artifacts of a folder; without the package that is said and skipped.
 pub(crate) fn second_reader(folder: &Path) {
-    let script = "import json, sys
+    let script = "import json, os, sys
 try:
     from dbt_artifacts_parser import parser
 except ImportError as error:
     print('skipped:', error)
     sys.exit()
-for name, parse in [('run_results', parser.parse_run_results_v6), ('manifest', parser.parse_manifest_v12)]:
-    with open(f'{sys.argv[1]}/target/{name}.json') as file:
-        parse(json.load(file))
+readers = {
+    'run_results': parser.parse_run_results_v6,
+    'manifest': parser.parse_manifest_v12,
+    'catalog': parser.parse_catalog_v1,
+}
+for name, parse in readers.items():
+    path = f'{sys.argv[1]}/target/{name}.json'
+    if os.path.exists(path):
+        parse(json.load(open(path)))
 ";
     let mut command = Command::new("python3");
     let output = match command.args(["-c", script]).arg(folder).output() {
@@ -286,6 +294,7 @@ for name, parse in [('run_results', parser.parse_run_results_v6), ('manifest', p
 fn another_reader_takes_the_artifacts() {
     let shop = described();
     shop.run(&["build"]);
+    shop.run(&["docs", "generate"]);
     second_reader(shop.folder.path());
     shop.run(&["build", "--vars", "{orders: 3}"]);
     second_reader(shop.folder.path());
@@ -542,4 +551,87 @@ fn every_result_is_named_once() {
         .filter_map(|result| result["unique_id"].as_str())
         .collect();
     assert_eq!(ids.len(), results.len());
+}
+
+/// Each relation of the catalog with its columns.
+fn relations(folder: &Path) -> String {
+    let catalog = artifact(folder, "catalog.json");
+    let lists = ["nodes", "sources"].map(|list| catalog[list].as_object().expect("a mapping"));
+    let line = |(id, relation): (&String, &Value)| {
+        let columns = relation["columns"].as_object().expect("a mapping").values();
+        let columns = columns.map(|column| {
+            let [name, kind] = ["name", "type"].map(|key| column[key].as_str().expect("a text"));
+            format!("{} {name} {kind}", column["index"])
+        });
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        let kind = relation["metadata"]["type"].as_str().expect("a text");
+        let rows = &relation["stats"]["num_rows"]["value"];
+        format!("{id}: {kind} of {rows} rows ({columns})\n")
+    };
+    lists.into_iter().flatten().map(line).collect()
+}
+
+#[test]
+fn the_catalog_has_the_columns_of_what_is_published() {
+    let shop = described();
+    let folder = shop.folder.path();
+    shop.run(&["build", "--select", "+orders"]);
+    shop.write(
+        "models/marts/later.sql",
+        "select [{'a': 1}] as list, cast(1.5 as decimal(5, 2)) as amount",
+    );
+    let said = shop.run(&["docs", "generate"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    insta::assert_snapshot!(relations(folder), @r#"
+    model.shop.orders: BASE TABLE of 3 rows (1 order_id bigint, 2 country varchar, 3 amount bigint)
+    model.shop.stg_orders: VIEW of null rows (1 order_id bigint, 2 country varchar, 3 amount bigint)
+    seed.shop.raw_orders: BASE TABLE of 3 rows (1 order_id bigint, 2 country varchar, 3 amount bigint)
+    source.shop.erp.refunds: EXTERNAL of null rows (1 order_id bigint, 2 amount bigint)
+    "#);
+    shop.run(&["build", "--select", "later"]);
+    shop.run(&["docs", "generate"]);
+    let catalog = artifact(folder, "catalog.json");
+    let columns = &catalog["nodes"]["model.shop.later"]["columns"];
+    assert_eq!(columns["list"]["type"], "struct(a bigint)[]");
+    let ids = |artifact: &Value| -> BTreeSet<String> {
+        let nodes = artifact["nodes"].as_object().expect("a mapping").keys();
+        nodes.cloned().collect()
+    };
+    assert!(ids(&artifact(folder, "manifest.json")).is_superset(&ids(&catalog)));
+}
+
+#[test]
+fn a_table_that_cannot_be_read_is_an_error_of_the_catalog_and_hides_no_other() {
+    let shop = described();
+    shop.run(&["build", "--select", "+orders"]);
+    let tables = shop.folder.path().join("target/warehouse/relations/orders");
+    for version in std::fs::read_dir(tables).expect("the table was built") {
+        let log = version.expect("a version").path().join("_delta_log");
+        std::fs::remove_dir_all(log).expect("the log is removed");
+    }
+    let said = shop.run(&["docs", "generate"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(
+        said.err.contains("error[E0901]: `orders` cannot be read"),
+        "{}",
+        said.err
+    );
+    let catalog = artifact(shop.folder.path(), "catalog.json");
+    assert_eq!(catalog["errors"].as_array().map(Vec::len), Some(1));
+    assert!(
+        catalog["nodes"]["seed.shop.raw_orders"].is_object(),
+        "{catalog}"
+    );
+    second_reader(shop.folder.path());
+}
+
+#[test]
+fn clean_removes_the_files_for_the_tools_of_dbt() {
+    let shop = shop();
+    shop.run(&["build"]);
+    shop.run(&["docs", "generate"]);
+    shop.run(&["clean"]);
+    let left = |name: &&str| shop.folder.path().join("target").join(name).exists();
+    let files = ["manifest.json", "run_results.json", "catalog.json"];
+    assert_eq!(files.iter().filter(|name| left(name)).count(), 0);
 }
