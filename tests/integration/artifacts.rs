@@ -494,6 +494,29 @@ fn the_manifest_says_what_the_project_says() {
 }
 
 #[test]
+fn what_a_relationship_is_about_stands_last_as_dbts_pages_want_it() {
+    let shop = described();
+    shop.write(
+        "models/staging/stg_orders.yml",
+        "models:
+  - name: stg_orders
+    columns:
+      - name: order_id
+        data_tests: [{relationships: {to: ref('raw_orders'), field: order_id}}]
+",
+    );
+    shop.run(&["compile"]);
+    let manifest = artifact(shop.folder.path(), "manifest.json");
+    let mut nodes = manifest["nodes"].as_object().expect("a mapping").iter();
+    let (_, test) = nodes
+        .find(|(id, _)| id.contains("relationships"))
+        .expect("the test has an id");
+    let about = json!(["seed.shop.raw_orders", "model.shop.stg_orders"]);
+    assert_eq!(test["depends_on"]["nodes"], about);
+    assert_eq!(test["attached_node"], "model.shop.stg_orders");
+}
+
+#[test]
 fn what_is_said_about_a_model_builds_nothing_anew() {
     let shop = described();
     shop.run(&["build"]);

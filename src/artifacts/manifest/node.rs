@@ -5,14 +5,14 @@ use sha2::{Digest, Sha256};
 
 use super::{Context, DATABASE, config};
 use crate::artifacts::{compiled_code, relation_name};
-use crate::manifest::{Column, Node, NodeKind};
+use crate::manifest::{Column, Node, NodeId, NodeKind};
 
 pub(super) fn entry(context: &Context<'_>, node: &Node) -> Value {
     let mut entry = head(context, node, &node.path, &[&node.name]);
     entry.insert("config".into(), config::of_node(node));
     match &node.kind {
         NodeKind::Model(file) => {
-            entry.extend(query(context, node, &file.text));
+            entry.extend(query(context, node, &file.text, &node.depends_on));
             let contract = node.settings.contract().unwrap_or_default();
             entry.extend(fields(json!({
                 "compiled_path": compiled_path(context, &node.path),
@@ -69,11 +69,16 @@ pub(super) fn head(
     }))
 }
 
-/// What models and tests have in common: a query, before and after it was compiled.
-pub(super) fn query(context: &Context<'_>, node: &Node, raw_code: &str) -> Map<String, Value> {
+/// What models and tests have in common: a query, before and after it was compiled, and what it reads.
+pub(super) fn query(
+    context: &Context<'_>,
+    node: &Node,
+    raw_code: &str,
+    reads: &[NodeId],
+) -> Map<String, Value> {
     let compiled = context.prepared.compiled.nodes.get(&node.id);
     let compiled = compiled.and_then(|compiled| compiled_code(node, compiled));
-    let (refs, sources) = context.reads(&node.depends_on);
+    let (refs, sources) = context.reads(reads);
     fields(json!({
         "raw_code": raw_code,
         "language": "sql",
@@ -81,7 +86,7 @@ pub(super) fn query(context: &Context<'_>, node: &Node, raw_code: &str) -> Map<S
         "sources": sources,
         "metrics": [],
         "functions": [],
-        "depends_on": context.depends_on(raw_code, &node.depends_on),
+        "depends_on": context.depends_on(raw_code, reads),
         "compiled": compiled.is_some(),
         "compiled_code": compiled,
         "extra_ctes_injected": true,

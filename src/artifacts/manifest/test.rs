@@ -18,7 +18,13 @@ pub(super) fn entry(context: &Context<'_>, node: &Node) -> Value {
         unreachable!("only tests come here")
     };
     let mut entry = head(context, node, &node.path, &[&node.name]);
-    entry.extend(query(context, node, &template.text));
+    let mut reads = node.depends_on.clone();
+    // The pages of dbt take the last as the one that is tested; of other tests they take the first.
+    let relates = |generic: &Generic| generic.name == "relationships";
+    if let (Some(owner), true) = (attached_to, generic.as_ref().is_some_and(relates)) {
+        reads.sort_by_key(|read| read == owner);
+    }
+    entry.extend(query(context, node, &template.text, &reads));
     // Where `compile` writes it.
     let path = compiled_path(context, &format!("tests/{}.sql", node.name));
     entry.extend(fields(json!({
