@@ -40,8 +40,9 @@ async fn generate(common: &Common) -> anyhow::Result<Exit> {
     }
     if !common.quiet {
         tell!(
-            "{} relations of version {} of `{}`: {}",
+            "columns of {} relation{} of version {} of `{}`: {}",
             written.relations,
+            if written.relations == 1 { "" } else { "s" },
             engine.environment.version,
             engine.environment.name,
             prepared.target_folder().join(artifacts::CATALOG).display()

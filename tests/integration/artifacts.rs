@@ -300,6 +300,42 @@ fn another_reader_takes_the_artifacts() {
     second_reader(shop.folder.path());
 }
 
+#[test]
+fn another_reader_takes_what_yaml_says_in_types_of_its_own() {
+    let shop = Shop::empty();
+    for (path, text) in [
+        ("project.yml", "name: odd\nmodels: {+meta: {a: 1}}\n"),
+        (
+            "models/odd.sql",
+            "{{ config(materialized='incremental', unique_key=['a', 'b'], pre_hook=['select 1', {'sql': 'select 2'}], access='weird', \
+             group=3, docs=5, meta={'b': 2}, full_refresh='no', persist_docs=true, alias=7) }} select 1 as a, 2 as b\n",
+        ),
+        (
+            "models/odd.yml",
+            "models:
+  - name: odd
+    meta: [1, 2]
+    config: {quote_columns: maybe, on_schema_change: 5}
+    columns: [{name: a, meta: 3, tags: {x: 1}}]
+    data_tests: [{unique_combination: {columns: [a, b], config: {meta: 5}}}]
+exposures: [{name: e, type: ML, owner: bob, maturity: null}]
+groups: [{name: 3, owner: bob}]
+",
+        ),
+    ] {
+        shop.write(path, text);
+    }
+    let said = shop.run(&["build"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    hold_together(shop.folder.path());
+    second_reader(shop.folder.path());
+    let manifest = artifact(shop.folder.path(), "manifest.json");
+    assert_eq!(
+        manifest["nodes"]["model.odd.odd"]["meta"],
+        json!({"a": 1, "b": 2})
+    );
+}
+
 /// Whatever one of the artifacts names is an entry of the manifest.
 pub(crate) fn hold_together(folder: &Path) {
     let manifest = artifact(folder, "manifest.json");
