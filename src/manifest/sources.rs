@@ -65,9 +65,11 @@ impl Resolver<'_> {
             },
         });
         self.names.sources.insert(key, id);
-        let mut settings = Settings::default();
-        settings.tags = whole.tags;
-        settings.meta = whole.meta;
+        let mut settings = Settings {
+            tags: whole.tags,
+            meta: whole.meta,
+            ..Settings::default()
+        };
         for (key, value) in &table.config {
             if let Err(diagnostic) = settings.set(key, &value.to_json()) {
                 self.diagnostics.push(diagnostic.at(key.span.clone()));
