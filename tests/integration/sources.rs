@@ -374,6 +374,31 @@ fn parquet_is_read_with_the_schema_of_its_footer() {
     );
 }
 
+/// Files written in two zones are one source, and their instants are compared with times that are UTC.
+#[test]
+fn instants_are_read_as_utc_whatever_zone_they_were_written_in() {
+    let folder = folder(&[]);
+    fs::create_dir(folder.path().join("t")).unwrap();
+    block_on(async {
+        let context = SessionContext::new();
+        for (name, zone) in [("a", "Europe/Berlin"), ("b", "+05:30")] {
+            let instant = "arrow_cast(timestamp '2026-01-01T12:00:00', 'Timestamp(Microsecond, Some(\"UTC\"))')";
+            let sql = format!(
+                "select arrow_cast({instant}, 'Timestamp(Microsecond, Some(\"{zone}\"))') as at"
+            );
+            let path = folder.path().join(format!("t/{name}.parquet"));
+            let rows = context.sql(&sql).await.unwrap();
+            rows.write_parquet(path.to_str().unwrap(), Default::default(), None)
+                .await
+                .unwrap();
+        }
+    });
+    let table = inspected(folder.path(), &source("t")).unwrap();
+    assert_eq!(columns(&table.schema), "at Timestamp(µs, \"UTC\")");
+    let query = "select count(*) from t where at = timestamp '2026-01-01T12:00:00'";
+    assert_eq!(value(folder.path(), &source("t"), query), "2");
+}
+
 #[test]
 fn the_content_hash_follows_the_content_and_nothing_else() {
     let content = b"n,w\n1,a\n2,b\n";

@@ -101,12 +101,14 @@ pub(super) fn schema(
     }
 }
 
-/// The file's schema as queries see it: nullable, strings and bytes as views, without the writer's notes.
+/// The file's schema as queries see it: nullable, strings and bytes as views, without the writer's notes. One of these is the zone in
+/// which an instant was written: kept, a time without a zone beside it would be taken for one of that zone's.
 fn readable(schema: &Schema) -> Schema {
     let field = |field: &Field| {
         let data_type = match field.data_type() {
             DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
             DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
+            DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some("UTC".into())),
             other => other.clone(),
         };
         Field::new(field.name(), data_type, true)
