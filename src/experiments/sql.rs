@@ -192,7 +192,7 @@ fn log<'a>(
         .map(|experiment| quoted(&experiment.key))
         .collect();
     format!(
-        "        select experiment_key, unit_id, cast(variant as varchar) as variant, assigned_at{extras}\n        from {}\n        where experiment_key in ({})",
+        "        select experiment_key, unit_id, cast(variant as varchar) as variant, assigned_at{extras}\n        from {}\n        where experiment_key in ({}) and unit_id is not null",
         identifier(model),
         keys.join(", "),
     )

@@ -1,5 +1,6 @@
 //! Every kind of metric on a handful of events: what `metric_aggregates` and `metric_daily` say is what a person gets by hand.
-//! Users u1 and u2 are in control, u3, u4 and u5 in test; u9 is in no experiment. The data end on January 25 at midnight.
+//! Users u1 and u2 are in control, u3, u4 and u5 in test; u9 is in no experiment, and one assignment is nobody's. The data end on
+//! January 25 at midnight.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,6 +40,7 @@ e,u2,control,2026-01-05T00:00:00
 e,u3,test,2026-01-05T00:00:00
 e,u4,test,2026-01-05T00:00:00
 e,u5,test,2026-01-20T00:00:00
+e,,test,2026-01-20T00:00:00
 ";
 
 const DEFAULTS: &str = "\

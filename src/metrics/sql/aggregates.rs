@@ -77,7 +77,7 @@ pub fn aggregates_until(
     let complete = complete_until(uses, ends);
     let _ = writeln!(
         sql,
-        "        select *{complete} from {units} where is_analysed\n    ),\n"
+        "        select *{complete} from {units} where is_analysed and unit_id is not null and assigned_at is not null\n    ),\n"
     );
     sql.push_str(EXPOSED);
     let per_fact = write_per_unit(&mut sql, &columns);
