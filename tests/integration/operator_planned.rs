@@ -314,7 +314,7 @@ pub struct Numbers {
 }
 
 /// States by the six key columns and which state it is.
-fn states(batches: &[RecordBatch]) -> BTreeMap<Vec<String>, Numbers> {
+pub fn states_of(batches: &[RecordBatch]) -> BTreeMap<Vec<String>, Numbers> {
     let mut states = BTreeMap::new();
     for batch in batches {
         let texts: Vec<_> = (0..6)
@@ -483,13 +483,13 @@ impl Case {
         super::runtime().block_on(async {
             let context = self.session().await;
             let found = rows(&context, &operator).await;
-            [states(&found), states(&rows(&context, &oracle).await)]
+            [states_of(&found), states_of(&rows(&context, &oracle).await)]
         })
     }
 }
 
 /// Moves some events to whole days after an assignment of their unit, where windows start and end.
-fn put_on_edges(random: &mut Random, data: &mut Data) {
+pub fn put_on_edges(random: &mut Random, data: &mut Data) {
     for event in &mut data.events {
         let own = data
             .assignments

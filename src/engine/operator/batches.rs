@@ -164,7 +164,7 @@ pub fn is_decimal(data_type: &DataType) -> bool {
 pub fn read_events(lanes: &Lanes, batch: &RecordBatch, into: &mut EventBatch) -> Result<()> {
     into.keys = keys(batch.column(0))?;
     into.times = times(batch.column(1))?;
-    let code = |name: Option<&str>| lanes.code(name.unwrap_or_default());
+    let code = |name: Option<&str>| name.map_or(lanes.no_code(), |name| lanes.code(name));
     into.names.read(batch.column(2), code)?;
     let columns = &batch.columns()[3..];
     into.values.resize_with(columns.len(), Vec::new);

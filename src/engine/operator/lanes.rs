@@ -326,12 +326,13 @@ impl Lanes {
         &self.known[usize::from(lane)].0
     }
 
-    /// The code of an event's name; names that no measure asks for share one.
+    /// The code of an event's name; names that no measure asks for share one, which is that of events without a name, too.
     pub fn code(&self, name: &str) -> u16 {
-        self.names
-            .get(name)
-            .copied()
-            .unwrap_or(self.names.len() as u16)
+        self.names.get(name).copied().unwrap_or(self.no_code())
+    }
+
+    pub fn no_code(&self) -> u16 {
+        self.names.len() as u16
     }
 }
 

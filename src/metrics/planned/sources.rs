@@ -105,11 +105,12 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// Events of two facts may have one name, so that of a later fact has its number before it.
+/// Events of two facts may have one name, so that of a later fact has its number before it, with a character before that which no
+/// name begins with.
 fn prefix(fact: usize) -> String {
     match fact {
         0 => String::new(),
-        _ => format!("{fact}:"),
+        _ => format!("\u{1f}{fact}:"),
     }
 }
 

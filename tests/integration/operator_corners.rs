@@ -1,0 +1,660 @@
+//! The operator and plain SQL where random projects seldom come: odd windows and periods, names, types of times, huge units, tables of
+//! few rows, several passes. `EQUIPOISE_CASES=1000 EQUIPOISE_FIRST=0 cargo test corners` hunts by hand; what differs is said with its seed.
+
+use std::collections::BTreeMap;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::error::DataFusionError;
+use datafusion::prelude::SessionContext;
+use equipoise::metrics::planned::planned_aggregates;
+use equipoise::metrics::sql::{Use, aggregates};
+use equipoise::metrics::{
+    Aggregation, Cap, Covariate, Duration, Fill, Kind, Level, Maturity, Measure, Metric, Window,
+};
+
+use super::operator_planned::{
+    KEYS, Numbers, experiments, measure, metric, put_on_edges, states_of,
+};
+use super::operator_states::{Data, Random, data, session_within};
+
+const DAY: i64 = 86_400;
+
+fn one_of<T: Copy>(random: &mut Random, choices: &[T]) -> T {
+    choices[random.below(choices.len() as u64) as usize]
+}
+
+const CONDITIONS: [Option<&str>; 14] = [
+    None,
+    None,
+    Some("event_name = 'order'"),
+    Some("event_name = 'visit'"),
+    Some("event_name = 'order' and (amount > 100 or milliseconds < 10)"),
+    Some("event_name = 'visit' and (amount is null)"),
+    Some("(event_name = 'order' or event_name = 'visit')"),
+    Some("(event_name is null)"),
+    Some("event_name = 'it''s'"),
+    Some("event_name = ''"),
+    Some("event_name = '1:order'"),
+    Some("event_name = 'nobody'"),
+    Some("(amount > 1e9)"),
+    Some("(event_name in ('order', 'load') and milliseconds % 2 = 0)"),
+];
+
+const NUMBERS: [&str; 17] = [
+    "amount",
+    "amount",
+    "milliseconds",
+    "amount * 2",
+    "amount / 3",
+    "0 - amount",
+    "amount * 1e6",
+    "milliseconds % 3 - 1",
+    "cast(amount as decimal(12, 2))",
+    "cast(amount as decimal(14, 3))",
+    "milliseconds > 2500",
+    "case when milliseconds % 40 = 0 then 3e13 + 1 else amount end",
+    "coalesce(amount, 0.0)",
+    "cast(null as double)",
+    "amount * amount * amount * amount * 1e300",
+    "cast(milliseconds as varchar)",
+    "arrow_cast(milliseconds % 200, 'UInt8')",
+];
+
+/// Of which the unit's first letters are one.
+const VALUES: [&str; 9] = [
+    "event_name",
+    "amount",
+    "milliseconds % 3",
+    "occurred_at",
+    "user_id",
+    "cast(occurred_at as date)",
+    "cast(amount as decimal(10, 1))",
+    "event_name = 'order'",
+    "case when milliseconds % 2 = 0 then 0.0 else -0.0 end",
+];
+
+/// Half of all measures are of the other fact, whose columns have other names.
+fn elsewhere(measure: Measure) -> Measure {
+    let renamed = |text: String| {
+        text.replace("event_name", "kind")
+            .replace("amount", "price")
+            .replace("milliseconds", "\"Seconds\"")
+            .replace("occurred_at", "visited_at")
+            .replace("user_id", "visitor")
+    };
+    Measure {
+        fact: "visits".to_owned(),
+        unit_column: "visitor".to_owned(),
+        time_column: "visited_at".to_owned(),
+        expression: measure.expression.map(renamed),
+        condition: measure.condition.map(renamed),
+        ..measure
+    }
+}
+
+const VISITS: &str = "create view visits as
+select user_id as visitor, occurred_at + interval '90 minutes' as visited_at, event_name as kind, amount * 2 as price, milliseconds as \"Seconds\"
+from events where milliseconds > 500";
+
+fn any_measure(random: &mut Random) -> Measure {
+    use Aggregation::{Any, Count, CountDistinct, Max, Min, Sum};
+    let aggregation = one_of(random, &[Sum, Sum, Count, Any, Max, Min, CountDistinct]);
+    let expression = match aggregation {
+        CountDistinct => Some(one_of(random, &VALUES)),
+        Any => random
+            .chance(40)
+            .then_some("milliseconds > 1000 or amount > 50"),
+        Count => random.chance(40).then_some("amount"),
+        _ => Some(one_of(random, &NUMBERS)),
+    };
+    let measure = measure(aggregation, expression, one_of(random, &CONDITIONS));
+    match random.chance(30) {
+        true => elsewhere(measure),
+        false => measure,
+    }
+}
+
+fn any_cap(random: &mut Random) -> Option<Cap> {
+    match random.below(4) {
+        0 | 1 => None,
+        2 => Some(Cap::At(one_of(
+            random,
+            &[0.01, 1.0, 2.5, 99.99, 1000.0 / 3.0, 1e9],
+        ))),
+        _ => Some(Cap::Quantile {
+            share: one_of(random, &[0.01, 0.3, 0.5, 0.9, 0.99, 0.999]),
+            is_pooled: random.chance(50),
+        }),
+    }
+}
+
+fn steps(random: &mut Random) -> Vec<Measure> {
+    let count = one_of(random, &[2, 2, 3, 4, 16]);
+    let is_elsewhere = random.chance(30);
+    let step = |_| measure(Aggregation::Count, None, one_of(random, &CONDITIONS));
+    let steps = (0..count).map(step).collect::<Vec<_>>();
+    match is_elsewhere {
+        true => steps.into_iter().map(elsewhere).collect(),
+        false => steps,
+    }
+}
+
+fn kind(random: &mut Random) -> Kind {
+    let side = |random: &mut Random| Measure {
+        cap: any_cap(random),
+        ..any_measure(random)
+    };
+    match random.below(11) {
+        0..=2 => Kind::Mean(any_measure(random)),
+        3 => Kind::Total(any_measure(random)),
+        4 => Kind::Proportion(Measure {
+            aggregation: Aggregation::Any,
+            expression: None,
+            ..any_measure(random)
+        }),
+        5 => Kind::Retention {
+            measure: Measure {
+                aggregation: Aggregation::Count,
+                expression: random.chance(30).then(|| "1".to_owned()),
+                ..any_measure(random)
+            },
+            at_least: 1 + random.below(4) as i64,
+        },
+        6 => Kind::Ratio {
+            numerator: side(random),
+            denominator: side(random),
+        },
+        7 => Kind::MeanOfRatios {
+            numerator: any_measure(random),
+            denominator: any_measure(random),
+        },
+        8 => Kind::Quantile {
+            measure: measure(
+                Aggregation::Sum,
+                Some(one_of(random, &NUMBERS)),
+                one_of(random, &CONDITIONS),
+            ),
+            q: one_of(random, &[0.01, 0.5, 0.9, 0.99]),
+            level: Level::Event,
+        },
+        9 => Kind::Quantile {
+            measure: any_measure(random),
+            q: one_of(random, &[0.01, 0.5, 0.9, 0.99]),
+            level: Level::Unit,
+        },
+        _ => Kind::Funnel {
+            steps: steps(random),
+        },
+    }
+}
+
+fn window(random: &mut Random, is_retention: bool) -> Window {
+    let calendar = random.chance(30).then(|| {
+        let zones = [
+            "Europe/Berlin",
+            "America/New_York",
+            "Pacific/Apia",
+            "Asia/Kolkata",
+            "UTC",
+        ];
+        one_of(random, &zones).to_owned()
+    });
+    let starts: &[i64] = match (&calendar, is_retention) {
+        (Some(_), _) => &[0, 0, DAY, 7 * DAY],
+        (None, true) => &[1, 5_400, DAY, 7 * DAY],
+        (None, false) => &[0, 0, 0, 1, 5_400, DAY, 30 * DAY, 9_000 * DAY],
+    };
+    let lengths: &[i64] = match calendar {
+        Some(_) => &[DAY, 7 * DAY, 400 * DAY],
+        None => &[1, 1_800, DAY, 25 * 3_600, 14 * DAY, 400 * DAY, 9_000 * DAY],
+    };
+    Window {
+        start: Duration {
+            seconds: one_of(random, starts).max(i64::from(is_retention)),
+        },
+        length: random.chance(70).then(|| Duration {
+            seconds: one_of(random, lengths),
+        }),
+        calendar,
+    }
+}
+
+/// Any metric that `resolve` lets through.
+fn any_metric(random: &mut Random, index: usize) -> Metric {
+    let kind = kind(random);
+    let is_retention = matches!(kind, Kind::Retention { .. });
+    let mut window = window(random, is_retention);
+    if window.calendar.is_some() && is_retention {
+        window.start.seconds = window.start.seconds.max(DAY) / DAY * DAY;
+    }
+    let takes_covariate = matches!(
+        kind,
+        Kind::Mean(_) | Kind::Total(_) | Kind::Proportion(_) | Kind::Ratio { .. }
+    );
+    let is_filled = matches!(
+        kind,
+        Kind::Ratio { .. }
+            | Kind::Proportion(_)
+            | Kind::Retention { .. }
+            | Kind::Quantile {
+                level: Level::Event,
+                ..
+            }
+    );
+    let takes_cap = matches!(
+        kind,
+        Kind::Mean(_) | Kind::Total(_) | Kind::MeanOfRatios { .. }
+    );
+    let lookback = |random: &mut Random| Covariate {
+        lookback: Duration {
+            seconds: one_of(random, &[1, 5_400, DAY, 14 * DAY, 9_000 * DAY]),
+        },
+        before_period: random.chance(40),
+    };
+    Metric {
+        maturity: match window.length.is_some() && random.chance(50) {
+            true => Maturity::FullWindow,
+            false => Maturity::Partial,
+        },
+        fill: match is_filled || random.chance(60) {
+            true => Fill::Zero,
+            false => Fill::Exclude,
+        },
+        cap: any_cap(random).filter(|_| takes_cap),
+        covariate: (takes_covariate && random.chance(50)).then(|| lookback(random)),
+        kind,
+        window,
+        ..metric(random, index)
+    }
+}
+
+/// A project and its data, as SQL over `raw_events` and `raw_assignments`.
+struct Corner {
+    metrics: Vec<Metric>,
+    data: Data,
+    events: String,
+    assignments: String,
+    units: String,
+    segments: BTreeMap<String, Vec<String>>,
+    complete_through: Option<&'static str>,
+    partitions: usize,
+    memory_limit: usize,
+}
+
+/// The type that a column of times has.
+fn time(random: &mut Random, column: &str) -> String {
+    let kinds = [
+        "Timestamp(Microsecond, None)",
+        "Timestamp(Microsecond, None)",
+        "Timestamp(Second, None)",
+        "Timestamp(Millisecond, None)",
+        "Timestamp(Nanosecond, None)",
+        "Timestamp(Microsecond, Some(\"UTC\"))",
+        "Timestamp(Microsecond, Some(\"+00:00\"))",
+        "Date32",
+    ];
+    format!(
+        "arrow_cast({column}, '{}') as {column}",
+        one_of(random, &kinds)
+    )
+}
+
+const NAME: &str = "case milliseconds % 20 when 0 then 'it''s' when 1 then '' when 2 then '1:order' when 3 then null else event_name end";
+
+fn events(random: &mut Random) -> String {
+    let name = one_of(
+        random,
+        &[
+            "event_name",
+            NAME,
+            "arrow_cast(event_name, 'Dictionary(Int32, Utf8)')",
+            "arrow_cast(event_name, 'Utf8View')",
+        ],
+    );
+    let rows = one_of(
+        random,
+        &["true", "true", "true", "true", "false", "event_id = 'e7'"],
+    );
+    let unit = one_of(
+        random,
+        &[
+            "user_id",
+            "user_id",
+            "case when milliseconds % 9 = 0 then null else user_id end",
+        ],
+    );
+    let amount = one_of(
+        random,
+        &[
+            "amount",
+            "amount",
+            "cast(amount as decimal(20, 4))",
+            "arrow_cast(amount, 'Float32')",
+        ],
+    );
+    let time = match random.chance(15) {
+        true => "case when milliseconds % 11 = 0 then null else occurred_at end as occurred_at"
+            .to_owned(),
+        false => time(random, "occurred_at"),
+    };
+    format!(
+        "select event_id, {unit} as user_id, {time}, {name} as event_name, {amount} as amount, milliseconds from raw_events where {rows}"
+    )
+}
+
+fn assignments(random: &mut Random) -> String {
+    let rows = one_of(
+        random,
+        &[
+            "true",
+            "true",
+            "true",
+            "true",
+            "false",
+            "assignment_id = 'a3'",
+        ],
+    );
+    let country = one_of(
+        random,
+        &[
+            "country",
+            "coalesce(country, '(none)')",
+            "case when country = 'FR' then '(none)' else country end",
+            "arrow_cast(country, 'Dictionary(Int8, Utf8)')",
+            "length(country)",
+            "country = 'DE'",
+        ],
+    );
+    format!(
+        "select assignment_id, unit_id, {}, experiment_key, variant, {country} as country, platform from raw_assignments where {rows}",
+        time(random, "assigned_at")
+    )
+}
+
+/// One row per experiment and unit; what is measured may be said by each row.
+fn units(random: &mut Random) -> String {
+    let starts = one_of(
+        random,
+        &[
+            "timestamp '2026-02-25 06:00:00'",
+            "cast(null as timestamp)",
+            "min(assigned_at) - interval '3 days'",
+            "case when max(platform) = 'web' then timestamp '2026-03-10 00:00:00' else timestamp '2026-03-12 00:00:00' end",
+            "timestamp '1990-01-01 00:00:00'",
+        ],
+    );
+    let until = one_of(
+        random,
+        &[
+            "timestamp '2026-04-05 00:00:00'",
+            "timestamp '2262-01-01 00:00:00'",
+            "cast(null as timestamp)",
+            "min(assigned_at) + interval '36 hours'",
+            "min(assigned_at) - interval '1 hour'",
+            "case when min(platform) = 'web' then timestamp '2026-03-20 12:00:00' end",
+        ],
+    );
+    let unit = one_of(
+        random,
+        &["unit_id", "unit_id", "nullif(unit_id, 'unit-1') as unit_id"],
+    );
+    let assigned = one_of(
+        random,
+        &[
+            "min(assigned_at)",
+            "min(assigned_at)",
+            "case when count(*) < 3 then min(assigned_at) end",
+        ],
+    );
+    let is_analysed = one_of(
+        random,
+        &[
+            "min(variant) <> 'not planned'",
+            "count(distinct variant) = 1 and min(variant) <> 'not planned'",
+            "case when min(platform) = 'web' then min(variant) <> 'not planned' end",
+        ],
+    );
+    format!(
+        "create view units as select experiment_key, {unit}, min(variant) as variant, {assigned} as assigned_at,
+            {starts} as period_starts_at, {until} as measured_until, {is_analysed} as is_analysed,
+            min(country) as country, min(platform) as \"Platform used\"
+        from assignments group by 1, 2"
+    )
+}
+
+impl Corner {
+    fn random(seed: u64) -> Corner {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9).wrapping_add(77));
+        let random = &mut random;
+        let mut data = data(random, KEYS.len());
+        put_on_edges(random, &mut data);
+        if random.chance(20) {
+            at_one_instant(&mut data);
+        }
+        if random.chance(10) {
+            busy(random, &mut data);
+        }
+        if random.chance(10) {
+            far(random, &mut data);
+        }
+        let columns = ["country", "Platform used"].map(str::to_owned);
+        Corner {
+            metrics: (0..5).map(|index| any_metric(random, index)).collect(),
+            events: events(random),
+            assignments: assignments(random),
+            units: units(random),
+            data,
+            segments: BTreeMap::from([
+                (KEYS[0].to_owned(), columns.to_vec()),
+                (KEYS[2].to_owned(), columns[1..].to_vec()),
+            ]),
+            complete_through: one_of(
+                random,
+                &[
+                    None,
+                    Some("timestamp '2026-03-28 12:00:00'"),
+                    Some("cast(null as timestamp)"),
+                    Some("cast('2026-04-01' as date)"),
+                ],
+            ),
+            partitions: 1 + random.below(3) as usize,
+            memory_limit: one_of(random, &[usize::MAX, usize::MAX, 48 << 20, 6 << 20]),
+        }
+    }
+
+    fn uses(&self) -> Vec<Use<'_>> {
+        let of = |(index, metric)| Use {
+            metric,
+            experiments: KEYS[..1 + index % 3]
+                .iter()
+                .map(|&key| key.to_owned())
+                .collect(),
+        };
+        self.metrics.iter().enumerate().map(of).collect()
+    }
+
+    async fn session(&self, memory_limit: usize) -> Result<SessionContext, String> {
+        let context = session_within(&self.data, self.partitions, memory_limit);
+        equipoise::sql::functions::register(&context);
+        for (name, query) in [("events", &self.events), ("assignments", &self.assignments)] {
+            let raw = context.deregister_table(name).unwrap().unwrap();
+            context.register_table(format!("raw_{name}"), raw).unwrap();
+            let sql = format!("create table {name} as {query}");
+            run(&context, &sql).await?;
+        }
+        for sql in [&self.units, VISITS] {
+            run(&context, sql).await?;
+        }
+        Ok(context)
+    }
+
+    /// How many states were compared, or what differs.
+    fn compare(&self) -> Result<usize, String> {
+        let (uses, through) = (self.uses(), self.complete_through);
+        let operator = planned_aggregates(&uses, "units", &self.segments, &experiments(), through);
+        let oracle = aggregates(&uses, "units", &self.segments, through);
+        super::runtime().block_on(async {
+            let found = rows(&self.session(self.memory_limit).await?, &operator).await;
+            let expected = rows(&self.session(usize::MAX).await?, &oracle).await;
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => differences(&states_of(&found), &states_of(&expected)),
+                (Err(found), Ok(_)) if found.contains("Resources exhausted") => Ok(0),
+                (Err(found), Err(_)) => Err(format!("both fail: {found}")),
+                (Err(found), _) => Err(format!("the operator fails: {found}")),
+                (_, Err(expected)) => Err(format!("plain SQL fails: {expected}")),
+            }
+        })
+    }
+}
+
+/// All events and assignments at two instants.
+fn at_one_instant(data: &mut Data) {
+    let instants = [
+        data.assignments[0].at,
+        data.assignments[0].at + DAY * 1_000_000,
+    ];
+    for (number, event) in data.events.iter_mut().enumerate() {
+        event.at = instants[number % 2];
+    }
+    for (number, assignment) in data.assignments.iter_mut().enumerate() {
+        assignment.at = instants[number % 2];
+    }
+}
+
+/// Long ago, or in a time to come.
+fn far(random: &mut Random, data: &mut Data) {
+    let years = one_of(random, &[-300, -60, 200]);
+    let events = data.events.iter_mut().map(|event| &mut event.at);
+    let assignments = data
+        .assignments
+        .iter_mut()
+        .map(|assignment| &mut assignment.at);
+    events
+        .chain(assignments)
+        .for_each(|at| *at += years * 365 * DAY * 1_000_000);
+}
+
+/// A unit with more events than are counted in the fast way.
+fn busy(random: &mut Random, data: &mut Data) {
+    let mut events = data.events.clone();
+    while events.len() < 5_000 {
+        events.extend_from_within(..);
+    }
+    let unit = data.assignments[0].unit.clone();
+    for event in &mut events {
+        event.unit.clone_from(&unit);
+        event.at += random.below(600) as i64 * 1_000_000;
+    }
+    data.events.extend(events);
+}
+
+async fn rows(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, String> {
+    run(context, &format!("select * from {sql} as computed")).await
+}
+
+async fn run(context: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>, String> {
+    let said = |error: DataFusionError| error.to_string();
+    context
+        .sql(sql)
+        .await
+        .map_err(said)?
+        .collect()
+        .await
+        .map_err(said)
+}
+
+type States = BTreeMap<Vec<String>, Numbers>;
+
+fn differences(found: &States, expected: &States) -> Result<usize, String> {
+    let missing = expected.keys().find(|place| !found.contains_key(*place));
+    if let Some(place) = missing {
+        return Err(format!("{place:?} is missing"));
+    }
+    for (place, state) in found {
+        let Some(oracle) = expected.get(place) else {
+            return Err(format!("{place:?} is too much"));
+        };
+        let is_close = |found: &[f64], expected: &[f64], relative: f64| {
+            let largest = expected
+                .iter()
+                .fold(0.0_f64, |most, number| most.max(number.abs()));
+            let pairs = found.iter().zip(expected);
+            found.len() == expected.len()
+                && pairs.into_iter().all(|(found, expected)| {
+                    found.to_bits() == expected.to_bits()
+                        || (found - expected).abs() <= relative * expected.abs().max(largest * 1e-3)
+                })
+        };
+        if state.counts != oracle.counts
+            || !is_close(&state.close, &oracle.close, 1e-15)
+            || !is_close(&state.products, &oracle.products, 1e-12)
+        {
+            return Err(format!("{place:?}: {state:?} is not {oracle:?}"));
+        }
+    }
+    Ok(found.len())
+}
+
+/// Facts are told apart by a number before the names of their events, and an event without a name by none.
+#[test]
+fn an_event_is_known_by_its_own_name_whatever_that_is() {
+    let counted = |event: &str| measure(Aggregation::Count, None, Some(event));
+    let mut corner = Corner::random(1);
+    let mut random = Random(1);
+    let kinds = [
+        counted("event_name = '1:order'"),
+        counted("event_name = ''"),
+        elsewhere(counted("event_name = 'order'")),
+        elsewhere(counted("event_name = '1:order'")),
+    ];
+    corner.metrics = (0..kinds.len())
+        .map(|index| Metric {
+            kind: Kind::Mean(kinds[index].clone()),
+            ..metric(&mut random, index)
+        })
+        .collect();
+    corner.events = format!(
+        "select user_id, occurred_at, {NAME} as event_name, amount, milliseconds from raw_events"
+    );
+    corner.assignments = "select * from raw_assignments".to_owned();
+    corner.units = "create view units as select experiment_key, unit_id, min(variant) as variant, min(assigned_at) as assigned_at,
+            timestamp '2026-02-25 06:00:00' as period_starts_at, timestamp '2026-04-05 00:00:00' as measured_until,
+            min(variant) <> 'not planned' as is_analysed, min(country) as country, min(platform) as \"Platform used\"
+        from assignments group by 1, 2"
+        .to_owned();
+    let compared = corner.compare();
+    assert!(
+        compared.as_ref().is_ok_and(|states| *states > 20),
+        "{compared:?}"
+    );
+}
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
+}
+
+#[test]
+fn corners_of_projects_and_data_have_the_states_of_plain_sql() {
+    let first = number("EQUIPOISE_FIRST", 0);
+    let (mut compared, mut differing) = (0, Vec::new());
+    for seed in first..first + number("EQUIPOISE_CASES", 12) {
+        let corner = Corner::random(seed);
+        match corner.compare() {
+            Ok(states) => compared += states,
+            Err(difference) => {
+                println!(
+                    "{seed}: {difference}\n{}\n{}\n{}",
+                    corner.events, corner.assignments, corner.units
+                );
+                for metric in &corner.metrics {
+                    if difference.contains(&format!("\"{}\"", metric.name)) {
+                        println!("{metric:?}");
+                    }
+                }
+                differing.push(seed);
+            }
+        }
+    }
+    assert!(differing.is_empty(), "these cases differ: {differing:?}");
+    assert!(compared > 50, "only {compared} states were compared");
+}
