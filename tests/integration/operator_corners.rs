@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
 use equipoise::metrics::planned::planned_aggregates;
@@ -595,6 +596,45 @@ fn differences(found: &States, expected: &States) -> Result<usize, String> {
     Ok(found.len())
 }
 
+const UNITS: &str = "create view units as select experiment_key, unit_id, min(variant) as variant, min(assigned_at) as assigned_at,
+        timestamp '2026-02-25 06:00:00' as period_starts_at, timestamp '2026-04-05 00:00:00' as measured_until,
+        min(variant) <> 'not planned' as is_analysed, min(country) as country, min(platform) as \"Platform used\"
+    from assignments group by 1, 2";
+
+/// Who is assigned on a day is assigned when it begins, and windows end at their hour all the same.
+#[test]
+fn windows_of_hours_begin_with_the_day_of_an_assignment() {
+    let mut corner = Corner::random(2);
+    let mut random = Random(2);
+    corner.metrics = (0..4)
+        .map(|index| Metric {
+            kind: Kind::Mean(measure(Aggregation::Count, None, None)),
+            window: Window {
+                start: Duration { seconds: 5_400 },
+                length: Some(Duration {
+                    seconds: 25 * 3_600,
+                }),
+                calendar: None,
+            },
+            covariate: Some(Covariate {
+                lookback: Duration { seconds: 7 * 3_600 },
+                before_period: index % 2 == 0,
+            }),
+            ..metric(&mut random, index)
+        })
+        .collect();
+    corner.events = "select * from raw_events".to_owned();
+    corner.assignments = "select unit_id, cast(assigned_at as date) as assigned_at, experiment_key, variant, country, platform
+        from raw_assignments"
+        .to_owned();
+    corner.units = UNITS.replace("timestamp '2026-02-25 06:00:00'", "date '2026-03-05'");
+    let compared = corner.compare();
+    assert!(
+        compared.as_ref().is_ok_and(|states| *states > 20),
+        "{compared:?}"
+    );
+}
+
 /// Facts are told apart by a number before the names of their events, and an event without a name by none.
 #[test]
 fn an_event_is_known_by_its_own_name_whatever_that_is() {
@@ -617,16 +657,71 @@ fn an_event_is_known_by_its_own_name_whatever_that_is() {
         "select user_id, occurred_at, {NAME} as event_name, amount, milliseconds from raw_events"
     );
     corner.assignments = "select * from raw_assignments".to_owned();
-    corner.units = "create view units as select experiment_key, unit_id, min(variant) as variant, min(assigned_at) as assigned_at,
-            timestamp '2026-02-25 06:00:00' as period_starts_at, timestamp '2026-04-05 00:00:00' as measured_until,
-            min(variant) <> 'not planned' as is_analysed, min(country) as country, min(platform) as \"Platform used\"
-        from assignments group by 1, 2"
-        .to_owned();
+    corner.units = UNITS.to_owned();
     let compared = corner.compare();
     assert!(
         compared.as_ref().is_ok_and(|states| *states > 20),
         "{compared:?}"
     );
+}
+
+impl Corner {
+    /// The operator's rows of the metrics whose names begin so, as text, in no order.
+    fn texts(&self, name: &str) -> Vec<String> {
+        let sql = planned_aggregates(
+            &self.uses(),
+            "units",
+            &self.segments,
+            &experiments(),
+            self.complete_through,
+        );
+        let found = super::runtime()
+            .block_on(async { rows(&self.session(self.memory_limit).await.unwrap(), &sql).await });
+        let text = pretty_format_batches(&found.unwrap()).unwrap().to_string();
+        let cells = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut texts: Vec<String> = text
+            .lines()
+            .filter(|line| line.contains(&format!(" {name}")))
+            .map(cells)
+            .collect();
+        texts.sort();
+        texts
+    }
+}
+
+/// Neither the order of rows, nor their number of partitions, nor what is asked beside changes a byte.
+#[test]
+fn what_does_not_matter_changes_no_byte_of_any_kind_of_metric() {
+    let first = number("EQUIPOISE_FIRST", 0);
+    for seed in first..first + number("EQUIPOISE_CASES", 8) {
+        let mut corner = Corner::random(seed);
+        corner.memory_limit = usize::MAX;
+        let base = corner.texts("metric_");
+        corner.data.events.reverse();
+        corner.data.assignments.reverse();
+        corner.partitions = 5 - corner.partitions;
+        assert!(corner.texts("metric_") == base, "order, seed {seed}");
+        // Full windows of another fact would end all data earlier.
+        let mut random = Random(seed);
+        let more = (0..4).map(|index| Metric {
+            name: format!("more_{index}"),
+            maturity: Maturity::Partial,
+            ..any_metric(&mut random, index)
+        });
+        corner.metrics.extend(more);
+        corner.segments = KEYS
+            .iter()
+            .map(|key| {
+                (
+                    (*key).to_owned(),
+                    vec!["country".to_owned(), "Platform used".to_owned()],
+                )
+            })
+            .collect();
+        let all = corner.texts("metric_");
+        let missing = base.iter().find(|text| all.binary_search(text).is_err());
+        assert!(missing.is_none(), "more metrics, seed {seed}: {missing:?}");
+    }
 }
 
 fn number(variable: &str, otherwise: u64) -> u64 {

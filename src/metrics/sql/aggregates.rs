@@ -9,13 +9,13 @@ use crate::manifest::identifier;
 use crate::metrics::Duration;
 use crate::metrics::metric::{Cap, Fill, Kind, Level, Maturity, Measure, Metric, Window};
 
-/// Columns renamed, so that an expression over a fact's columns cannot mean one of these.
+/// Columns renamed, so that an expression over a fact's columns cannot mean one of these. To a date no hours can be added.
 const EXPOSED: &str = "    exposed as (
         select
             experiment_key as exposed_experiment_key,
             unit_id as exposed_unit_id,
-            assigned_at as exposed_at,
-            period_starts_at as exposed_period_starts_at,
+            cast(assigned_at as timestamp) as exposed_at,
+            cast(period_starts_at as timestamp) as exposed_period_starts_at,
             measured_until as exposed_until
         from units
     ),
@@ -228,7 +228,10 @@ fn has_matured(metric: &Metric) -> Option<String> {
             end.sql(),
             local_day("complete_until", zone)
         ),
-        None => format!("assigned_at + {} <= complete_until", end.sql()),
+        None => format!(
+            "cast(assigned_at as timestamp) + {} <= complete_until",
+            end.sql()
+        ),
     })
 }
 
