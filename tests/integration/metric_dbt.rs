@@ -128,6 +128,7 @@ fn what_is_not_read_is_reported() {
     warning[E0110]: `guardrail.action` of the metric `refund_rate` is not read
     warning[E0110]: the metric `orders_growth` is left out: `orders` is asked for another time or with another filter
     warning[E0110]: the metric `visit_to_order` is left out: metrics of type `conversion` are not read
+    warning[E0110]: the metric `loads_per_view` is left out: its unit is `page_view`, and another metric of `fct_page_views` says `user`
     warning[E0110]: `fill_nulls_with` of the metric `fast_visits` is not read
     warning[E0110]: the metric `mean_load_time` has no owner
     warning[E0110]: the metric `slowest` is left out: `max` over all units of a day is no metric here

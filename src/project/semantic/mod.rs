@@ -63,8 +63,9 @@ pub fn read(nodes: &SemanticNodes) -> Semantic {
     }
     for (node, _) in &below {
         let metric = Metric::of(node);
-        reader.unit(&metric);
-        if let Some(spec) = reader.metric(&metric) {
+        if reader.unit(&metric)
+            && let Some(spec) = reader.metric(&metric)
+        {
             reader.metrics.push(spec);
         }
     }

@@ -55,8 +55,9 @@ impl SemanticModel {
         self.unit().cloned()
     }
 
-    pub fn set_unit(&mut self, unit: &str) {
-        self.unit.get_or_insert_with(|| unit.to_string());
+    /// The first entity that was named is it; says which that is.
+    pub fn set_unit(&mut self, unit: &str) -> &str {
+        self.unit.get_or_insert_with(|| unit.to_string())
     }
 }
 

@@ -128,14 +128,32 @@ impl Reader {
         Some(Base { filter, ..base })
     }
 
-    /// Which entity experiments assign: one per model.
-    pub(super) fn unit(&mut self, metric: &Metric<'_>) {
-        let base = self.bases.get(&metric.name.value);
-        if let (Some(unit), Some(base)) = (metric.said("unit"), base)
-            && let Some(model) = self.models.get_mut(&base.model)
-        {
-            model.set_unit(&unit.value);
+    /// Which entity experiments assign: one per model. False where the metric asks for another than its model is measured by.
+    pub(super) fn unit(&mut self, metric: &Metric<'_>) -> bool {
+        let Some(unit) = metric.said("unit") else {
+            return true;
+        };
+        let sides = ["numerator", "denominator"]
+            .into_iter()
+            .filter_map(|key| metric.get(key).and_then(Input::of))
+            .map(|input| input.name.value);
+        let measured = std::iter::once(metric.name.value.clone()).chain(sides);
+        let models: Vec<String> = measured
+            .filter_map(|name| Some(self.bases.get(&name)?.model.clone()))
+            .collect();
+        for name in models {
+            let model = self.models.entry(name.clone()).or_default();
+            let known = model.set_unit(&unit.value).to_string();
+            if known != unit.value {
+                let why = format!(
+                    "its unit is `{}`, and another metric of `{name}` says `{known}`",
+                    unit.value
+                );
+                self.lost(metric, &why);
+                return false;
+            }
         }
+        true
     }
 
     /// Says that a metric is left out.
