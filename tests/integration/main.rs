@@ -37,6 +37,7 @@ mod metric_diff;
 mod metric_kept;
 mod metric_kinds;
 mod metric_lock;
+mod operator_corner_metrics;
 mod operator_corners;
 mod operator_facts;
 mod operator_passes;
