@@ -6,7 +6,9 @@ use crate::manifest::{Manifest, Node, identifier};
 use crate::metrics::{Kind, Metrics};
 use crate::project::yaml::Spot;
 use crate::project::{MeasureSpec, MetricSpec};
-use crate::sql::{Analyzer, Schema, SqlError, SqlErrorKind, is_number, surplus, type_name};
+use crate::sql::{
+    Analyzer, Schema, SqlError, SqlErrorKind, foreign_zone, is_number, is_time, surplus, type_name,
+};
 
 /// Checks what metrics and experiments say about the node that was just compiled: its columns and expressions.
 pub(super) async fn check_at(
@@ -43,11 +45,35 @@ fn fact_columns(node: &Node, schema: &Schema) -> Vec<Diagnostic> {
         return Vec::new();
     };
     let named = [Some(&fact.unit), Some(&fact.time), fact.event.as_ref()];
-    named
+    let missing = named
         .into_iter()
         .flatten()
-        .filter_map(|column| missing_column(node, schema, column))
-        .collect()
+        .filter_map(|column| missing_column(node, schema, column));
+    let no_time = no_time(node, schema, &fact.time).map(|[message, hint]| {
+        Diagnostic::error(Code::E0502, message)
+            .at(fact.time.span.clone())
+            .hint(hint)
+    });
+    missing.chain(no_time).collect()
+}
+
+/// Why a column does not say when its rows were, and what to write instead.
+fn no_time(node: &Node, schema: &Schema, column: &str) -> Option<[String; 2]> {
+    let field = schema.field_with_name(column).ok()?;
+    let place = format!("the time `{column}` of `{}`", node.name);
+    if let Some(zone) = foreign_zone(field.data_type()) {
+        let message = format!("{place} has the zone {zone}, and what it is compared with is UTC");
+        let hint =
+            format!("write `cast({column} as timestamp)` in the model: the same instants in UTC");
+        return Some([message, hint]);
+    }
+    (!is_time(field.data_type())).then(|| {
+        let message = format!("{place} is {}, not a timestamp", type_name(field.data_type()));
+        let hint = format!(
+            "make it one in the model: `to_timestamp_millis({column})`, if it counts milliseconds since 1970"
+        );
+        [message, hint]
+    })
 }
 
 fn missing_column(node: &Node, schema: &Schema, column: &Spot<String>) -> Option<Diagnostic> {
@@ -246,6 +272,13 @@ fn assignment_columns(manifest: &Manifest, node: &Node, schema: &Schema) -> Vec<
                         .hint("assignment models have `experiment_key`, `unit_id`, `variant` and `assigned_at`"),
                 );
             }
+        }
+        if let Some([message, hint]) = no_time(node, schema, "assigned_at") {
+            diagnostics.push(
+                Diagnostic::error(Code::E0604, message)
+                    .at(model.span.clone())
+                    .hint(hint),
+            );
         }
         for exclusion in assignments
             .exclude

@@ -233,6 +233,27 @@ pub fn is_timestamp(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(..))
 }
 
+/// Whether a value of this type says when something was: a timestamp, a day, or a text that is one of them.
+pub fn is_time(data_type: &DataType) -> bool {
+    let is_day = matches!(data_type, DataType::Date32 | DataType::Date64);
+    match data_type {
+        DataType::Dictionary(_, values) => is_time(values),
+        DataType::Null => true,
+        kind => is_timestamp(kind) || is_day || kind.is_string(),
+    }
+}
+
+/// The zone of a timestamp, if it is another than UTC. A timestamp without a zone that is compared with it becomes one of that zone.
+pub fn foreign_zone(data_type: &DataType) -> Option<&str> {
+    match data_type {
+        DataType::Timestamp(_, Some(zone)) => {
+            let is_utc = matches!(&**zone, "UTC" | "+00:00" | "Z" | "Etc/UTC");
+            (!is_utc).then_some(zone)
+        }
+        _ => None,
+    }
+}
+
 /// Whether a value of this type can be summed as a number; booleans count as 0 and 1.
 pub fn is_number(kind: &DataType) -> bool {
     kind.is_numeric() || matches!(kind, DataType::Boolean | DataType::Null)

@@ -75,6 +75,7 @@ projects! {
     metric_duplicate
     metric_event_without_column
     metric_events_misread
+    metric_fact_no_time
     metric_fact_undeclared
     metric_fact_wrong_columns
     metric_hierarchy
