@@ -50,8 +50,8 @@ const NUMBERS: [&str; 17] = [
     "arrow_cast(milliseconds % 200, 'UInt8')",
 ];
 
-/// Of which the unit's first letters are one.
-const VALUES: [&str; 9] = [
+/// No zeros of both signs: plain SQL counts them once or twice, as DataFusion happens to go about it.
+const VALUES: [&str; 8] = [
     "event_name",
     "amount",
     "milliseconds % 3",
@@ -60,7 +60,6 @@ const VALUES: [&str; 9] = [
     "cast(occurred_at as date)",
     "cast(amount as decimal(10, 1))",
     "event_name = 'order'",
-    "case when milliseconds % 2 = 0 then 0.0 else -0.0 end",
 ];
 
 /// Half of all measures are of the other fact, whose columns have other names.

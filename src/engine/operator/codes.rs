@@ -50,11 +50,19 @@ fn value_codes(column: &ArrayRef) -> Result<FixedSizeBinaryArray> {
     if data_type.is_floating() {
         let numbers = cast(column, &DataType::Float64)?;
         let numbers = numbers.as_primitive::<Float64Type>().iter();
-        return coded(numbers.map(|number| number.map(f64::to_bits)));
+        return coded(numbers.map(|number| number.map(number_code)));
     }
     let texts = cast(column, &DataType::Utf8)?;
     let texts = texts.as_string::<i32>().iter();
     coded(texts.map(|text| text.map(|text| XxHash3_64::oneshot(text.as_bytes()))))
+}
+
+/// Numbers that are equal have one code, whatever the sign of a zero; so have all that are none.
+fn number_code(number: f64) -> u64 {
+    match number.is_nan() {
+        true => f64::NAN.to_bits(),
+        false => (number + 0.0).to_bits(),
+    }
 }
 
 fn coded(codes: impl Iterator<Item = Option<u64>>) -> Result<FixedSizeBinaryArray> {
@@ -68,4 +76,21 @@ fn coded(codes: impl Iterator<Item = Option<u64>>) -> Result<FixedSizeBinaryArra
         }
     }
     Ok(bytes.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::Float64Array;
+
+    use super::*;
+
+    #[test]
+    fn equal_numbers_have_one_code() {
+        let numbers = [0.0, -0.0, f64::NAN, -f64::NAN, 1.0, -1.0];
+        let column = Arc::new(Float64Array::from_iter_values(numbers)) as ArrayRef;
+        let codes = value_codes(&column).unwrap();
+        let code = |at: usize| codes.value(at);
+        assert!(code(0) == code(1) && code(2) == code(3));
+        assert!(code(4) != code(5) && code(0) != code(2));
+    }
 }
