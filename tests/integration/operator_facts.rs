@@ -492,7 +492,7 @@ fn a_history_of_days_ends_in_few_runs_that_were_seldom_rewritten() {
             let rows = facts.context.read_batch(rows).unwrap();
             let appended = facts.events.append(&facts.context, rows).await.unwrap();
             assert!(appended.runs_opened <= 6 * usize::from(BUCKETS));
-            let tidied = facts.events.tidy(&facts.context, 4).await.unwrap();
+            let tidied = facts.events.tidy(&facts.context, 16).await.unwrap();
             rewritten += tidied.rows_rewritten;
         }
         assert_eq!(facts.states(&plan).await, expected);
@@ -524,7 +524,7 @@ async fn lived(folder: &Path, data: &Data) -> (Vec<(i32, i32)>, usize) {
             .await
             .unwrap()
             .runs_opened;
-        facts.events.tidy(&facts.context, 4).await.unwrap();
+        facts.events.tidy(&facts.context, 16).await.unwrap();
     }
     let runs = facts.events.runs().unwrap();
     let mut days: Vec<_> = runs.iter().map(|run| (run.day, run.through)).collect();
