@@ -76,4 +76,5 @@ def main():
         print(f"{day}: alone {alone:.2f} s, joins {joins:.2f} s, ratio {joins / alone:.2f}", rows)
 
 
-main()
+if __name__ == "__main__":
+    main()
