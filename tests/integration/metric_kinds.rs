@@ -223,7 +223,9 @@ fn written(daily: &str) -> TempDir {
     write("seeds/raw_assignments.csv", ASSIGNMENTS);
     write(
         "models/fact_events.sql",
-        "{{ config(materialized='table') }}\nselect user_id, event_name, cast(amount as double) as amount, cast(occurred_at as timestamp) as occurred_at from {{ ref('raw_events') }}\n",
+        "{{ config(materialized='table') }}\nselect user_id, event_name, cast(amount as double) as amount, cast(occurred_at as timestamp) as occurred_at from {{ ref('raw_events') }}\n\
+         -- Of no day, and in no window.\n\
+         union all select user_id, event_name, 900.0, cast(null as timestamp) from {{ ref('raw_events') }}\n",
     );
     write(
         "models/fact_events.yml",
@@ -526,6 +528,39 @@ fn plain_sql_has_the_same_rows() {
     }
 }
 
+/// What has no unit is no unit's: means, shares and quantiles of units are as if it were not there.
+#[test]
+fn rows_without_a_unit_are_part_of_totals_and_of_no_mean() {
+    let folder = written(DAILY);
+    let model = folder.path().join("models/fact_events.sql");
+    let events = std::fs::read_to_string(&model).expect("a file");
+    let anonymous = "union all select cast(null as varchar), event_name, cast(amount as double), cast(occurred_at as timestamp) from {{ ref('raw_events') }}\n";
+    std::fs::write(&model, events + anonymous).expect("a file");
+    let built = equipoise(folder.path(), &["build"]);
+    let errors = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{errors}");
+    let asked = |folder: &Path, query: &str| {
+        let output = equipoise(folder, &["sql", query, "--output", "csv"]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    // A day, or a part of it, on which nobody did anything says 0 of 0.
+    let daily = ["metric_daily", "metric_daily_parts"].map(|table| (table, "denominator <> 0"));
+    for (table, condition) in daily.into_iter().chain([("metric_aggregates", "true")]) {
+        let of_units = format!(
+            "select * from {table} where {condition} and metric_name in ('revenue', 'revenue_of_buyers', 'orders_of_buyers', 'came_back', 'came_back_full', \
+             'came_back_twice', 'own_order_value', 'own_order_value_of_all', 'median_user', 'bought_by_cart', 'visitors_bought_by_cart', \
+             'revenue_capped', 'buyers_2d', 'visitors_8d') order by 1, 2, 3"
+        );
+        let known = asked(PROJECT.path(), &of_units);
+        assert!(known.contains("came_back_full"), "{known}");
+        assert_eq!(asked(folder.path(), &of_units), known);
+    }
+    let total =
+        "select sum(numerator) as total from metric_daily where metric_name = 'revenue_total'";
+    assert_eq!(asked(PROJECT.path(), total), "total\n115.0\n");
+    assert_eq!(asked(folder.path(), total), "total\n230.0\n");
+}
+
 /// Days without a number of a metric stay without a row, whatever other metrics there are.
 #[test]
 fn a_ratio_of_two_facts_changes_no_other_metric_of_a_day() {
@@ -535,8 +570,8 @@ fn a_ratio_of_two_facts_changes_no_other_metric_of_a_day() {
         let text = std::fs::read_to_string(path(from)).expect("a file");
         std::fs::write(path(to), change(text)).expect("a file");
     };
-    copy("models/fact_events.sql", "models/fact_orders.sql", &|sql| {
-        format!("{sql}where event_name = 'order'\n")
+    copy("models/fact_events.sql", "models/fact_orders.sql", &|_| {
+        "{{ config(materialized='table') }}\nselect * from {{ ref('fact_events') }} where event_name = 'order'\n".into()
     });
     copy(
         "models/fact_events.yml",

@@ -184,13 +184,13 @@ impl<'a> Daily<'a> {
         }
     }
 
-    /// The rows of a fact, one per unit and day, with these aggregates.
+    /// The rows of a fact, one per unit and day, with these aggregates; a row without a time is of no day.
     fn add_unit_days(&mut self, name: &str, columns: &Columns, (fact, time, unit): Place<'a>) {
         let (join, split) = self.exposure(unit);
         let groups = self.unit_groups();
+        let time = identifier(time);
         self.ctes.push(format!(
-            "{name} as (\n        select\n            cast({} as date) as metric_date,\n            {} as unit_id{split}{}\n        from {}{join}\n        group by {groups}\n    )",
-            identifier(time),
+            "{name} as (\n        select\n            cast({time} as date) as metric_date,\n            {} as unit_id{split}{}\n        from {}{join}\n        where {time} is not null\n        group by {groups}\n    )",
             identifier(unit),
             lines(columns.list.iter().map(|(sql, name)| format!("{sql} as {name}"))),
             identifier(fact),
@@ -261,7 +261,7 @@ impl<'a> Daily<'a> {
             .map(|days| format!(", metric_date + interval '{days} days' as after_{days}"))
             .collect::<String>();
         self.ctes.push(format!(
-            "{returns} as (\n        select\n            days.metric_date,\n            days.unit_id{split}{}\n        from (select *{after} from {active}) as days\n        left join {active} as later\n            on later.unit_id = days.unit_id\n            and later.metric_date >= days.after_{first}\n            and later.metric_date < days.after_{last}\n        group by {groups}\n    )",
+            "{returns} as (\n        select\n            days.metric_date,\n            days.unit_id{split}{}\n        from (select *{after} from {active}) as days\n        left join {active} as later\n            on later.unit_id = days.unit_id\n            and later.metric_date >= days.after_{first}\n            and later.metric_date < days.after_{last}\n        where days.unit_id is not null\n        group by {groups}\n    )",
             lines(counts),
         ));
         let sums = metrics.iter().flat_map(|metric| {
@@ -320,11 +320,9 @@ impl<'a> Daily<'a> {
             }
             let (fact, time) = (identifier(&measure.fact), identifier(&measure.time_column));
             let expression = measure.expression.as_deref().unwrap_or_default();
-            let condition = unit::both(
-                measure.condition.clone(),
-                Some(format!("({expression}) is not null")),
-            )
-            .unwrap_or_default();
+            let is_known = format!("({expression}) is not null and {time} is not null");
+            let condition =
+                unit::both(measure.condition.clone(), Some(is_known)).unwrap_or_default();
             let end = match over {
                 Over::Days(days) => format!("metric_date + interval '{days} days'"),
                 Over::ToDate(grain) => {
@@ -347,7 +345,7 @@ impl<'a> Daily<'a> {
                 "{changes} as (\n        select change['date'] as change_date, sum(change['by']) as change\n        from (\n            select unnest(make_array(named_struct('date', metric_date, 'by', 1), named_struct('date', until, 'by', -1))) as change\n            from {spans}\n        ) as both_ends\n        group by 1\n    )"
             ));
             self.sources.push(format!(
-                "        select days.metric_date, '{}' as metric_name, cast(coalesce(sum(changes.change), 0) as double) as numerator, 1.0 as denominator\n        from (select distinct cast({time} as date) as metric_date from {fact}) as days\n        left join {changes} as changes\n            on changes.change_date <= days.metric_date\n        group by days.metric_date",
+                "        select days.metric_date, '{}' as metric_name, cast(coalesce(sum(changes.change), 0) as double) as numerator, 1.0 as denominator\n        from (select distinct cast({time} as date) as metric_date from {fact} where {time} is not null) as days\n        left join {changes} as changes\n            on changes.change_date <= days.metric_date\n        group by days.metric_date",
                 metric.name
             ));
         }

@@ -95,10 +95,10 @@ impl Side<'_> {
             _ => names[0].1.clone(),
         };
         if let Kind::Quantile { q, level, .. } = &metric.kind {
-            let values = format!("array_agg({value}) filter (where {value} is not null)");
+            let known = format!("array_agg({value}) filter (where {value} is not null");
             let values = match level {
-                Level::Event => format!("flatten({values})"),
-                Level::Unit => values,
+                Level::Event => format!("flatten({known}))"),
+                Level::Unit => format!("{known} and unit_id is not null)"),
             };
             let quantile = format!("quantile_estimate({values}, {q:?})['quantile']");
             return Parts {
@@ -106,17 +106,23 @@ impl Side<'_> {
                 ..Parts::default()
             };
         }
-        let units = match metric.fill {
-            Fill::Zero => "count(*)".to_string(),
+        if matches!(metric.kind, Kind::Total(_) | Kind::Cumulative { .. }) {
+            return Parts {
+                numerator: day("numerator", total(&value)),
+                ..Parts::default()
+            };
+        }
+        // Rows without a unit are part of a total, and of no mean over units.
+        let counted = match metric.fill {
+            Fill::Zero => "unit_id",
             // That a unit has nothing on one day is no fault: `fail` is about the whole window of an experiment's unit.
-            Fill::Exclude | Fill::Fail => format!("count({value})"),
+            Fill::Exclude | Fill::Fail => &value,
         };
+        let of_units = "filter (where unit_id is not null)";
+        let numerator = format!("coalesce(sum({value}) {of_units}, 0)");
         Parts {
-            numerator: day("numerator", total(&value)),
-            denominator: match metric.kind {
-                Kind::Total(_) | Kind::Cumulative { .. } => String::new(),
-                _ => day("denominator", units),
-            },
+            numerator: day("numerator", numerator),
+            denominator: day("denominator", format!("count({counted}) {of_units}")),
         }
     }
 
