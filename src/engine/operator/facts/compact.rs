@@ -18,7 +18,7 @@ use futures::StreamExt;
 use super::row_keys::RowKeys;
 use super::spans::{Spare, newest, rows_by_day, to_tidy, without_large};
 use super::write::RunWriter;
-use super::{ClusteredFacts, RunFile, UNIT_KEY, external};
+use super::{ClusteredFacts, ClusteredTable, RunFile, UNIT_KEY, external};
 
 /// What a compaction has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,14 +68,16 @@ impl ClusteredFacts {
             files_after: runs.len(),
             rows_rewritten: 0,
         };
-        let mut actions = Vec::new();
+        // The log is read once, not once per merge.
+        let table = self.provider()?;
+        let (mut actions, mut replaced) = (Vec::new(), HashSet::new());
         for bucket in 0..self.clustering.buckets {
             let of_bucket = runs.iter().filter(|run| run.bucket == bucket).collect();
             for merged in pick(of_bucket) {
                 if merged.len() < 2 {
                     continue;
                 }
-                let file = self.merge(context, &merged).await?;
+                let file = self.merge(context, &table, &merged).await?;
                 compacted.rows_rewritten += merged.iter().map(|run| run.rows).sum::<u64>();
                 compacted.files_after -= merged.len() - usize::from(file.is_some());
                 actions.extend(file.map(|file| {
@@ -84,9 +86,10 @@ impl ClusteredFacts {
                         ..file
                     })
                 }));
-                actions.extend(self.removals(&merged)?);
+                replaced.extend(merged.iter().map(|run| run.path.as_str()));
             }
         }
+        actions.extend(self.removals(&replaced)?);
         if !actions.is_empty() {
             self.commit(
                 actions,
@@ -101,11 +104,13 @@ impl ClusteredFacts {
     }
 
     /// One sorted file of several; the runs' declared order makes this a merge, not a sort.
-    async fn merge(&self, context: &SessionContext, merged: &[&RunFile]) -> Result<Option<Add>> {
-        let paths: Vec<&str> = merged.iter().map(|run| run.path.as_str()).collect();
-        let table = self
-            .provider()?
-            .restricted(|run| paths.contains(&run.path.as_str()));
+    async fn merge(
+        &self,
+        context: &SessionContext,
+        table: &ClusteredTable,
+        merged: &[&RunFile],
+    ) -> Result<Option<Add>> {
+        let table = table.restricted(|run| merged.contains(&run));
         let order = [UNIT_KEY, &self.clustering.time, &self.clustering.id];
         let rows = context.read_table(Arc::new(table))?.sort(
             order
@@ -148,17 +153,20 @@ impl ClusteredFacts {
         }
         let file = writer.close(run.bucket).await?;
         let mut actions: Vec<Action> = file.map(Action::Add).into_iter().collect();
-        actions.extend(self.removals(&[run])?);
+        actions.extend(self.removals(&HashSet::from([path]))?);
         Ok(actions)
     }
 
-    fn removals(&self, merged: &[&RunFile]) -> Result<Vec<Action>> {
+    /// The runs of these paths, as the log is told that they are gone.
+    fn removals(&self, paths: &HashSet<&str>) -> Result<Vec<Action>> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
         let state = self.table.snapshot().map_err(external)?;
-        let is_merged = |path: &str| merged.iter().any(|run| run.path == path);
         let log = state.log_data();
         let files = log
             .iter()
-            .filter(|file| is_merged(&file.path()))
+            .filter(|file| paths.contains(file.path().as_ref()))
             .map(|file| Action::Remove(file.remove_action(false)));
         Ok(files.collect())
     }
