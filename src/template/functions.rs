@@ -53,7 +53,7 @@ fn reference(state: &State<'_, '_>, names: Rest<Value>) -> Result<String, Error>
     Ok(scope
         .relations
         .reference(&name)
-        .unwrap_or_else(|problem| unknown(state, &scope, &name, problem)))
+        .unwrap_or_else(|problem| unknown(state, &scope, &[&name], problem)))
 }
 
 fn source(state: &State<'_, '_>, source: &str, table: &str) -> Result<String, Error> {
@@ -61,12 +61,17 @@ fn source(state: &State<'_, '_>, source: &str, table: &str) -> Result<String, Er
     Ok(scope
         .relations
         .source(source, table)
-        .unwrap_or_else(|problem| unknown(state, &scope, table, problem)))
+        .unwrap_or_else(|problem| unknown(state, &scope, &[source, table], problem)))
 }
 
 /// Rendering goes on after an unknown name, so that all of them are reported at once.
-fn unknown(state: &State<'_, '_>, scope: &Scope, name: &str, problem: Diagnostic) -> String {
-    scope.add_problem(state.name(), name, problem);
+fn unknown(
+    state: &State<'_, '_>,
+    scope: &Scope,
+    arguments: &[&str],
+    problem: Diagnostic,
+) -> String {
+    scope.add_problem(state.name(), arguments, problem);
     "__unknown__".to_string()
 }
 

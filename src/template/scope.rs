@@ -65,7 +65,7 @@ pub struct Scope {
 struct Heard {
     config: ConfigCall,
     logs: Vec<Log>,
-    problems: Vec<(String, String, Diagnostic)>,
+    problems: Vec<(String, Vec<String>, Diagnostic)>,
     raised: Option<Diagnostic>,
     /// Macros that are being called, each by the one before.
     calls: Vec<String>,
@@ -145,11 +145,12 @@ impl Scope {
         self.heard().logs.push(log);
     }
 
-    /// Notes something wrong that does not stop the rendering; `needle` is the text in `file` whose place is meant.
-    pub(super) fn add_problem(&self, file: &str, needle: &str, problem: Diagnostic) {
+    /// Notes something wrong that does not stop the rendering; `arguments` are the texts in `file` whose place is meant, one after the other.
+    pub(super) fn add_problem(&self, file: &str, arguments: &[&str], problem: Diagnostic) {
+        let arguments = arguments.iter().map(ToString::to_string).collect();
         self.heard()
             .problems
-            .push((file.to_string(), needle.to_string(), problem));
+            .push((file.to_string(), arguments, problem));
     }
 
     pub(super) fn raise(&self, problem: Diagnostic) {
@@ -164,8 +165,8 @@ impl Scope {
         let problems = std::mem::take(&mut self.heard().problems);
         problems
             .into_iter()
-            .map(|(path, needle, problem)| {
-                let span = quoted_place(&file(&path), &needle);
+            .map(|(path, arguments, problem)| {
+                let span = quoted_place(&file(&path), &arguments);
                 Diagnostic {
                     span: problem.span.clone().or(Some(span)),
                     ..problem
@@ -195,15 +196,32 @@ impl Scope {
     }
 }
 
-/// Where `'needle'` or `"needle"` stands in the template; the start of the file if it is made by an expression.
-fn quoted_place(file: &SqlFile, needle: &str) -> Span {
-    for quote in ['\'', '"'] {
-        let quoted = format!("{quote}{needle}{quote}");
-        if let Some(start) = file.text.find(&quoted) {
-            return Span::of_bytes(file.path.clone(), &file.text, start, start + quoted.len());
-        }
+/// Where quoted arguments stand in the template, with commas between them; the start of the file if an expression makes them.
+fn quoted_place(file: &SqlFile, arguments: &[String]) -> Span {
+    let starts = file.text.match_indices(['\'', '"']).map(|(start, _)| start);
+    let mut found = starts.filter_map(|start| {
+        let length = quoted_length(&file.text[start..], arguments)?;
+        Some((start, start + length))
+    });
+    match found.next() {
+        Some((start, end)) => Span::of_bytes(file.path.clone(), &file.text, start, end),
+        None => Span::file(file.path.clone()),
     }
-    Span::file(file.path.clone())
+}
+
+/// How much of the front of a text is quoted arguments with commas between them, if it begins with them.
+fn quoted_length(text: &str, arguments: &[String]) -> Option<usize> {
+    let mut rest = text;
+    for (at, argument) in arguments.iter().enumerate() {
+        if at > 0 {
+            rest = rest.trim_start().strip_prefix(',')?.trim_start();
+        }
+        let quote = rest.chars().next().filter(|quote| "'\"".contains(*quote))?;
+        rest = rest[1..]
+            .strip_prefix(argument.as_str())?
+            .strip_prefix(quote)?;
+    }
+    Some(text.len() - rest.len())
 }
 
 /// Carries the scope through the template engine to the functions.
