@@ -42,6 +42,8 @@ pub struct Project {
     pub kept: Vec<SqlFile>,
     /// The text of every file that was read, for diagnostics.
     pub texts: BTreeMap<Arc<str>, Arc<str>>,
+    /// Files whose text is no YAML, so that nobody knows what they declare.
+    pub unread: Vec<Arc<str>>,
 }
 
 /// A text file with a template in it.
@@ -295,9 +297,12 @@ impl Loader<'_> {
     fn yaml(&mut self, path: &str) -> Option<yaml::Node> {
         let file = self.sql(path)?;
         let checked = yaml::parse(&file.path, &file.text);
-        let good = !checked.has_errors();
+        let is_read = !checked.has_errors();
         self.diagnostics.extend(checked.diagnostics);
-        good.then_some(checked.value)
+        if !is_read {
+            self.project.unread.push(file.path);
+        }
+        is_read.then_some(checked.value)
     }
 
     fn sql(&mut self, path: &str) -> Option<SqlFile> {

@@ -87,6 +87,7 @@ pub async fn prepare(files: &dyn Files, options: &PrepareOptions) -> Checked<Pre
         &mut diagnostics,
     )
     .await;
+    drop_consequences(&project, &mut diagnostics);
     show_data_lines(files, &diagnostics, &mut project);
     let prepared = Prepared {
         root: files.root().to_path_buf(),
@@ -138,6 +139,21 @@ async fn compiled(
     .await;
     diagnostics.extend(compiled.diagnostics);
     compiled.value
+}
+
+/// A name that is unknown because the file that may declare it is no YAML is no finding of its own: that file is one.
+fn drop_consequences(project: &Project, diagnostics: &mut Vec<Diagnostic>) {
+    let unread = project.unread.iter();
+    let texts: Vec<&Arc<str>> = unread.filter_map(|path| project.texts.get(path)).collect();
+    let may_be_declared = |name: &str| {
+        let says = |text: &&Arc<str>| name.split('.').all(|part| text.contains(part));
+        texts.iter().any(says)
+    };
+    diagnostics.retain(|diagnostic| {
+        let unknown = diagnostic.message.strip_prefix("unknown ");
+        let name = unknown.and_then(|rest| rest.split('`').nth(1));
+        !name.is_some_and(may_be_declared)
+    });
 }
 
 /// Data files up to this many bytes are shown with the line that is wrong.
