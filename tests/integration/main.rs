@@ -40,6 +40,7 @@ mod metric_lock;
 mod operator_corner_metrics;
 mod operator_corners;
 mod operator_facts;
+mod operator_facts_runs;
 mod operator_passes;
 mod operator_planned;
 mod operator_states;
