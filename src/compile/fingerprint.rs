@@ -2,6 +2,7 @@
 
 use super::{Compiled, CompiledNode, Input};
 use crate::manifest::{Materialization, Node, TestSettings, TestSeverity};
+use crate::sql::without_layout;
 
 /// Part of every fingerprint: results may differ between versions of the engine and its functions.
 const VERSION: &str = concat!("equipoise ", env!("CARGO_PKG_VERSION"), " datafusion 55.2");
@@ -26,7 +27,7 @@ pub(super) fn logic_of_input(input: &Input) -> String {
     of_input(&empty)
 }
 
-/// Of a query: its text, its settings and everything it reads. `now` enters where the query asks the clock or chance.
+/// Of a query: its text without layout, its settings and everything it reads. `now` enters where the query asks the clock or chance.
 pub(super) fn of_query(
     node: &Node,
     sql: &str,
@@ -62,7 +63,7 @@ fn parts_of(
     let mut parts = vec![
         VERSION.to_string(),
         kind.to_string(),
-        sql.trim().to_string(),
+        without_layout(sql),
         settings.partition_by.join(","),
     ];
     if settings.materialized == Materialization::Incremental {

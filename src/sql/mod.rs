@@ -9,6 +9,7 @@ mod constants;
 mod expression;
 pub mod functions;
 mod ignored;
+mod layout;
 pub mod lineage;
 mod queries;
 mod rename;
@@ -23,6 +24,7 @@ pub use beyond::unanswerable;
 /// Columns and their types.
 pub use datafusion::arrow::datatypes::SchemaRef as Schema;
 pub use expression::{expression_columns, is_time_zone, surplus, without_comments};
+pub use layout::without_layout;
 pub use queries::{Queries, Query};
 pub use row_by_row::{Rows, rows_of};
 pub use words::{declared_type, type_name};

@@ -239,6 +239,15 @@ fn an_edited_model_rebuilds_itself_and_what_reads_it() {
 }
 
 #[test]
+fn an_edit_of_comments_and_line_breaks_builds_nothing() {
+    let shop = Shop::new();
+    shop.good(&["build"]);
+    shop.write("models/staging/stg_orders.sql", "-- One row per order.\nselect order_id, country,\n    amount * {{ var('factor') }} as amount /* in euros */\nfrom {{ ref('raw_orders') }}\n");
+    shop.write("models/marts/countries.sql", "{{ config(materialized='table') }}\n\nselect country, sum( amount ) as amount from {{ ref('stg_orders') }}\ngroup by country -- each once\n");
+    assert_eq!(shop.good(&["build"]).steps("built"), [] as [&str; 0]);
+}
+
+#[test]
 fn a_changed_seed_rebuilds_what_reads_it() {
     let shop = Shop::new();
     shop.good(&["build"]);
