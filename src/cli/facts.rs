@@ -2,14 +2,17 @@
 
 use std::path::PathBuf;
 
+use chrono::NaiveDate;
 use clap::{Args, Subcommand};
 
 use super::{Common, Exit, context, output, query};
 use crate::diagnostics::{Code, Diagnostic};
-use crate::engine::{Appended, Clustering, Engine, EngineOptions, FactsError, clustered_facts};
+use crate::engine::{
+    Appended, Clustering, Engine, EngineOptions, FactsError, FactsTable, facts_shape, facts_tables,
+};
 use crate::run::{Prepared, exhausted};
 use crate::sql::{self, SqlError};
-use crate::warehouse::WarehouseError;
+use crate::warehouse::{LockError, WarehouseError};
 
 #[derive(Debug, Clone, Subcommand)]
 pub enum Facts {
@@ -17,7 +20,7 @@ pub enum Facts {
     Append(Append),
     /// Merge runs, so that files stay few, and remove files that were replaced
     Optimize(Optimize),
-    /// List the tables
+    /// List the tables, published relations with `cluster_by` among them, and how they lie
     Ls,
 }
 
@@ -43,7 +46,7 @@ pub struct Append {
 
 #[derive(Debug, Clone, Args)]
 pub struct Optimize {
-    /// Tables; all of them if none is named
+    /// Tables of `facts append` and published relations with `cluster_by`; all of them if none is named
     pub names: Vec<String>,
     /// Runs that a bucket may have
     #[arg(long, default_value_t = 4)]
@@ -60,12 +63,7 @@ pub async fn run(common: &Common, facts: &Facts) -> anyhow::Result<Exit> {
     match facts {
         Facts::Append(append) => self::append(common, &prepared, append).await,
         Facts::Optimize(optimize) => self::optimize(common, &prepared, optimize).await,
-        Facts::Ls => {
-            let names = clustered_facts(&prepared.warehouse)?;
-            let lines = names.iter().map(|(name, _)| format!("clustered.{name}\n"));
-            output::print(&lines.collect::<String>())?;
-            Ok(Exit::Good)
-        }
+        Facts::Ls => list(common, &prepared).await,
     }
 }
 
@@ -160,13 +158,49 @@ fn one_sort(prepared: &Prepared) -> EngineOptions {
     }
 }
 
+async fn list(common: &Common, prepared: &Prepared) -> anyhow::Result<Exit> {
+    let warehouse = context::warehouse(prepared)?;
+    let (published, _pin) = warehouse.pin(&prepared.environment)?;
+    let mut lines = Vec::new();
+    for table in facts_tables(&warehouse, &published)? {
+        let shape = facts_shape(&table.folder).await?;
+        let day = |day: Option<i32>| match day.and_then(NaiveDate::from_epoch_days) {
+            Some(day) => format!("date '{day}'"),
+            None => "null".to_string(),
+        };
+        lines.push(format!(
+            ", ('{}', {}, {}, {}, {}, {}, {})",
+            table.name,
+            shape.rows,
+            shape.files,
+            shape.most_runs,
+            day(shape.days.map(|days| days.0)),
+            day(shape.days.map(|days| days.1)),
+            shape.bytes
+        ));
+    }
+    let query = format!(
+        "select * from (values ('', 0, 0, 0, cast(null as date), cast(null as date), 0){}) \
+            as facts(name, rows, files, most_runs, first_day, last_day, bytes) where name <> ''",
+        lines.concat()
+    );
+    let rows = Engine::new(prepared.engine)?.rows(&query, None).await?;
+    output::rows(&rows, common.output)?;
+    Ok(Exit::Good)
+}
+
 async fn optimize(
     common: &Common,
     prepared: &Prepared,
     optimize: &Optimize,
 ) -> anyhow::Result<Exit> {
-    let known = clustered_facts(&prepared.warehouse)?;
-    let is_known = |name: &&String| !known.iter().any(|(known, _)| known == *name);
+    let warehouse = context::warehouse(prepared)?;
+    let published = warehouse.environment(&prepared.environment)?;
+    let known = facts_tables(&warehouse, &published)?;
+    let is_named = |table: &FactsTable, name: &String| {
+        table.name == *name || table.name.strip_prefix("clustered.") == Some(name)
+    };
+    let is_known = |name: &&String| !known.iter().any(|table| is_named(table, name));
     if let Some(unknown) = optimize.names.iter().find(is_known) {
         tell!("error: there are no clustered facts `{unknown}`");
         tell!("   = hint: `equipoise facts ls` lists them");
@@ -174,16 +208,22 @@ async fn optimize(
     }
     let engine = Engine::new(prepared.engine)?;
     let keep = chrono::Duration::days(optimize.keep_days.into());
-    for (name, folder) in &known {
-        if !optimize.names.is_empty() && !optimize.names.contains(name) {
+    for table in &known {
+        let is_wanted = |name: &String| is_named(table, name);
+        if !optimize.names.is_empty() && !optimize.names.iter().any(is_wanted) {
             continue;
         }
-        match engine
-            .optimize_clustered(folder, optimize.most_runs, keep)
-            .await
-        {
+        let done = engine.optimize(
+            &warehouse,
+            &prepared.environment,
+            table,
+            optimize.most_runs,
+            keep,
+        );
+        match done.await {
             Ok(done) if !common.quiet => tell!(
-                "clustered.{name}: {} files became {}, {} rows rewritten, {} old files removed",
+                "{}: {} files became {}, {} rows rewritten, {} old files removed",
+                table.name,
                 done.compacted.files_before,
                 done.compacted.files_after,
                 done.compacted.rows_rewritten,
@@ -203,6 +243,10 @@ fn diagnostic(prepared: &Prepared, error: &FactsError) -> Diagnostic {
     match error {
         FactsError::Busy(_) => Diagnostic::error(Code::E0902, error.to_string())
             .hint("rows that are delivered again are stored once: try again when it is done"),
+        FactsError::Building(LockError::Held { .. }) => {
+            Diagnostic::error(Code::E0902, error.to_string())
+                .hint("no file was changed: try again when it is done")
+        }
         FactsError::Failed(WarehouseError::DiskFull { .. }) => {
             Diagnostic::error(Code::E0903, error.to_string())
                 .hint("nothing was stored; free some space and try again")
@@ -212,7 +256,9 @@ fn diagnostic(prepared: &Prepared, error: &FactsError) -> Diagnostic {
             exhausted(prepared, "the query", &message)
                 .unwrap_or_else(|| Diagnostic::error(Code::E0801, message))
         }
-        FactsError::Failed(_) => Diagnostic::error(Code::E0901, error.to_string()),
+        FactsError::Failed(_) | FactsError::Building(_) => {
+            Diagnostic::error(Code::E0901, error.to_string())
+        }
     }
 }
 

@@ -1,6 +1,8 @@
-//! Clustered facts of a project, by name: `<warehouse>/clustered/<name>/`, read in SQL as `clustered.<name>`.
+//! Facts of a project that lie by unit: tables of their own, `<warehouse>/clustered/<name>/`, read in SQL as `clustered.<name>`; and
+//! published relations with `cluster_by`.
 //! In: queries, names. Out: appends and maintenance, one at a time per table. What clusters means is [`super::operator::facts`]'s.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use datafusion::error::Result;
 use super::Engine;
 use super::operator::facts::{Appended, ClusteredFacts, Clustering, Compacted};
 use crate::sql;
-use crate::warehouse::{WarehouseError, query_error};
+use crate::warehouse::{Environment, LockError, Warehouse, WarehouseError, query_error};
 
 /// The schema under which SQL finds clustered facts.
 pub const CLUSTERED: &str = "clustered";
@@ -22,7 +24,31 @@ pub enum FactsError {
     #[error("another process is writing `{}`", .0.display())]
     Busy(PathBuf),
     #[error(transparent)]
+    Building(#[from] LockError),
+    #[error(transparent)]
     Failed(#[from] WarehouseError),
+}
+
+/// A table that lies by unit, and who owns it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactsTable {
+    /// As SQL calls it.
+    pub name: String,
+    pub folder: PathBuf,
+    /// Builds make it; otherwise `facts append` does.
+    pub is_published: bool,
+}
+
+/// How a table lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactsShape {
+    pub rows: u64,
+    pub bytes: u64,
+    pub files: usize,
+    /// Files of the bucket that has the most: so many are merged where the table is read.
+    pub most_runs: usize,
+    /// Days since 1970, both inclusive; none of an empty table.
+    pub days: Option<(i32, i32)>,
 }
 
 /// What maintenance has done to one table.
@@ -52,6 +78,51 @@ pub fn clustered_facts(warehouse: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
+/// All tables that lie by unit: relations that an environment publishes, then those of `facts append`.
+pub fn facts_tables(
+    warehouse: &Warehouse,
+    environment: &Environment,
+) -> Result<Vec<FactsTable>, FactsError> {
+    let mut tables = Vec::new();
+    for (name, fingerprint) in environment.tables() {
+        let folder = warehouse.table_path(name, fingerprint)?;
+        if ClusteredFacts::is_at(&folder) {
+            tables.push(FactsTable {
+                name: name.to_string(),
+                folder,
+                is_published: true,
+            });
+        }
+    }
+    let own = clustered_facts(warehouse.root());
+    let own = own.map_err(|error| query_error(error, warehouse.root()))?;
+    tables.extend(own.into_iter().map(|(name, folder)| FactsTable {
+        name: format!("{CLUSTERED}.{name}"),
+        folder,
+        is_published: false,
+    }));
+    Ok(tables)
+}
+
+/// How the table in a folder lies.
+pub async fn facts_shape(folder: &Path) -> Result<FactsShape, FactsError> {
+    let runs = async { ClusteredFacts::reopen(folder).await?.runs() };
+    let runs = runs.await.map_err(|error| query_error(error, folder))?;
+    let mut by_bucket: BTreeMap<u16, usize> = BTreeMap::new();
+    for run in &runs {
+        *by_bucket.entry(run.bucket).or_default() += 1;
+    }
+    let first = runs.iter().map(|run| run.day).min();
+    let last = runs.iter().map(|run| run.through).max();
+    Ok(FactsShape {
+        rows: runs.iter().map(|run| run.rows).sum(),
+        bytes: runs.iter().map(|run| run.size).sum(),
+        files: runs.len(),
+        most_runs: by_bucket.into_values().max().unwrap_or_default(),
+        days: first.zip(last),
+    })
+}
+
 impl Engine {
     /// Makes clustered facts readable as `clustered.<name>`.
     pub async fn add_clustered(&self, name: &str, folder: &Path) -> Result<()> {
@@ -79,24 +150,41 @@ impl Engine {
             .map_err(|error| query_error(error, folder).into())
     }
 
-    /// Merges runs where a bucket has more than `most_runs`, and removes files replaced longer ago than `keep`.
-    pub async fn optimize_clustered(
+    /// Merges runs where a bucket has more than `most_runs`, and removes files replaced longer ago than `keep`. The rows stay the same, so a
+    /// published relation stays the one that it was.
+    pub async fn optimize(
         &self,
-        folder: &Path,
+        warehouse: &Warehouse,
+        environment: &str,
+        table: &FactsTable,
         most_runs: usize,
         keep: chrono::Duration,
     ) -> Result<Optimized, FactsError> {
-        let _lock = lock(folder)?;
-        let optimize = async {
-            let mut facts = ClusteredFacts::reopen(folder).await?;
-            Ok(Optimized {
-                compacted: facts.compact(&self.context, most_runs).await?,
-                files_removed: facts.vacuum(keep).await?,
-            })
-        };
-        optimize
-            .await
-            .map_err(|error| query_error(error, folder).into())
+        let folder = &table.folder;
+        let failed = |error| query_error(error, folder);
+        if !table.is_published {
+            let _lock = lock(folder)?;
+            let mut facts = ClusteredFacts::reopen(folder).await.map_err(failed)?;
+            return Ok(Optimized {
+                compacted: self.compact(&mut facts, most_runs).await.map_err(failed)?,
+                files_removed: facts.vacuum(keep).await.map_err(failed)?,
+            });
+        }
+        let lock = warehouse.lock(environment)?;
+        let mut facts = ClusteredFacts::reopen(folder).await.map_err(failed)?;
+        let compacted = self.compact(&mut facts, most_runs).await.map_err(failed)?;
+        drop(lock);
+        // Another environment may be growing from this table, or somebody reading it.
+        let removal = warehouse.begin_removal()?;
+        let keep = removal.running_for.map_or(keep, |since| since.max(keep));
+        Ok(Optimized {
+            compacted,
+            files_removed: facts.vacuum(keep).await.map_err(failed)?,
+        })
+    }
+
+    async fn compact(&self, facts: &mut ClusteredFacts, most_runs: usize) -> Result<Compacted> {
+        facts.compact(&self.sorting(), most_runs).await
     }
 }
 

@@ -11,7 +11,9 @@ pub mod sources;
 mod unreadable;
 pub mod witness;
 
-pub use clustered::{FactsError, Optimized, clustered_facts};
+pub use clustered::{
+    FactsError, FactsShape, FactsTable, Optimized, clustered_facts, facts_shape, facts_tables,
+};
 pub use growing::Place;
 pub use operator::facts::{Appended, Clustering};
 pub use session::{Engine, EngineOptions, Rows, spilling_safely};

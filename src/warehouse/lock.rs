@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 impl Warehouse {
@@ -120,10 +120,31 @@ impl Warehouse {
         Ok(file)
     }
 
+    /// Keeps builds and readers from beginning while files are removed that only those who run already may need.
+    pub fn begin_removal(&self) -> Result<Removal> {
+        let sweep = self.begin_sweep()?;
+        let oldest = self.oldest_running()?;
+        // Files tell their times by the second, or coarser.
+        let age = |since: SystemTime| since.elapsed().unwrap_or_default() + Duration::from_secs(2);
+        let age = |since| chrono::Duration::from_std(age(since));
+        Ok(Removal {
+            _sweep: sweep,
+            running_for: oldest.map(|since| age(since).unwrap_or(chrono::Duration::MAX)),
+        })
+    }
+
     fn sweep_lock(&self) -> Result<(File, PathBuf)> {
         let path = self.root.join("sweep.lock");
         Ok((open_shared_lock_file(&path)?, path))
     }
+}
+
+/// While it lives no build and no reader begins.
+#[derive(Debug)]
+pub struct Removal {
+    _sweep: File,
+    /// For how long the oldest build or reader has been running, if there is one.
+    pub running_for: Option<chrono::Duration>,
 }
 
 /// The exclusive right to publish one environment.

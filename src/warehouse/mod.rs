@@ -3,7 +3,7 @@
 //! What a fingerprint means and when an environment may be published is decided by the caller.
 //!
 //! ```text
-//! <root>/relations/<relation>/<fingerprint>/   one Delta table, complete or absent, never changed afterwards
+//! <root>/relations/<relation>/<fingerprint>/   one Delta table, complete or absent; its rows never change
 //! <root>/environments/<name>.json              the published version: relation -> table or view
 //! <root>/environments/<name>.lock              held by the one build of that environment
 //! <root>/environments/<name>.versions/         every version since the last vacuum
@@ -14,7 +14,8 @@
 //!
 //! A table is written in `staging`, synced to disk and renamed to its place in one step. So a folder under `relations` is
 //! always a complete table, whatever killed its writer, and two builds that write the same fingerprint agree on the first.
-//! A table that grows is a new one under a new fingerprint; it shares files with the one before by hard links.
+//! A table that grows is a new one under a new fingerprint; it shares files with the one before by hard links. Facts that lie by unit may be laid
+//! out anew where they are, by a commit of Delta's that replaces files and no row.
 
 mod disk;
 mod environment;
@@ -30,7 +31,7 @@ pub use disk::{FirstFailure, remove_unfinished};
 pub use environment::{Environment, Relation};
 pub use error::{ColumnProblem, WarehouseError, query_error};
 pub use grow::{Replaced, StagedRows, Unfinished};
-pub use lock::{EnvironmentLock, LockError, Pin};
+pub use lock::{EnvironmentLock, LockError, Pin, Removal};
 pub use table::TableSummary;
 pub use types::stored_schema;
 pub use vacuum::{Keep, VacuumReport};

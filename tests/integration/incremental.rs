@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use equipoise::warehouse::Warehouse;
 use tempfile::TempDir;
 
 use super::operator_states::Random;
@@ -268,6 +269,69 @@ fn a_fact_by_unit_reads_like_any_table() {
 }
 
 #[test]
+fn a_fact_by_unit_has_few_files_when_asked() {
+    let shop = shop(&format!("materialized='incremental', {BY_UNIT}"), ALL);
+    shop.good(&["build"]);
+    shop.day(3, &["d,2,4", "e,1,8"]);
+    shop.good(&["build"]);
+    shop.day(4, &["f,2,9", "g,1,3"]);
+    shop.good(&["build"]);
+    let (rows, before) = (shop.rows(), shop.files());
+    let optimize = |names: &[&str], most: &str, keep: &str| {
+        let limits = ["--most-runs", most, "--keep-days", keep];
+        shop.run(&[&["facts", "optimize"], names, &limits].concat())
+    };
+    let listed = || shop.good(&["facts", "ls", "-o", "csv"]);
+    assert!(
+        listed().contains("\nfacts,7,6,3,2026-01-01,2026-01-04,"),
+        "{}",
+        listed()
+    );
+
+    let warehouse = Warehouse::open(&shop.path().join("target/warehouse")).unwrap();
+    let lock = warehouse.lock("dev").unwrap();
+    let refused = said(&optimize(&[], "1", "0"));
+    assert!(refused.contains("error[E0902]"), "{refused}");
+    drop(lock);
+
+    let reader = warehouse.pin("dev").unwrap();
+    let kept = said(&optimize(&["facts"], "1", "0"));
+    assert!(
+        kept.contains("facts: 6 files became 2, 7 rows rewritten, 0 old files removed"),
+        "{kept}"
+    );
+    assert_eq!(
+        (shop.rows(), shop.files().len()),
+        (rows.clone(), before.len() + 2)
+    );
+    drop(reader);
+    let kept = said(&optimize(&[], "1", "1"));
+    assert!(
+        kept.contains("2 files became 2, 0 rows rewritten, 0 old"),
+        "{kept}"
+    );
+    let removed = said(&optimize(&["facts"], "1", "0"));
+    assert!(removed.contains("6 old files removed"), "{removed}");
+    assert_eq!((shop.rows(), shop.files().len()), (rows.clone(), 2));
+    assert!(
+        listed().contains("\nfacts,7,2,1,2026-01-01,2026-01-04,"),
+        "{}",
+        listed()
+    );
+
+    let said = shop.good(&["build"]);
+    assert!(said.contains("nothing to do"), "{said}");
+    shop.day(5, &["h,2,9"]);
+    shop.day(3, &["d,2,4", "e,1,8", "late,3,6"]);
+    shop.good(&["build"]);
+    assert_eq!(shop.rows(), format!("{rows} h:9 late:6"));
+    shop.good(&["rollback", "--to", "3"]);
+    assert_eq!(shop.rows(), rows);
+    let unknown = optimize(&["fact"], "1", "0");
+    assert_eq!(unknown.status.code(), Some(2), "{}", self::said(&unknown));
+}
+
+#[test]
 fn a_memory_limit_changes_nothing_but_the_way() {
     for config in [BY_UNIT, "unique_key='event_id'"] {
         let shop = shop(&format!("materialized='incremental', {config}"), ALL);
@@ -351,6 +415,17 @@ fn any_history_of_files_ends_in_the_rows_of_a_full_build() {
                 }
             }
             shop.good(&["build", "--quiet"]);
+            if is_by_unit && random.chance(40) {
+                let most = (1 + random.below(3)).to_string();
+                shop.good(&[
+                    "facts",
+                    "optimize",
+                    "--most-runs",
+                    &most,
+                    "--keep-days",
+                    "0",
+                ]);
+            }
         }
         let grown = shop.rows();
         shop.good(&["build", "--quiet", "--full-refresh"]);

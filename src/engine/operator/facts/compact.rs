@@ -16,7 +16,7 @@ use deltalake::protocol::DeltaOperation;
 use futures::StreamExt;
 
 use super::row_keys::RowKeys;
-use super::spans::{Spare, newest, rows_by_day, to_tidy, without_large};
+use super::spans::{Spare, newest, rows_by_day, to_few, to_tidy};
 use super::write::RunWriter;
 use super::{ClusteredFacts, ClusteredTable, RunFile, UNIT_KEY, external};
 
@@ -29,31 +29,33 @@ pub struct Compacted {
 }
 
 impl ClusteredFacts {
-    /// Merges runs until no bucket has more than `most_runs` of them, whatever their days: for those who read more often than they
-    /// append.
+    /// Merges runs until no bucket has more than `most_runs` of them, for those who read more often than they append: rather within spans
+    /// of days, so that rows that come late meet few others.
     pub async fn compact(
         &mut self,
         context: &SessionContext,
         most_runs: usize,
     ) -> Result<Compacted> {
-        let most = most_runs.max(1);
-        self.rewrite(context, |runs| match runs.len() <= most {
-            true => Vec::new(),
-            false => vec![without_large(runs, most - 1)],
-        })
-        .await
+        let newest = self.newest()?;
+        self.rewrite(context, |runs| to_few(runs, newest, most_runs.max(1)))
+            .await
     }
 
     /// Merges runs within their spans of days, where a bucket has more than about `spare` runs beyond one per span, or a quarter as many small
     /// ones; large ones not in all buckets on the same day.
     pub async fn tidy(&mut self, context: &SessionContext, spare: usize) -> Result<Compacted> {
-        let newest = newest(&rows_by_day(self.runs()?.iter())).unwrap_or_default();
+        let newest = self.newest()?;
         let buckets = self.clustering.buckets;
         self.rewrite(context, |runs| match runs.first() {
             Some(run) => to_tidy(&runs, newest, Spare::of(run.bucket, buckets, spare)),
             None => Vec::new(),
         })
         .await
+    }
+
+    /// The last day that the table reaches to.
+    fn newest(&self) -> Result<i64> {
+        Ok(newest(&rows_by_day(self.runs()?.iter())).unwrap_or_default())
     }
 
     /// Merges what is picked from the runs of each bucket, in one commit.

@@ -171,18 +171,11 @@ pub(super) fn to_tidy<'a>(
     newest: i64,
     spare: Spare,
 ) -> Vec<Vec<&'a RunFile>> {
-    let mut by_span: BTreeMap<Span, Vec<&RunFile>> = BTreeMap::new();
-    for run in runs {
-        by_span
-            .entry(Span::of_run(run, newest))
-            .or_default()
-            .push(run);
-    }
-    let excess = runs.len() - by_span.len();
+    let spans: Vec<Vec<&RunFile>> = by_span(runs, newest).into_values().collect();
+    let excess = runs.len() - spans.len();
     if excess <= spare.small {
         return Vec::new();
     }
-    let spans: Vec<Vec<&RunFile>> = by_span.into_values().collect();
     let merges = spans
         .iter()
         .map(|runs| without_large(runs.clone(), usize::MAX))
@@ -201,6 +194,29 @@ pub(super) fn to_tidy<'a>(
         true => merges,
         false => cheapest(spans, fewer),
     }
+}
+
+/// What to merge so that a bucket has no more than `most` runs: within spans of days as long as that is enough, and all but the largest
+/// runs, whatever their days, where it is not.
+pub(super) fn to_few(runs: Vec<&RunFile>, newest: i64, most: usize) -> Vec<Vec<&RunFile>> {
+    if runs.len() <= most {
+        return Vec::new();
+    }
+    let excess = runs.len() - most;
+    let spans: Vec<Vec<&RunFile>> = by_span(&runs, newest).into_values().collect();
+    match spans.len() <= most {
+        true => cheapest(spans, excess),
+        false => vec![without_large(runs, most - 1)],
+    }
+}
+
+fn by_span<'a>(runs: &[&'a RunFile], newest: i64) -> BTreeMap<Span, Vec<&'a RunFile>> {
+    let mut by_span: BTreeMap<Span, Vec<&RunFile>> = BTreeMap::new();
+    for run in runs {
+        let span = Span::of_run(run, newest);
+        by_span.entry(span).or_default().push(run);
+    }
+    by_span
 }
 
 fn removed(merges: &[Vec<&RunFile>]) -> usize {
@@ -411,6 +427,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn few_runs_lie_within_spans_where_that_is_enough() {
+        let mut runs = written_at_once(300, 100);
+        let spans: Vec<(i32, i32)> = runs.iter().map(|run| (run.day, run.through)).collect();
+        runs.extend(
+            (0..20).map(|day| run(100 + day, (NEWEST + day as i64, NEWEST + day as i64), 100)),
+        );
+        let all: Vec<&RunFile> = runs.iter().collect();
+        let newest = NEWEST + 19;
+        let merged = to_few(all.clone(), newest, 8);
+        assert!(all.len() - removed(&merged) <= 8, "{spans:?}");
+        for merge in &merged {
+            let of_run = |run: &&RunFile| Span::of_run(run, newest);
+            assert!(
+                merge
+                    .iter()
+                    .map(of_run)
+                    .all(|span| span == of_run(&merge[0]))
+            );
+        }
+        for most in 1..4 {
+            let merged = to_few(all.clone(), newest, most);
+            assert!((1..=most).contains(&(all.len() - removed(&merged))));
+        }
+        assert!(to_few(all.clone(), newest, all.len()).is_empty());
     }
 
     #[test]
