@@ -106,8 +106,8 @@ pub fn facts_tables(
 
 /// How the table in a folder lies.
 pub async fn facts_shape(folder: &Path) -> Result<FactsShape, FactsError> {
-    let runs = async { ClusteredFacts::reopen(folder).await?.runs() };
-    let runs = runs.await.map_err(|error| query_error(error, folder))?;
+    let facts = ClusteredFacts::reopen(folder).await;
+    let runs = facts.map_err(|error| query_error(error, folder))?.runs();
     let mut by_bucket: BTreeMap<u16, usize> = BTreeMap::new();
     for run in &runs {
         *by_bucket.entry(run.bucket).or_default() += 1;

@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 };
 
 use super::Engine;
-use super::operator::facts::{ClusteredFacts, Clustering};
+use super::operator::facts::{ClusteredFacts, Clustering, Shared};
 use crate::warehouse::{Replaced, StagedRows, TableSummary, Warehouse, WarehouseError};
 
 /// Where a table goes.
@@ -142,10 +142,11 @@ impl Engine {
         let _turn = self.turn().await;
         let context = self.sorting();
         let unfinished = place.warehouse.begin_table(place.name, place.fingerprint)?;
+        let mut shared = None;
         if let Some(from) = place.from {
-            unfinished
-                .begin_from(place.warehouse, place.name, from)
-                .await?;
+            let begun = unfinished.begin_from(place.warehouse, place.name, from);
+            let (files, schema) = begun.await?;
+            shared = Some(Shared { files, schema });
         }
         let folder = unfinished.folder();
         let write = async {
@@ -153,22 +154,21 @@ impl Engine {
             let rows = with_required(rows, &clustering)?;
             let schema = crate::warehouse::stored_schema(rows.schema().as_arrow())
                 .map_err(|error| DataFusionError::External(Box::new(error)))?;
-            let mut facts = ClusteredFacts::open(folder, &schema, clustering).await?;
-            let appended = facts.append(&context, rows).await?;
-            let compacted = facts.tidy(&context, SPARE_RUNS).await?;
-            if compacted.rows_rewritten + appended.replaced > 0 {
-                facts.vacuum(chrono::Duration::zero()).await?;
-            }
-            Ok(())
+            let mut facts = ClusteredFacts::begin(folder, &schema, clustering, shared)?;
+            facts.append(&context, rows).await?;
+            facts.tidy(&context, SPARE_RUNS).await?;
+            facts.finish().await
         };
-        write
+        let summary = write
             .await
             .map_err(|error| crate::warehouse::query_error(error, folder))?;
-        unfinished.finish(place.warehouse, place.note)?;
-        place
-            .warehouse
-            .table_summary(place.name, place.fingerprint)
-            .await
+        match unfinished.finish(place.warehouse, place.note)? {
+            true => Ok(summary),
+            false => {
+                let (name, fingerprint) = (place.name, place.fingerprint);
+                place.warehouse.table_summary(name, fingerprint).await
+            }
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use deltalake::kernel::Add;
 
 use super::error::{IoContext, delta_error};
 use super::staging::Staging;
-use super::table::{check_partitions, commit, folder_url, write_staged, write_with};
+use super::table::{check_partitions, folder_url, write_staged, write_with};
 use super::types::stored_schema;
 use super::{Result, TableSummary, Warehouse, WarehouseError};
 
@@ -174,14 +174,14 @@ impl Unfinished {
         self.staging.folder()
     }
 
-    /// Begins with all that a table holds, under a log of one commit: versions are folders here, and a log that came along would grow
-    /// with every one. Small files beside the log are copied, so that they may be written over.
+    /// Begins with all that a table holds but its log: its files, as its log has them, and its columns. Small files beside the log are
+    /// copied, so that they may be written over.
     pub async fn begin_from(
         &self,
         warehouse: &Warehouse,
         relation: &str,
         from: &str,
-    ) -> Result<()> {
+    ) -> Result<(Vec<Add>, SchemaRef)> {
         let folder = warehouse.table_folder(relation, from)?;
         let (files, table) = files_of(&folder).await?;
         for (path, _) in &files {
@@ -195,24 +195,16 @@ impl Unfinished {
                 copy(&entry, &self.folder().join(name))?;
             }
         }
-        let failed = |error: deltalake::DeltaTableError| delta_error(&error, self.folder());
-        let state = table.snapshot().map_err(failed)?;
-        let partition_by = state.metadata().partition_columns().to_vec();
-        let schema = state.snapshot().arrow_schema();
+        let state = table.snapshot();
+        let state = state.map_err(|error| delta_error(&error, self.folder()))?;
         let files = files.into_iter().map(|(_, file)| file).collect();
-        let copy = DeltaTableBuilder::from_url(folder_url(self.folder()))
-            .and_then(|builder| builder.build())
-            .map_err(failed)?;
-        commit(copy, &schema, &partition_by, files)
-            .await
-            .map_err(failed)?;
-        Ok(())
+        Ok((files, state.snapshot().arrow_schema()))
     }
 
-    /// Gives the folder its place; a table that is there already stays.
-    pub fn finish(self, warehouse: &Warehouse, note: &str) -> Result<()> {
+    /// Gives the folder its place, or says that a table is there already, which stays.
+    pub fn finish(self, warehouse: &Warehouse, note: &str) -> Result<bool> {
         write_note(self.staging.folder(), note)?;
-        self.staging.move_to(warehouse, &self.place).map(drop)
+        self.staging.move_to(warehouse, &self.place)
     }
 }
 

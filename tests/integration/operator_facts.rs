@@ -420,7 +420,7 @@ fn a_run_that_cannot_be_read_is_named_and_nothing_is_stored() {
         let (_, data) = random_project(12);
         let mut facts = Facts::open(folder.path()).await;
         let rows = facts.append(&data).await.0.rows;
-        let run = facts.events.runs().unwrap()[0].path.clone();
+        let run = facts.events.runs()[0].path.clone();
         let path = folder.path().join("events").join(&run);
         let whole = std::fs::read(&path).unwrap();
         let damages: [(&str, &dyn Fn()); 2] = [
@@ -486,7 +486,7 @@ fn a_first_append_that_was_cut_short_is_no_hindrance_to_the_next() {
             let expected = facts.states(&plan).await;
             assert!(ClusteredFacts::is_at(&events), "{left}");
             let again = ClusteredFacts::reopen(&events).await.unwrap();
-            assert_eq!(again.runs().unwrap(), facts.events.runs().unwrap());
+            assert_eq!(again.runs(), facts.events.runs());
             assert_eq!(
                 Facts::open(folder.path()).await.states(&plan).await,
                 expected
@@ -532,7 +532,7 @@ fn files_of_a_killed_append_are_removed_with_those_that_were_replaced() {
         facts.append(&data).await;
         let expected = facts.states(&plan).await;
         let events = folder.path().join("events");
-        let run = facts.events.runs().unwrap().remove(0);
+        let run = facts.events.runs().remove(0);
         std::fs::copy(events.join(run.path), events.join("part-of-nobody.parquet")).unwrap();
         let keep = chrono::Duration::days(1);
         assert_eq!(

@@ -15,7 +15,7 @@ fn a_day_that_comes_late_opens_only_the_runs_that_hold_it() {
         let mut facts = Facts::open(folder.path()).await;
         let (first, _) = facts.append(&data).await;
         assert_eq!(first.runs_opened, 0, "an empty table was looked into");
-        let runs = facts.events.runs().unwrap();
+        let runs = facts.events.runs();
         let start = data.events.iter().map(|row| row.at).min().unwrap() / DAY;
         for day in [start, start + 20, start + 58] {
             let holding = runs
@@ -61,7 +61,7 @@ fn a_history_of_days_ends_in_few_runs_that_were_seldom_rewritten() {
         }
         assert_eq!(facts.states(&plan).await, expected);
         let most = 14 * usize::from(BUCKETS);
-        let runs = facts.events.runs().unwrap().len();
+        let runs = facts.events.runs().len();
         assert!(runs <= most, "{runs} runs");
         let rows = data.events.len() as u64;
         assert!(rewritten <= 3 * rows, "{rewritten} of {rows} rows");
@@ -90,7 +90,7 @@ async fn lived(folder: &Path, data: &Data) -> (Vec<(i32, i32)>, usize) {
             .runs_opened;
         facts.events.tidy(&facts.context, 16).await.unwrap();
     }
-    let runs = facts.events.runs().unwrap();
+    let runs = facts.events.runs();
     let mut days: Vec<_> = runs.iter().map(|run| (run.day, run.through)).collect();
     days.sort_unstable();
     (days, opened)
@@ -142,9 +142,9 @@ fn compaction_leaves_few_files_and_every_row() {
         }
         let (before, rows) = (facts.states(&plan).await, count(&facts).await);
         assert_eq!(rows, (data.events.len(), data.assignments.len()));
-        assert!(facts.events.runs().unwrap().len() > 50);
+        assert!(facts.events.runs().len() > 50);
         facts.compact(1).await;
-        let runs = facts.events.runs().unwrap();
+        let runs = facts.events.runs();
         assert_eq!(runs.len(), usize::from(BUCKETS));
         assert!(runs.iter().all(|run| run.day < run.through));
         assert_eq!(

@@ -23,10 +23,11 @@ use datafusion::prelude::SessionContext;
 use deltalake::kernel::Action;
 use futures::StreamExt;
 
+use super::columns::stored;
 use super::spans::{Spans, newest, rows_by_day};
 use super::values::Values;
 use super::write::{Output, Written};
-use super::{BUCKET, ClusteredFacts, RunFile, TIME_TYPE, UNIT_KEY, day_of, stored};
+use super::{BUCKET, ClusteredFacts, RunFile, TIME_TYPE, UNIT_KEY, day_of};
 use crate::engine::operator::sources::unit_key_function;
 
 /// So many rows are held to look up which of them are stored; a day of most tables, and a bounded part of any history.
@@ -73,7 +74,7 @@ impl ClusteredFacts {
         context: &SessionContext,
         rows: DataFrame,
     ) -> Result<(Vec<Action>, Appended)> {
-        let runs = self.runs()?;
+        let runs = self.runs();
         let days = Days::of(&runs);
         let rows = self.clustered(rows, &days)?;
         let mut stream = self.sorted(rows)?.execute_stream().await?;

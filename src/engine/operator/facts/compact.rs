@@ -11,14 +11,14 @@ use datafusion::arrow::row::OwnedRow;
 use datafusion::error::Result;
 use datafusion::logical_expr::ident;
 use datafusion::prelude::SessionContext;
-use deltalake::kernel::{Action, Add};
+use deltalake::kernel::{Action, Add, Remove};
 use deltalake::protocol::DeltaOperation;
 use futures::StreamExt;
 
 use super::row_keys::RowKeys;
 use super::spans::{Spare, newest, rows_by_day, to_few, to_tidy};
 use super::write::RunWriter;
-use super::{ClusteredFacts, ClusteredTable, RunFile, UNIT_KEY, external};
+use super::{ClusteredFacts, ClusteredTable, RunFile, StoredFile, UNIT_KEY};
 
 /// What a compaction has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl ClusteredFacts {
         context: &SessionContext,
         most_runs: usize,
     ) -> Result<Compacted> {
-        let newest = self.newest()?;
+        let newest = self.newest();
         self.rewrite(context, |runs| to_few(runs, newest, most_runs.max(1)))
             .await
     }
@@ -44,7 +44,7 @@ impl ClusteredFacts {
     /// Merges runs within their spans of days, where a bucket has more than about `spare` runs beyond one per span, or a quarter as many small
     /// ones; large ones not in all buckets on the same day.
     pub async fn tidy(&mut self, context: &SessionContext, spare: usize) -> Result<Compacted> {
-        let newest = self.newest()?;
+        let newest = self.newest();
         let buckets = self.clustering.buckets;
         self.rewrite(context, |runs| match runs.first() {
             Some(run) => to_tidy(&runs, newest, Spare::of(run.bucket, buckets, spare)),
@@ -54,8 +54,9 @@ impl ClusteredFacts {
     }
 
     /// The last day that the table reaches to.
-    fn newest(&self) -> Result<i64> {
-        Ok(newest(&rows_by_day(self.runs()?.iter())).unwrap_or_default())
+    fn newest(&self) -> i64 {
+        let runs = self.files.iter().map(|file| &file.run);
+        newest(&rows_by_day(runs)).unwrap_or_default()
     }
 
     /// Merges what is picked from the runs of each bucket, in one commit.
@@ -64,7 +65,7 @@ impl ClusteredFacts {
         context: &SessionContext,
         pick: impl for<'a> Fn(Vec<&'a RunFile>) -> Vec<Vec<&'a RunFile>>,
     ) -> Result<Compacted> {
-        let runs = self.runs()?;
+        let runs = self.runs();
         let mut compacted = Compacted {
             files_before: runs.len(),
             files_after: runs.len(),
@@ -91,7 +92,7 @@ impl ClusteredFacts {
                 replaced.extend(merged.iter().map(|run| run.path.as_str()));
             }
         }
-        actions.extend(self.removals(&replaced)?);
+        actions.extend(self.removals(&replaced));
         if !actions.is_empty() {
             self.commit(
                 actions,
@@ -135,7 +136,7 @@ impl ClusteredFacts {
         path: &str,
         gone: &HashSet<OwnedRow>,
     ) -> Result<Vec<Action>> {
-        let runs = self.runs()?;
+        let runs = self.runs();
         let run = runs.iter().find(|run| run.path == path);
         let run = run.expect("what was looked up was named by a run");
         let keys = RowKeys::of(self)?;
@@ -155,21 +156,26 @@ impl ClusteredFacts {
         }
         let file = writer.close(run.bucket).await?;
         let mut actions: Vec<Action> = file.map(Action::Add).into_iter().collect();
-        actions.extend(self.removals(&HashSet::from([path]))?);
+        actions.extend(self.removals(&HashSet::from([path])));
         Ok(actions)
     }
 
     /// The runs of these paths, as the log is told that they are gone.
-    fn removals(&self, paths: &HashSet<&str>) -> Result<Vec<Action>> {
-        if paths.is_empty() {
-            return Ok(Vec::new());
-        }
-        let state = self.table.snapshot().map_err(external)?;
-        let log = state.log_data();
-        let files = log
-            .iter()
-            .filter(|file| paths.contains(file.path().as_ref()))
-            .map(|file| Action::Remove(file.remove_action(false)));
-        Ok(files.collect())
+    fn removals(&self, paths: &HashSet<&str>) -> Vec<Action> {
+        let now = chrono::Utc::now().timestamp_millis();
+        let removal = |file: &StoredFile| {
+            Action::Remove(Remove {
+                path: file.entry.path.clone(),
+                data_change: false,
+                deletion_timestamp: Some(now),
+                extended_file_metadata: Some(true),
+                partition_values: Some(file.entry.partition_values.clone()),
+                size: Some(file.entry.size),
+                ..Remove::default()
+            })
+        };
+        let files = self.files.iter();
+        let gone = files.filter(|file| paths.contains(file.run.path.as_str()));
+        gone.map(removal).collect()
     }
 }

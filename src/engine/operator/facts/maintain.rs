@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
 
-use super::{ClusteredFacts, Clustering, PARTITIONS, UNIT_KEY, external, has_commits, sync};
+use super::columns::{schema_of, stored_columns};
+use super::log::{has_commits, load, sync};
+use super::{ClusteredFacts, Clustering, PARTITIONS, UNIT_KEY, external};
 use crate::warehouse::remove_unfinished;
 use deltalake::operations::vacuum::VacuumMode;
 
@@ -18,23 +21,16 @@ const CLUSTERING: &str = "_clustering.json";
 impl ClusteredFacts {
     /// Opens a table that exists.
     pub async fn reopen(folder: &Path) -> Result<ClusteredFacts> {
-        let clustering = ClusteredFacts::remembered(folder)?;
-        let table = super::load(folder).await?;
-        let stored = table
-            .snapshot()
-            .map_err(external)?
-            .snapshot()
-            .arrow_schema();
-        let is_own = |field: &&std::sync::Arc<Field>| {
+        let folder = fs::canonicalize(folder)?;
+        let clustering = ClusteredFacts::remembered(&folder)?;
+        let table = load(&folder).await?;
+        let stored = stored_columns(&table)?;
+        let is_own = |field: &&Arc<Field>| {
             field.name() != UNIT_KEY && !PARTITIONS.contains(&field.name().as_str())
         };
-        let columns: Vec<Field> = stored
-            .fields()
-            .iter()
-            .filter(is_own)
-            .map(|field| field.as_ref().clone())
-            .collect();
-        ClusteredFacts::open(folder, &Schema::new(columns), clustering).await
+        let columns: Vec<Arc<Field>> = stored.fields().iter().filter(is_own).cloned().collect();
+        let schema = schema_of(&Schema::new(columns), &clustering, Some(&stored))?;
+        ClusteredFacts::of(folder, table, schema, clustering)
     }
 
     /// Whether a folder holds such a table.
@@ -55,18 +51,7 @@ impl ClusteredFacts {
     pub(super) fn remember(folder: &Path, clustering: &Clustering) -> Result<()> {
         let path = folder.join(CLUSTERING);
         if path.is_file() && has_commits(folder) {
-            let own = ClusteredFacts::remembered(folder)?;
-            return match own == *clustering {
-                true => Ok(()),
-                false => exec_err!(
-                    "{} is clustered by other columns or buckets: unit {}, time {}, id {}, {} buckets",
-                    folder.display(),
-                    own.unit,
-                    own.time,
-                    own.id,
-                    own.buckets
-                ),
-            };
+            return ClusteredFacts::check_remembered(folder, clustering);
         }
         let text = serde_json::to_vec(clustering).expect("four plain fields are JSON");
         let fresh = path.with_extension("new");
@@ -74,6 +59,21 @@ impl ClusteredFacts {
         sync(&fresh)?;
         fs::rename(&fresh, &path)?;
         sync(folder)
+    }
+
+    pub(super) fn check_remembered(folder: &Path, clustering: &Clustering) -> Result<()> {
+        let own = ClusteredFacts::remembered(folder)?;
+        match own == *clustering {
+            true => Ok(()),
+            false => exec_err!(
+                "{} is clustered by other columns or buckets: unit {}, time {}, id {}, {} buckets",
+                folder.display(),
+                own.unit,
+                own.time,
+                own.id,
+                own.buckets
+            ),
+        }
     }
 
     /// Removes files that compaction replaced at least so long ago, and files as old that no commit names because their writer was
