@@ -14,7 +14,7 @@
 //! | [`run::plan`] | that, and the warehouse | [`run::RunPlan`]: what is built, what is reused, and why |
 //! | [`run::execute`] | that | [`run::RunResults`] |
 //! | [`run::publish`] | that | a new version of the environment |
-//! | [`artifacts`] | that | dbt's files in `target/`: manifest, run results, catalog |
+//! | [`artifacts`] | that | dbt's files in `target/`: manifest, run results, catalog, sources |
 //!
 //! The domain, without files, clock or network: [`stats`] (numbers), [`metrics`] (what a metric is), [`experiments`] (what decides),
 //! [`flags`] (who gets which variant), [`contracts`] (what a definition means). The languages: [`template`] (Jinja) and [`sql`]. The

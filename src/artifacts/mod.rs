@@ -1,26 +1,29 @@
-//! What became of a project, in the files that dbt publishes: `target/manifest.json` (schema v12), `target/run_results.json` (v6) and
-//! `target/catalog.json` (v1), for every program that reads dbt's.
+//! What became of a project, in the files that dbt publishes: `target/manifest.json` (schema v12), `target/run_results.json` (v6),
+//! `target/catalog.json` (v1) and `target/sources.json` (v3), for every program that reads dbt's.
 //! In: a prepared project, and what came of a run. Out: a file in `target/`, the old one or the new one whatever happens. What ran, and
 //! when each file is written, is decided elsewhere.
 
 mod catalog;
 mod manifest;
 mod run_results;
+mod sources;
 
 pub use catalog::{CATALOG, write_catalog};
 pub use manifest::{MANIFEST, write_manifest};
 pub use run_results::write_run_results;
+pub use sources::{SOURCES, write_sources};
 
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::compile::CompiledNode;
 use crate::manifest::{Materialization, Node, NodeKind};
-use crate::run::Prepared;
+use crate::run::{Began, Prepared};
 
 /// The command, as dbt tells it: its options by name.
 pub type Arguments = Map<String, Value>;
@@ -35,7 +38,7 @@ const CUSTOM: &str = "DBT_ENV_CUSTOM_ENV_";
 pub const RUN_RESULTS: &str = "run_results.json";
 
 /// All that this room writes, in the target folder.
-pub const FILES: [&str; 3] = [MANIFEST, RUN_RESULTS, CATALOG];
+pub const FILES: [&str; 4] = [MANIFEST, RUN_RESULTS, CATALOG, SOURCES];
 
 /// The head of every artifact.
 #[derive(Serialize)]
@@ -68,6 +71,29 @@ impl Metadata {
                 .collect(),
         }
     }
+}
+
+/// A span of time that something took.
+#[derive(Serialize)]
+struct Timing {
+    name: &'static str,
+    started_at: String,
+    completed_at: String,
+}
+
+/// Everything is compiled before anything runs, so the first span is that of the whole project.
+fn timing(prepared: &Prepared, began: Began, elapsed: Duration) -> Vec<Timing> {
+    let compile = Timing {
+        name: "compile",
+        started_at: prepared.now.clone(),
+        completed_at: prepared.time(prepared.prepared_in),
+    };
+    let execute = Timing {
+        name: "execute",
+        started_at: prepared.time(began.after),
+        completed_at: prepared.time(began.after + elapsed),
+    };
+    vec![compile, execute]
 }
 
 /// How the compiled SQL names a relation; nothing for what is no relation.

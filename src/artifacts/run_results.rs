@@ -6,10 +6,10 @@ use std::io;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Arguments, Metadata, RUN_RESULTS, write};
+use super::{Arguments, Metadata, RUN_RESULTS, Timing, timing, write};
 use crate::diagnostics::{Render, render};
 use crate::manifest::{Node, NodeKind, TestSettings};
-use crate::run::{Began, Outcome, Prepared, RunPlan, RunResults, Step, StepResult};
+use crate::run::{Outcome, Prepared, RunPlan, RunResults, Step, StepResult};
 
 /// Writes what came of every step, in the order of the plan.
 pub fn write_run_results(
@@ -54,13 +54,6 @@ struct Entry {
     batch_results: Option<Value>,
 }
 
-#[derive(Serialize)]
-struct Timing {
-    name: &'static str,
-    started_at: String,
-    completed_at: String,
-}
-
 fn entry(prepared: &Prepared, step: &Step, result: &StepResult) -> Entry {
     let node = prepared.manifest.node(step.id);
     let compiled_code = compiled_code(prepared, node, step);
@@ -68,7 +61,7 @@ fn entry(prepared: &Prepared, step: &Step, result: &StepResult) -> Entry {
         status: status(node, result),
         timing: result
             .began
-            .map(|began| timing(prepared, began, result))
+            .map(|began| timing(prepared, began, result.elapsed))
             .unwrap_or_default(),
         thread_id: match result.began {
             Some(began) => format!("Thread-{}", began.thread),
@@ -96,21 +89,6 @@ fn status(node: &Node, result: &StepResult) -> &'static str {
         (Outcome::Failed, _) => "error",
         (Outcome::Skipped, _) => "skipped",
     }
-}
-
-/// Everything is compiled before anything runs, so the first span is that of the whole project.
-fn timing(prepared: &Prepared, began: Began, result: &StepResult) -> Vec<Timing> {
-    let compile = Timing {
-        name: "compile",
-        started_at: prepared.now.clone(),
-        completed_at: prepared.time(prepared.prepared_in),
-    };
-    let execute = Timing {
-        name: "execute",
-        started_at: prepared.time(began.after),
-        completed_at: prepared.time(began.after + result.elapsed),
-    };
-    vec![compile, execute]
 }
 
 fn response(node: &Node, result: &StepResult) -> Value {

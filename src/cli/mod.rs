@@ -27,6 +27,7 @@ mod progress;
 mod query;
 mod report;
 mod serve;
+mod source;
 mod versions;
 
 use clap::{Parser, Subcommand};
@@ -94,6 +95,8 @@ enum Command {
     Rollback(versions::Rollback),
     /// Forget old versions and remove the tables that only they had
     Vacuum(versions::Vacuum),
+    /// Ask how new the rows of sources are
+    Source(source::Source),
     /// Write target/catalog.json for the tools of dbt
     Docs(docs::Docs),
     /// Start a new project in a folder
@@ -167,6 +170,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::History => versions::history(&common).await,
         Command::Rollback(rollback) => versions::rollback(&common, &rollback).await,
         Command::Vacuum(vacuum) => versions::vacuum(&common, &vacuum).await,
+        Command::Source(source) => source::run(&common, &source).await,
         Command::Docs(docs) => docs::run(&common, &docs).await,
         Command::Init(init) => init::run(&init),
         Command::Debug => debug::run(&common).await,

@@ -214,7 +214,7 @@ async fn measure_expressions(
 }
 
 /// An error in a query that begins, after so many bytes, with a text of the YAML.
-fn of_snippet(spot: &Spot<String>, error: SqlError, before: usize) -> Diagnostic {
+pub(super) fn of_snippet(spot: &Spot<String>, error: SqlError, before: usize) -> Diagnostic {
     let code = match error.kind {
         SqlErrorKind::NotOneQuery => Code::E0405,
         kind => kind.code(),

@@ -8,6 +8,7 @@ mod declared;
 mod domain;
 mod fingerprint;
 mod flags;
+mod freshness;
 mod increment;
 mod kept;
 mod lints;
@@ -88,6 +89,8 @@ pub async fn compile(
         }
     }
     checked.diagnostics.extend(found.into_values().flatten());
+    let freshness = freshness::queries(manifest, analyzer, inputs).await;
+    checked.value.freshness = checked.absorb(freshness);
     checked.value.metrics = domain.metrics.clone();
     checked.value.experiments = domain.experiments.clone();
     checked.value.flags = domain.flags.clone();
@@ -191,6 +194,7 @@ pub struct Inputs {
 #[derive(Debug, Clone)]
 pub struct Input {
     pub schema: Schema,
+    pub rows: u64,
     /// Changes when a value in the files changes.
     pub content_hash: String,
 }
@@ -204,6 +208,8 @@ pub struct Compiled {
     pub flags: FlagSet,
     /// Versions of metrics that running experiments started with.
     pub pins: Vec<Pin>,
+    /// Of source tables whose age is judged: the query for the time of the newest row.
+    pub freshness: BTreeMap<NodeId, String>,
 }
 
 /// One node, ready to run.

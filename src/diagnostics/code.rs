@@ -164,6 +164,8 @@ codes! {
     E0804,
     /// A step needs more memory than the limit allows.
     E0805,
+    /// The newest row of a source is older than its freshness allows.
+    E0806,
 
     // E09xx storage
     /// The warehouse cannot be read or written.

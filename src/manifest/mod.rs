@@ -4,6 +4,7 @@
 
 mod consumers;
 mod discover;
+mod freshness;
 mod growth;
 mod kept;
 mod node;
@@ -13,6 +14,7 @@ mod tests;
 
 pub use consumers::Consumer;
 pub use discover::{Discovery, Names};
+pub use freshness::{Age, Freshness, LoadedAt, Period};
 pub use growth::{ClusterBy, Growth, Strategy};
 pub use kept::{Kept, KeptFact, KeptMetric, Read};
 pub use node::{

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::freshness::{Freshness, LoadedAt};
 use super::growth::{ClusterBy, Growth, cluster_by, strategy, unique_key};
 use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
 use crate::project::yaml::{Node as Yaml, Spot, old_boolean};
@@ -169,6 +170,9 @@ pub struct SourceTable {
     pub null_values: Vec<String>,
     pub allow_empty: bool,
     pub about: SourceAbout,
+    pub loaded_at: LoadedAt,
+    /// Nothing where nobody asks how new it is.
+    pub freshness: Option<Freshness>,
 }
 
 /// What YAML says of the source that a table belongs to.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::consumers::{self, Consumer};
 use super::discover::{Discovery, Names};
+use super::freshness;
 use super::kept::Kept;
 use super::node::{About, Column, Materialization, Node, NodeId, NodeKind, Settings};
 use super::tests;
@@ -95,6 +96,7 @@ pub fn resolve(project: &Project, surroundings: Surroundings) -> Checked<Manifes
     resolver.names_for_domain();
     let kept = resolver.kept();
     let names = Arc::new(std::mem::take(&mut resolver.names));
+    freshness::resolve(&mut resolver, &names);
     resolver.discover_models(&names);
     tests::add(&mut resolver, &names);
     let consumers = consumers::resolve(&mut resolver, &names);

@@ -3,11 +3,20 @@
 use std::sync::Arc;
 
 use super::discover::Discovery;
+use super::freshness::LoadedAt;
 use super::node::{About, Node, NodeId, NodeKind, Settings, SourceAbout, SourceTable};
 use super::resolve::{Resolver, columns};
 use crate::diagnostics::{Code, Diagnostic};
 use crate::project::SourceSpec;
 use crate::template::Scope;
+
+/// Keys below `config` that only sources have; `event_time` is for models that dbt fills batch by batch.
+const OF_SOURCES: [&str; 4] = [
+    "freshness",
+    "loaded_at_field",
+    "loaded_at_query",
+    "event_time",
+];
 
 impl Resolver<'_> {
     pub fn add_sources(&mut self) {
@@ -63,6 +72,9 @@ impl Resolver<'_> {
                 loader: source.loader.clone(),
                 meta: whole.meta.clone(),
             },
+            // Said once all names are known.
+            loaded_at: LoadedAt::default(),
+            freshness: None,
         });
         self.names.sources.insert(key, id);
         let mut settings = Settings {
@@ -70,7 +82,8 @@ impl Resolver<'_> {
             meta: whole.meta,
             ..Settings::default()
         };
-        for (key, value) in &table.config {
+        let is_setting = |key: &str| !OF_SOURCES.contains(&key);
+        for (key, value) in table.config.iter().filter(|(key, _)| is_setting(key)) {
             if let Err(diagnostic) = settings.set(key, &value.to_json()) {
                 self.diagnostics.push(diagnostic.at(key.span.clone()));
             }

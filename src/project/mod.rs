@@ -6,6 +6,7 @@ mod config;
 mod consumers;
 mod domain;
 mod files;
+mod freshness;
 mod load;
 mod metric;
 mod properties;
@@ -19,6 +20,7 @@ pub use domain::{
     AssignmentsSpec, DomainSpecs, ExperimentMetricSpec, ExperimentSpec, PeriodSpec, choice,
 };
 pub use files::{Files, Folder, MemoryFiles};
+pub use freshness::{AgeSpec, FreshnessSpec, LoadedSpec, Said};
 pub use load::{KEPT_FOLDER, Options, PROJECT_FILES, Project, SqlFile, load, place_of};
 pub use metric::{
     CapSpec, CovariateSpec, MeasureSpec, MetricDefaults, MetricSpec, SlaSpec, WindowSpec,

@@ -1,6 +1,7 @@
 //! YAML beside models and seeds: descriptions, columns, data tests, sources.
 
 use super::consumers::{ConsumerSpec, GroupSpec};
+use super::freshness::LoadedSpec;
 use super::semantic::SemanticNodes;
 use super::yaml::{Fields, FromNode, Node, Spot, Value, wrong_type};
 use crate::diagnostics::{Code, Diagnostic, Span};
@@ -86,6 +87,7 @@ pub struct SourceSpec {
     pub loader: String,
     /// For all of its tables.
     pub config: Vec<(Spot<String>, Node)>,
+    pub loaded: LoadedSpec,
     pub tables: Vec<SourceTableSpec>,
 }
 
@@ -102,6 +104,7 @@ pub struct SourceTableSpec {
     pub null_values: Vec<String>,
     pub allow_empty: bool,
     pub config: Vec<(Spot<String>, Node)>,
+    pub loaded: LoadedSpec,
     pub columns: Vec<ColumnSpec>,
     pub tests: Vec<TestSpec>,
 }
@@ -361,22 +364,16 @@ impl FromNode for SourceSpec {
     const EXPECTED: &'static str = "a source with `name` and `tables`";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "a source", diagnostics)?;
+        let config = config(&mut fields, &["meta", "tags"]);
         let spec = Self {
             name: fields.required("name")?,
             description: fields.or_default("description"),
             loader: fields.or_default("loader"),
-            config: config(&mut fields, &["meta", "tags"]),
+            loaded: LoadedSpec::read(&mut fields, &config),
+            config,
             tables: fields.or_default("tables"),
         };
-        for key in [
-            "schema",
-            "database",
-            "freshness",
-            "loaded_at_field",
-            "quoting",
-            "tests",
-            "data_tests",
-        ] {
+        for key in ["schema", "database", "quoting", "tests", "data_tests"] {
             fields.node(key);
         }
         fields.finish();
@@ -388,6 +385,7 @@ impl FromNode for SourceTableSpec {
     const EXPECTED: &'static str = "a table with `name`";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "a source table", diagnostics)?;
+        let config = config(&mut fields, &["meta", "tags"]);
         let spec = Self {
             name: fields.required("name")?,
             description: fields.or_default("description"),
@@ -397,17 +395,12 @@ impl FromNode for SourceTableSpec {
             header: fields.optional("header"),
             null_values: fields.or_default("null_values"),
             allow_empty: fields.or_default("allow_empty"),
-            config: config(&mut fields, &["meta", "tags"]),
+            loaded: LoadedSpec::read(&mut fields, &config),
+            config,
             columns: fields.or_default("columns"),
             tests: tests(&mut fields),
         };
-        for key in [
-            "freshness",
-            "loaded_at_field",
-            "identifier",
-            "quoting",
-            "external",
-        ] {
+        for key in ["identifier", "quoting", "external"] {
             fields.node(key);
         }
         fields.finish();

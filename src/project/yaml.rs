@@ -219,17 +219,8 @@ impl<'a> Fields<'a> {
         self.read(key, node)
     }
 
-    /// Reads a value; what is wrong with its type is said of its key.
     fn read<T: FromNode>(&mut self, key: &str, node: &Node) -> Option<T> {
-        let before = self.diagnostics.len();
-        let value = T::from_node(node, self.diagnostics);
-        let about_type = self.diagnostics[before..]
-            .iter_mut()
-            .filter(|found| found.code == Code::E0104 && found.message.starts_with("expected "));
-        for found in about_type {
-            found.message = format!("`{key}`: {}", found.message);
-        }
-        value
+        read_at(key, node, self.diagnostics)
     }
 
     pub fn required<T: FromNode>(&mut self, key: &'static str) -> Option<T> {
@@ -291,6 +282,23 @@ impl<'a> Fields<'a> {
     pub fn span(&self) -> &Span {
         &self.span
     }
+}
+
+/// Reads the value of a key; what is wrong with its type is said of the key.
+pub fn read_at<T: FromNode>(
+    key: &str,
+    node: &Node,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<T> {
+    let before = diagnostics.len();
+    let value = T::from_node(node, diagnostics);
+    let about_type = diagnostics[before..]
+        .iter_mut()
+        .filter(|found| found.code == Code::E0104 && found.message.starts_with("expected "));
+    for found in about_type {
+        found.message = format!("`{key}`: {}", found.message);
+    }
+    value
 }
 
 /// The diagnostic for a value of the wrong type.

@@ -5,6 +5,7 @@
 mod counter;
 mod events;
 mod execute;
+mod freshness;
 mod impact;
 mod increment;
 mod inputs;
@@ -24,6 +25,7 @@ mod testing;
 pub use counter::counter_example;
 pub use events::{Event, Observer};
 pub use execute::execute;
+pub use freshness::{FreshnessStatus, SourceAge, SourceAges, source_ages, words};
 pub use impact::{Day, Estimate, Impact, Reading, impact};
 pub use keeping::{Agreement, Keeping, keeping};
 pub use meanings::{LOCK_FILE, Review, lock_path, meanings, read_lock, review};

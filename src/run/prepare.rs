@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
+
 use super::inputs::{self, Inspected};
 use super::memory::bytes;
 use crate::compile::{Compiled, compile};
@@ -254,10 +256,15 @@ impl Prepared {
         self.root.join("target")
     }
 
+    /// What the clock said when the command read it.
+    pub fn clock(&self) -> DateTime<Utc> {
+        let now = DateTime::parse_from_rfc3339(&self.now);
+        now.map(|now| now.to_utc()).unwrap_or_default()
+    }
+
     /// What the clock said some time after the command read it: UTC, RFC 3339.
     pub fn time(&self, after: Duration) -> String {
-        let now = chrono::DateTime::parse_from_rfc3339(&self.now);
-        let time = now.map(|now| now.to_utc() + after).unwrap_or_default();
+        let time = self.clock() + after;
         time.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
     }
 

@@ -235,11 +235,19 @@ pub fn is_timestamp(data_type: &DataType) -> bool {
 
 /// Whether a value of this type says when something was: a timestamp, a day, or a text that is one of them.
 pub fn is_time(data_type: &DataType) -> bool {
-    let is_day = matches!(data_type, DataType::Date32 | DataType::Date64);
     match data_type {
         DataType::Dictionary(_, values) => is_time(values),
         DataType::Null => true,
-        kind => is_timestamp(kind) || is_day || kind.is_string(),
+        kind => is_day_or_timestamp(kind) || kind.is_string(),
+    }
+}
+
+/// The same without texts, of which only the values tell what they are.
+pub fn is_day_or_timestamp(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_day_or_timestamp(values),
+        DataType::Date32 | DataType::Date64 => true,
+        kind => is_timestamp(kind),
     }
 }
 

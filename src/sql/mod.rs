@@ -17,8 +17,8 @@ mod row_by_row;
 mod words;
 
 pub use analyze::{
-    Analyzed, Analyzer, SqlError, SqlErrorKind, foreign_zone, is_number, is_time, is_timestamp,
-    refused, register, same_type,
+    Analyzed, Analyzer, SqlError, SqlErrorKind, foreign_zone, is_day_or_timestamp, is_number,
+    is_time, is_timestamp, refused, register, same_type,
 };
 pub use beyond::unanswerable;
 /// Columns and their types.

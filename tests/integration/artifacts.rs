@@ -274,6 +274,7 @@ readers = {
     'run_results': parser.parse_run_results_v6,
     'manifest': parser.parse_manifest_v12,
     'catalog': parser.parse_catalog_v1,
+    'sources': parser.parse_sources_v3,
 }
 for name, parse in readers.items():
     path = f'{sys.argv[1]}/target/{name}.json'

@@ -54,6 +54,8 @@ projects! {
     experiment_unknown_metric
     experiment_weights
     experiment_weights_too_large
+    freshness_wrong_ages
+    freshness_wrong_fields
     good_experiment
     good_metrics
     good_small

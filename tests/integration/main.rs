@@ -27,6 +27,7 @@ mod flags_export;
 mod flags_import;
 mod flags_sql;
 mod flags_warehouse;
+mod freshness;
 mod generate_shop;
 mod incremental;
 mod layers;

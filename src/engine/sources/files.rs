@@ -294,6 +294,11 @@ impl FileState {
         })
     }
 
+    /// When it was last written.
+    pub fn modified(&self) -> SystemTime {
+        self.modified
+    }
+
     /// Since the last change; zero for a time in the future.
     pub fn age(&self) -> Duration {
         SystemTime::now()
