@@ -20,6 +20,8 @@ pub struct Names {
     pub kept_reads: Vec<NodeId>,
     /// Disabled models, so that their use can be told from a typing error.
     pub disabled: Vec<String>,
+    /// Disabled tables of sources.
+    pub disabled_sources: Vec<(String, String)>,
 }
 
 /// Answers `ref` and `source`, and remembers what was asked.
@@ -69,19 +71,22 @@ impl Names {
     }
 
     pub fn source(&self, source: &str, table: &str) -> Result<NodeId, Diagnostic> {
-        self.sources
-            .get(&(source.to_string(), table.to_string()))
-            .copied()
-            .ok_or_else(|| {
-                let known: Vec<String> = self
-                    .sources
-                    .keys()
-                    .map(|(source, table)| format!("{source}.{table}"))
-                    .collect();
-                let wanted = format!("{source}.{table}");
-                Diagnostic::error(Code::E0204, format!("unknown source table `{wanted}`"))
-                    .hint(did_you_mean(&wanted, known.iter().map(String::as_str)))
-            })
+        let key = (source.to_string(), table.to_string());
+        self.sources.get(&key).copied().ok_or_else(|| {
+            if self.disabled_sources.contains(&key) {
+                let message = format!("the source table `{source}.{table}` is disabled");
+                return Diagnostic::error(Code::E0208, message)
+                    .hint("enable it, or take this reference out");
+            }
+            let known: Vec<String> = self
+                .sources
+                .keys()
+                .map(|(source, table)| format!("{source}.{table}"))
+                .collect();
+            let wanted = format!("{source}.{table}");
+            Diagnostic::error(Code::E0204, format!("unknown source table `{wanted}`"))
+                .hint(did_you_mean(&wanted, known.iter().map(String::as_str)))
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! How new the newest row of a source table should be, and what says when its rows were loaded.
-//! A table says it over its source, and `config` over what stands beside it, field by field: a table may change `count` alone.
+//! A table says it over its source, a source over the project file, and `config` over what stands beside it, field by field: a table
+//! may change `count` alone.
 //! `null` takes back what was said before. All as in dbt; whether the SQL means something is asked in `compile`.
 
 use std::sync::Arc;
@@ -85,9 +86,7 @@ impl Node {
     /// A source table whose age is judged, and by what.
     pub fn judged(&self) -> Option<(&SourceTable, &Freshness)> {
         match &self.kind {
-            NodeKind::Source(table) if self.settings.enabled => {
-                Some((table, table.freshness.as_ref()?))
-            }
+            NodeKind::Source(table) => Some((table, table.freshness.as_ref()?)),
             _ => None,
         }
     }
@@ -126,6 +125,13 @@ impl Resolver<'_> {
         let Some(id) = names.sources.get(&key).copied() else {
             return;
         };
+        // Another of that name is disabled, or was reported.
+        if self.nodes[id.0].span != table.name.span {
+            return;
+        }
+        let mut found = Vec::new();
+        let whole = LoadedSpec::of(&self.of_sources_tree(source, table), &mut found);
+        found.into_iter().for_each(|wrong| self.say_once(wrong));
         let discovery = Arc::new(Discovery::new(names.clone()));
         let relation = self.nodes[id.0].relation();
         let scope = Scope::new(self.surroundings.clone(), discovery, relation);
@@ -133,13 +139,10 @@ impl Resolver<'_> {
             resolver: self,
             scope: Arc::new(scope),
         };
-        let loaded_at = reader.loaded_at(&source.loaded, &table.loaded);
-        let layers = source
-            .loaded
-            .freshness
-            .iter()
-            .chain(&table.loaded.freshness);
-        let freshness = merged(layers).and_then(|said| reader.freshness(&said));
+        let layers = [&whole, &source.loaded, &table.loaded];
+        let loaded_at = reader.loaded_at(layers);
+        let freshness = merged(layers.into_iter().flat_map(|layer| &layer.freshness));
+        let freshness = freshness.and_then(|said| reader.freshness(&said));
         if let (LoadedAt::Files, Some(filter)) = (
             &loaded_at,
             freshness.as_ref().and_then(|said| said.filter.as_ref()),
@@ -198,17 +201,17 @@ struct Reader<'a, 'b> {
 }
 
 impl Reader<'_, '_> {
-    /// A way of the table's own takes the place of its source's, whichever that is.
-    fn loaded_at(&mut self, source: &LoadedSpec, table: &LoadedSpec) -> LoadedAt {
-        let is_own = |said: &Said<Spot<String>>| matches!(said, Some(Some(_)));
-        let has_own = is_own(&table.field) || is_own(&table.query);
-        let of = |table: &Said<Spot<String>>, source: &Said<Spot<String>>| match table {
-            Some(said) => said.clone(),
-            None if has_own => None,
-            None => source.clone().flatten(),
-        };
-        let field = of(&table.field, &source.field);
-        let query = of(&table.query, &source.query);
+    /// A way that is said later takes the place of one before, whichever that is.
+    fn loaded_at(&mut self, layers: [&LoadedSpec; 3]) -> LoadedAt {
+        let (mut field, mut query) = (None, None);
+        for layer in layers {
+            let is_own = |said: &Said<Spot<String>>| matches!(said, Some(Some(_)));
+            if is_own(&layer.field) || is_own(&layer.query) {
+                (field, query) = (None, None);
+            }
+            field = layer.field.clone().unwrap_or(field);
+            query = layer.query.clone().unwrap_or(query);
+        }
         let field = field.and_then(|spot| self.text(&spot));
         let query = query.and_then(|spot| self.text(&spot));
         match (field, query) {
@@ -242,7 +245,7 @@ impl Reader<'_, '_> {
             } else {
                 "period"
             };
-            self.say(
+            self.resolver.say_once(
                 Diagnostic::error(Code::E0105, format!("`{key}` needs `{missing}`"))
                     .at(age.span.clone())
                     .hint("write it like `{count: 12, period: hour}`"),
@@ -265,7 +268,7 @@ impl Reader<'_, '_> {
             Ok(_) => (Code::E0106, "is negative"),
             Err(_) => (Code::E0104, "is not a whole number"),
         };
-        self.say(
+        self.resolver.say_once(
             Diagnostic::error(code, format!("the count `{}` {problem}", text.trim()))
                 .at(spot.span.clone())
                 .hint("write how many minutes, hours or days old the newest row may be"),
@@ -279,7 +282,7 @@ impl Reader<'_, '_> {
         let found = Period::ALL.into_iter().find(|period| period.word() == word);
         if found.is_none() {
             let hint = did_you_mean(word, Period::ALL.map(Period::word));
-            self.say(
+            self.resolver.say_once(
                 Diagnostic::error(Code::E0106, format!("`{word}` is not a period"))
                     .at(spot.span.clone())
                     .hint(hint),
@@ -297,16 +300,10 @@ impl Reader<'_, '_> {
                 span: spot.span.clone(),
             }),
             Err(message) => {
-                self.say(Diagnostic::error(Code::E0402, message).at(spot.span.clone()));
+                self.resolver
+                    .say_once(Diagnostic::error(Code::E0402, message).at(spot.span.clone()));
                 None
             }
-        }
-    }
-
-    /// What a source says wrong, it says once for all of its tables.
-    fn say(&mut self, diagnostic: Diagnostic) {
-        if !self.resolver.diagnostics.contains(&diagnostic) {
-            self.resolver.diagnostics.push(diagnostic);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::tests;
 use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
 use crate::project::yaml::{Node as Yaml, Spot};
 use crate::project::{
-    ColumnSpec, DomainSpecs, GroupSpec, Project, ResourceSpec, SqlFile, TestSpec,
+    ColumnSpec, ConfigTree, DomainSpecs, GroupSpec, Project, ResourceSpec, SqlFile, TestSpec,
 };
 use crate::template::{Scope, Surroundings, Templates};
 
@@ -179,13 +179,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn add_file(
-        &mut self,
-        kind: NodeKind,
-        file: &SqlFile,
-        roots: &[String],
-        tree: &crate::project::ConfigTree,
-    ) {
+    fn add_file(&mut self, kind: NodeKind, file: &SqlFile, roots: &[String], tree: &ConfigTree) {
         let name = file.stem().to_string();
         let span = Span::file(file.path.clone());
         let described = self.described.get_mut(&name).map(|(resource, found)| {
@@ -277,49 +271,76 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Settings of the project file apply by folder: `models: {<project>: {staging: {+materialized: view}}}`; naming the
-    /// project may be left out.
     fn apply_tree(
         &mut self,
         settings: &mut Settings,
         file: &SqlFile,
         roots: &[String],
-        tree: &crate::project::ConfigTree,
+        tree: &ConfigTree,
     ) {
-        let root = roots
-            .iter()
-            .find(|root| file.path.starts_with(&format!("{root}/")))
-            .map_or(0, |root| root.len() + 1);
-        let inner = &file.path[root..];
-        let mut path: Vec<&str> = inner.split('/').collect();
-        path.pop();
+        let mut path = folders(&file.path, roots);
         path.push(file.stem());
-        let qualified: Vec<&str> = std::iter::once(self.project.spec.name.as_str())
-            .chain(path.iter().copied())
-            .collect();
-        let has_project = tree.folders.contains_key(&self.project.spec.name);
-        let found = if has_project {
-            tree.settings_for(&qualified)
-        } else {
-            tree.settings_for(&path)
-        };
-        let found: Vec<(String, Yaml)> = found
-            .into_iter()
-            .map(|(key, node)| (key.to_string(), node.clone()))
-            .collect();
-        for (key, node) in found {
+        for (key, node) in self.of_tree(tree, &path) {
             self.apply(settings, &key, &node.span, &node);
         }
     }
 
+    /// Settings of the project file apply by folder: `models: {<project>: {staging: {+materialized: view}}}`; naming the
+    /// project may be left out.
+    pub(super) fn of_tree(&self, tree: &ConfigTree, path: &[&str]) -> Vec<(Spot<String>, Yaml)> {
+        let project = self.project.spec.name.as_str();
+        let found = match tree.folders.contains_key(project) {
+            true => tree.settings_for(&[&[project], path].concat()),
+            false => tree.settings_for(path),
+        };
+        let spot = |key: &str, node: &Yaml| Spot {
+            value: key.to_string(),
+            span: node.span.clone(),
+        };
+        found
+            .into_iter()
+            .map(|(key, node)| (spot(key, node), node.clone()))
+            .collect()
+    }
+
     fn apply(&mut self, settings: &mut Settings, key: &str, span: &Span, value: &Yaml) {
-        if let Err(diagnostic) = settings.set(key, &value.to_json()) {
+        let json = self.setting(key, value);
+        if let Err(diagnostic) = settings.set(key, &json) {
             let place = if diagnostic.code == Code::E0103 {
                 span.clone()
             } else {
                 value.span.clone()
             };
             self.diagnostics.push(diagnostic.at(place));
+        }
+    }
+
+    /// The value of a setting. `enabled` is a template in many projects of dbt; others are rendered where they are used.
+    pub(super) fn setting(&mut self, key: &str, value: &Yaml) -> serde_json::Value {
+        let json = value.to_json();
+        match json.as_str() {
+            Some(text) if key == "enabled" && text.contains("{{") => match self.rendered(text) {
+                Ok(word) => word.trim().into(),
+                Err(message) => {
+                    self.say_once(Diagnostic::error(Code::E0402, message).at(value.span.clone()));
+                    true.into()
+                }
+            },
+            _ => json,
+        }
+    }
+
+    /// A template of YAML that may ask for variables, and for no relation.
+    pub(super) fn rendered(&self, text: &str) -> Result<String, String> {
+        let none = Arc::new(Discovery::new(Arc::default()));
+        let scope = Scope::new(self.surroundings.clone(), none, "");
+        self.templates.render_text(text, &Arc::new(scope))
+    }
+
+    /// What a source says wrong, it says once for all of its tables.
+    pub(super) fn say_once(&mut self, diagnostic: Diagnostic) {
+        if !self.diagnostics.contains(&diagnostic) {
+            self.diagnostics.push(diagnostic);
         }
     }
 
@@ -475,6 +496,16 @@ pub(super) fn columns(specs: &[ColumnSpec]) -> Vec<Column> {
             data_type: spec.data_type.as_ref().map(data_type),
         })
         .collect()
+}
+
+/// The folders that a file lies in, below the folder of its kind.
+pub(super) fn folders<'a>(path: &'a str, roots: &[String]) -> Vec<&'a str> {
+    let inner = roots
+        .iter()
+        .find_map(|root| path.strip_prefix(root.as_str())?.strip_prefix('/'));
+    let mut path: Vec<&str> = inner.unwrap_or(path).split('/').collect();
+    path.pop();
+    path
 }
 
 pub(super) fn find_word(file: &SqlFile, word: &str) -> Span {

@@ -1,14 +1,11 @@
 //! Source tables become nodes, each with the place of its files.
 
-use std::sync::Arc;
-
-use super::discover::Discovery;
 use super::freshness::LoadedAt;
 use super::node::{About, Node, NodeId, NodeKind, Settings, SourceAbout, SourceTable};
-use super::resolve::{Resolver, columns};
+use super::resolve::{Resolver, columns, folders};
 use crate::diagnostics::{Code, Diagnostic};
-use crate::project::SourceSpec;
-use crate::template::Scope;
+use crate::project::yaml::{Node as Yaml, Spot};
+use crate::project::{SourceSpec, SourceTableSpec};
 
 /// Keys below `config` that only sources have; `event_time` is for models that dbt fills batch by batch.
 const OF_SOURCES: [&str; 4] = [
@@ -33,8 +30,13 @@ impl Resolver<'_> {
         }
     }
 
-    fn add_source_table(&mut self, source: &SourceSpec, table: &crate::project::SourceTableSpec) {
+    fn add_source_table(&mut self, source: &SourceSpec, table: &SourceTableSpec) {
         let key = (source.name.value.clone(), table.name.value.clone());
+        let settings = self.source_settings(source, table);
+        if !settings.enabled {
+            self.names.disabled_sources.push(key);
+            return;
+        }
         if let Some(earlier) = self.names.sources.get(&key) {
             let earlier = self.nodes[earlier.0].span.clone();
             self.duplicate(
@@ -77,17 +79,6 @@ impl Resolver<'_> {
             freshness: None,
         });
         self.names.sources.insert(key, id);
-        let mut settings = Settings {
-            tags: whole.tags,
-            meta: whole.meta,
-            ..Settings::default()
-        };
-        let is_setting = |key: &str| !OF_SOURCES.contains(&key);
-        for (key, value) in table.config.iter().filter(|(key, _)| is_setting(key)) {
-            if let Err(diagnostic) = settings.set(key, &value.to_json()) {
-                self.diagnostics.push(diagnostic.at(key.span.clone()));
-            }
-        }
         self.nodes.push(Node {
             id,
             kind,
@@ -103,7 +94,37 @@ impl Resolver<'_> {
         });
     }
 
-    fn check_delimiter(&mut self, table: &crate::project::SourceTableSpec) {
+    /// Of the project file, of the source and of the table, the later winning.
+    fn source_settings(&mut self, source: &SourceSpec, table: &SourceTableSpec) -> Settings {
+        let mut settings = Settings::default();
+        let of_project = self.of_sources_tree(source, table);
+        // What else stands there is of whoever loads the source.
+        let are_of_tables = ["enabled", "meta", "tags"];
+        let of_source = source.config.iter();
+        let of_source = of_source.filter(|(key, _)| are_of_tables.contains(&key.as_str()));
+        let found = of_project.iter().chain(of_source).chain(&table.config);
+        for (key, value) in found.filter(|(key, _)| !OF_SOURCES.contains(&key.as_str())) {
+            let json = self.setting(key, value);
+            if let Err(diagnostic) = settings.set(key, &json) {
+                self.say_once(diagnostic.at(key.span.clone()));
+            }
+        }
+        settings
+    }
+
+    /// What `sources:` of the project file says of a table: by the folders of its YAML, its source and its name.
+    pub(super) fn of_sources_tree(
+        &self,
+        source: &SourceSpec,
+        table: &SourceTableSpec,
+    ) -> Vec<(Spot<String>, Yaml)> {
+        let spec = &self.project.spec;
+        let mut path = folders(&table.name.span.file, &spec.model_paths);
+        path.extend([source.name.as_str(), table.name.as_str()]);
+        self.of_tree(&spec.sources, &path)
+    }
+
+    fn check_delimiter(&mut self, table: &SourceTableSpec) {
         let Some(delimiter) = table.delimiter.as_ref().filter(|text| text.len() != 1) else {
             return;
         };
@@ -117,7 +138,7 @@ impl Resolver<'_> {
         );
     }
 
-    fn location(&mut self, table: &crate::project::SourceTableSpec) -> Option<String> {
+    fn location(&mut self, table: &SourceTableSpec) -> Option<String> {
         let Some(location) = &table.location else {
             self.diagnostics.push(
                 Diagnostic::error(
@@ -129,12 +150,7 @@ impl Resolver<'_> {
             );
             return None;
         };
-        let scope = Arc::new(Scope::new(
-            self.surroundings.clone(),
-            Arc::new(Discovery::new(Arc::default())),
-            "",
-        ));
-        match self.templates.render_text(&location.value, &scope) {
+        match self.rendered(&location.value) {
             Ok(text) => Some(text),
             Err(message) => {
                 self.diagnostics

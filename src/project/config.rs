@@ -25,6 +25,8 @@ pub struct ProjectSpec {
     pub engine: Option<Computation>,
     pub models: ConfigTree,
     pub seeds: ConfigTree,
+    /// By the folders of the YAML, then by source and table.
+    pub sources: ConfigTree,
     pub tests: ConfigTree,
 }
 
@@ -83,6 +85,16 @@ const SETTINGS: &[&str] = &[
     "full_refresh",
 ];
 
+const SOURCE_SETTINGS: &[&str] = &[
+    "enabled",
+    "tags",
+    "meta",
+    "event_time",
+    "freshness",
+    "loaded_at_field",
+    "loaded_at_query",
+];
+
 impl ProjectSpec {
     /// The lock of what flags have given to whom, beside the flags.
     pub fn flag_lock_path(&self) -> String {
@@ -112,9 +124,10 @@ impl ProjectSpec {
             default_target: fields.optional("target"),
             targets: targets(&mut fields),
             engine: engine(&mut fields),
-            models: tree(&mut fields, "models"),
-            seeds: tree(&mut fields, "seeds"),
-            tests: tree(&mut fields, "data_tests"),
+            models: tree(&mut fields, "models", SETTINGS),
+            seeds: tree(&mut fields, "seeds", SETTINGS),
+            sources: tree(&mut fields, "sources", SOURCE_SETTINGS),
+            tests: tree(&mut fields, "data_tests", SETTINGS),
             name: String::new(),
         };
         // dbt's keys that change nothing here; they are read so that its projects need no edit.
@@ -244,15 +257,15 @@ fn target(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<TargetSpec> 
     Some(target)
 }
 
-fn tree(fields: &mut Fields<'_>, key: &'static str) -> ConfigTree {
+fn tree(fields: &mut Fields<'_>, key: &'static str, known: &[&str]) -> ConfigTree {
     let Some(node) = fields.optional::<Node>(key) else {
         return ConfigTree::default();
     };
-    ConfigTree::read(&node, fields.diagnostics())
+    ConfigTree::read(&node, known, fields.diagnostics())
 }
 
 impl ConfigTree {
-    fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Self {
+    fn read(node: &Node, known: &[&str], diagnostics: &mut Vec<Diagnostic>) -> Self {
         let mut tree = Self::default();
         let Value::Mapping(entries) = &node.value else {
             if node.value != Value::Null {
@@ -262,16 +275,16 @@ impl ConfigTree {
         };
         for (key, value) in entries {
             match key.strip_prefix('+') {
-                Some(setting) => tree.add(setting, key, value, diagnostics),
+                Some(setting) => tree.add((setting, key), value, known, diagnostics),
                 // dbt allows settings without the plus sign where the value is no folder.
-                None if SETTINGS.contains(&key.as_str())
+                None if known.contains(&key.as_str())
                     && !matches!(value.value, Value::Mapping(_)) =>
                 {
-                    tree.add(key, key, value, diagnostics);
+                    tree.add((key, key), value, known, diagnostics);
                 }
                 None => {
                     tree.folders
-                        .insert(key.value.clone(), Self::read(value, diagnostics));
+                        .insert(key.value.clone(), Self::read(value, known, diagnostics));
                 }
             }
         }
@@ -280,16 +293,16 @@ impl ConfigTree {
 
     fn add(
         &mut self,
-        setting: &str,
-        key: &Spot<String>,
+        (setting, key): (&str, &Spot<String>),
         value: &Node,
+        known: &[&str],
         diagnostics: &mut Vec<Diagnostic>,
     ) {
-        if !SETTINGS.contains(&setting) {
+        if !known.contains(&setting) {
             diagnostics.push(
                 Diagnostic::error(Code::E0103, format!("unknown setting `{setting}`"))
                     .at(key.span.clone())
-                    .hint(did_you_mean(setting, SETTINGS.iter().copied())),
+                    .hint(did_you_mean(setting, known.iter().copied())),
             );
             return;
         }

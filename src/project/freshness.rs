@@ -34,6 +34,26 @@ pub struct AgeSpec {
 }
 
 impl LoadedSpec {
+    /// What settings say, the later over the earlier; of a field and a query the later is meant.
+    pub fn of(settings: &[(Spot<String>, Node)], diagnostics: &mut Vec<Diagnostic>) -> Self {
+        let mut spec = Self::default();
+        for (key, node) in settings {
+            match key.as_str() {
+                "freshness" => spec.freshness.extend(said(key, node, diagnostics)),
+                "loaded_at_field" => {
+                    spec.field = said(key, node, diagnostics);
+                    spec.query = None;
+                }
+                "loaded_at_query" => {
+                    spec.query = said(key, node, diagnostics);
+                    spec.field = None;
+                }
+                _ => {}
+            }
+        }
+        spec
+    }
+
     /// `config` are the entries below that key.
     pub(super) fn read(fields: &mut Fields<'_>, config: &[(Spot<String>, Node)]) -> Self {
         let freshness = places(fields, config, "freshness");

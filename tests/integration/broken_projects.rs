@@ -33,6 +33,7 @@ projects! {
     described_model_missing
     disabled_in_yaml_used
     disabled_model_used
+    disabled_source_used
     duplicate_descriptions
     duplicate_macros
     duplicate_model_and_seed
@@ -56,6 +57,7 @@ projects! {
     experiment_weights_too_large
     freshness_wrong_ages
     freshness_wrong_fields
+    good_disabled_sources
     good_experiment
     good_metrics
     good_small

@@ -205,7 +205,17 @@ fn files_say_when_they_were_written_where_no_column_does() {
 #[test]
 fn a_table_says_it_over_its_source_key_by_key() {
     let shop = Shop::empty();
-    shop.write("project.yml", "name: shop\n");
+    shop.write(
+        "project.yml",
+        "name: shop
+sources:
+  shop:
+    far:
+      +loaded_at_field: sent_at
+      +freshness: {warn_after: {count: 1, period: day}, error_after: {count: 2, period: day}}
+      by_query: {+loaded_at_query: 'select max(sent_at) from {{ this }}'}
+",
+    );
     shop.write(
         "data/rows.csv",
         "id,loaded_at,sent_at\n1,2026-01-20 02:30:00,2026-01-20\n",
@@ -243,6 +253,10 @@ fn a_table_says_it_over_its_source_key_by_key() {
             "all",
             ", config: {loaded_at_field: sent_at, freshness: {error_after: {period: hour}}}",
         ),
+        "  - name: far\n    freshness: {warn_after: {count: 3}}\n    tables:\n".to_string(),
+        table("all", ""),
+        table("by_query", ""),
+        table("off", ", freshness: null"),
         "  - name: quiet\n    freshness: null\n    loaded_at_field: missing\n    tables:\n"
             .to_string(),
         table("off", ""),
