@@ -445,6 +445,45 @@ fn a_run_that_cannot_be_read_is_named_and_nothing_is_stored() {
 }
 
 #[test]
+fn a_compaction_that_fails_leaves_the_files_that_there_were() {
+    let folder = TempDir::new().unwrap();
+    on_a_runtime(async {
+        let (_, data) = random_project(12);
+        let mut facts = Facts::open(folder.path()).await;
+        let half = data.events.len() / 2;
+        for part in [&data.events[..half], &data.events[half..]] {
+            let rows = facts.context.read_batch(event_batch(part)).unwrap();
+            facts.events.append(&facts.context, rows).await.unwrap();
+        }
+        let files = || {
+            let entries = std::fs::read_dir(folder.path().join("events")).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let (before, runs) = (files(), facts.events.runs());
+        let last = runs.last().unwrap();
+        assert!(
+            runs.iter()
+                .filter(|run| run.bucket == runs[0].bucket)
+                .count()
+                > 1
+        );
+        assert_ne!(last.bucket, runs[0].bucket);
+        let path = folder.path().join("events").join(&last.path);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        let refused = facts.events.compact(&facts.context, 1).await.unwrap_err();
+        let root = refused.find_root().to_string();
+        assert!(root.contains(&last.path), "{root}");
+        assert_eq!((files(), facts.events.runs()), (before, runs.clone()));
+        std::fs::write(&path, &whole).unwrap();
+        facts.events.compact(&facts.context, 1).await.unwrap();
+        assert!(facts.events.runs().len() < runs.len());
+    });
+}
+
+#[test]
 fn a_table_that_is_opened_again_holds_what_was_appended() {
     let folder = TempDir::new().unwrap();
     on_a_runtime(async {

@@ -1,8 +1,6 @@
 //! Appending rows: sort, drop what is stored already, write one file per bucket and span of days, commit once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::OsString;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::arrow::array::{
@@ -24,6 +22,7 @@ use deltalake::kernel::Action;
 use futures::StreamExt;
 
 use super::columns::stored;
+use super::maintain::{files_in, remove_files_since};
 use super::spans::{Spans, newest, rows_by_day};
 use super::values::Values;
 use super::write::{Output, Written};
@@ -263,22 +262,6 @@ impl<'a> Arrived<'a> {
         self.last = Some(rows.slice(others, 1));
         Ok(rows.slice(0, others))
     }
-}
-
-/// Names of the entries of a folder.
-fn files_in(folder: &Path) -> std::io::Result<HashSet<OsString>> {
-    let entries = std::fs::read_dir(folder)?;
-    entries.map(|entry| Ok(entry?.file_name())).collect()
-}
-
-fn remove_files_since(folder: &Path, before: &HashSet<OsString>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if !before.contains(&entry.file_name()) && entry.file_type()?.is_file() {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// How many rows of each day a table has, with the rows that come.

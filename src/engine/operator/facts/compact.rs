@@ -15,6 +15,7 @@ use deltalake::kernel::{Action, Add, Remove};
 use deltalake::protocol::DeltaOperation;
 use futures::StreamExt;
 
+use super::maintain::{files_in, remove_files_since};
 use super::row_keys::RowKeys;
 use super::spans::{Spare, newest, rows_by_day, to_few, to_tidy};
 use super::write::RunWriter;
@@ -65,13 +66,34 @@ impl ClusteredFacts {
         context: &SessionContext,
         pick: impl for<'a> Fn(Vec<&'a RunFile>) -> Vec<Vec<&'a RunFile>>,
     ) -> Result<Compacted> {
+        let before = files_in(&self.folder)?;
+        let merged = self.merge_all(context, pick).await;
+        let (actions, compacted) = merged.inspect_err(|_| {
+            // Best effort, as after an append: on a full disk they would keep it full until a vacuum.
+            let _ = remove_files_since(&self.folder, &before);
+        })?;
+        if !actions.is_empty() {
+            let operation = DeltaOperation::Optimize {
+                predicate: None,
+                target_size: 0,
+            };
+            self.commit(actions, operation).await?;
+        }
+        Ok(compacted)
+    }
+
+    /// Writes files that no commit names yet, and says which runs they replace.
+    async fn merge_all(
+        &self,
+        context: &SessionContext,
+        pick: impl for<'a> Fn(Vec<&'a RunFile>) -> Vec<Vec<&'a RunFile>>,
+    ) -> Result<(Vec<Action>, Compacted)> {
         let runs = self.runs();
         let mut compacted = Compacted {
             files_before: runs.len(),
             files_after: runs.len(),
             rows_rewritten: 0,
         };
-        // The log is read once, not once per merge.
         let table = self.provider()?;
         let (mut actions, mut replaced) = (Vec::new(), HashSet::new());
         for bucket in 0..self.clustering.buckets {
@@ -93,17 +115,7 @@ impl ClusteredFacts {
             }
         }
         actions.extend(self.removals(&replaced));
-        if !actions.is_empty() {
-            self.commit(
-                actions,
-                DeltaOperation::Optimize {
-                    predicate: None,
-                    target_size: 0,
-                },
-            )
-            .await?;
-        }
-        Ok(compacted)
+        Ok((actions, compacted))
     }
 
     /// One sorted file of several; the runs' declared order makes this a merge, not a sort.

@@ -1,6 +1,8 @@
 //! What a clustered table must remember beside its rows, and the removal of files that nobody needs.
 //! In: the table's folder. Out: an open table, without being told its columns again; old files gone.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -91,4 +93,21 @@ impl ClusteredFacts {
         self.table = table;
         Ok(report.files_deleted.len() + unfinished)
     }
+}
+
+/// Names of the entries of a folder.
+pub(super) fn files_in(folder: &Path) -> std::io::Result<HashSet<OsString>> {
+    let entries = fs::read_dir(folder)?;
+    entries.map(|entry| Ok(entry?.file_name())).collect()
+}
+
+/// Removes the files that came since.
+pub(super) fn remove_files_since(folder: &Path, before: &HashSet<OsString>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if !before.contains(&entry.file_name()) && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
