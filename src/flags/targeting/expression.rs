@@ -4,6 +4,7 @@ use std::fmt;
 
 use regex::Regex;
 
+use super::names::identifier;
 use super::version::version_text;
 use crate::flags::context::{Type, Value};
 
@@ -398,19 +399,6 @@ impl fmt::Display for Expression {
 /// A text as an SQL literal.
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
-}
-
-/// A name as SQL reads it back: in double quotes unless it is plain lower case.
-pub fn identifier(name: &str) -> String {
-    let is_plain = name
-        .chars()
-        .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
-        && name.starts_with(|first: char| !first.is_ascii_digit());
-    if is_plain {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
 }
 
 struct Grouped<'a>(&'a Expression);

@@ -7,13 +7,15 @@ mod domain;
 mod evaluate;
 mod explain;
 mod expression;
+mod names;
 mod parse;
 mod typing;
 mod version;
 
 pub use domain::{Reach, reach};
 pub use explain::Explanation;
-pub use expression::{Comparison, Expression, Function, LikeToken, identifier, quoted};
+pub use expression::{Comparison, Expression, Function, LikeToken, quoted};
+pub use names::identifier;
 pub use version::{version_key, version_text};
 
 use super::context::{Context, Schema};
