@@ -140,6 +140,9 @@ impl Resolver<'_> {
 
     fn location(&mut self, table: &SourceTableSpec) -> Option<String> {
         let Some(location) = &table.location else {
+            if table.misspelt.has("location") {
+                return None;
+            }
             self.diagnostics.push(
                 Diagnostic::error(
                     Code::E0105,

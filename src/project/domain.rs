@@ -2,7 +2,7 @@
 
 use super::metric::{MetricDefaults, MetricSpec};
 use super::semantic::SemanticNodes;
-use super::yaml::{Fields, FromNode, Node, Spot, Value, wrong_type};
+use super::yaml::{Fields, FromNode, Misspelt, Node, Spot, Value, wrong_type};
 use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
 
 /// Everything the domain files of a project say.
@@ -37,6 +37,7 @@ pub struct ExperimentSpec {
     pub guardrails: Vec<ExperimentMetricSpec>,
     pub alpha: Option<Spot<f64>>,
     pub segments: Vec<Spot<String>>,
+    pub misspelt: Misspelt,
 }
 
 #[derive(Debug, Clone)]
@@ -128,7 +129,7 @@ impl FromNode for ExperimentSpec {
         let key = fields.required::<Spot<String>>("key");
         let (variants, variants_span) = variants(&mut fields);
         let metrics = metrics(&mut fields);
-        let spec = Self {
+        let mut spec = Self {
             span: node.span.clone(),
             hypothesis: fields.optional("hypothesis"),
             area: fields.optional("area"),
@@ -147,6 +148,7 @@ impl FromNode for ExperimentSpec {
             guardrails: metrics.guardrails,
             alpha: fields.optional("alpha"),
             segments: fields.or_default("segments"),
+            misspelt: Misspelt::default(),
             key: key.clone().unwrap_or(Spot {
                 value: String::new(),
                 span: node.span.clone(),
@@ -155,7 +157,7 @@ impl FromNode for ExperimentSpec {
         for name in DELIVERY.iter().chain(&["description", "tags"]) {
             fields.node(name);
         }
-        fields.finish();
+        spec.misspelt = fields.finish();
         key.map(|_| spec)
     }
 }

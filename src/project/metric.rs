@@ -1,6 +1,6 @@
 //! YAML of metrics as it was typed. Meaning is given by `metrics`.
 
-use super::yaml::{Fields, FromNode, Node, Spot, Value};
+use super::yaml::{Fields, FromNode, Misspelt, Node, Spot, Value};
 use crate::diagnostics::{Diagnostic, Span};
 
 /// A metric as typed.
@@ -51,6 +51,7 @@ pub struct MetricSpec {
     /// The same measure before the unit was exposed, for variance reduction (CUPED).
     pub covariate: Option<CovariateSpec>,
     pub unit_of_measure: Option<String>,
+    pub misspelt: Misspelt,
 }
 
 /// What a file's metrics say where they do not say it themselves.
@@ -107,6 +108,7 @@ pub struct MeasureSpec {
     /// Of a side of a ratio; that of other kinds stands beside the kind.
     pub cap: Option<CapSpec>,
     pub span: Span,
+    pub misspelt: Misspelt,
 }
 
 /// Half-open, from the unit's first assignment: `[start, start + length)`.
@@ -133,7 +135,7 @@ impl FromNode for MetricSpec {
         let mut fields = Fields::of(node, "a metric", diagnostics)?;
         let name: Option<Spot<String>> = fields.required("name");
         let value = MeasureSpec::from_fields(&mut fields);
-        let spec = Self {
+        let mut spec = Self {
             span: node.span.clone(),
             label: fields.optional("label"),
             description: fields.optional("description"),
@@ -165,12 +167,16 @@ impl FromNode for MetricSpec {
             cap: fields.optional("cap"),
             covariate: fields.optional("covariate"),
             unit_of_measure: fields.optional("unit_of_measure"),
+            misspelt: Misspelt::default(),
             name: name.clone().unwrap_or(Spot {
                 value: String::new(),
                 span: node.span.clone(),
             }),
         };
-        fields.finish();
+        spec.misspelt = fields.finish();
+        if let Some(value) = &mut spec.value {
+            value.misspelt.clone_from(&spec.misspelt);
+        }
         name.map(|_| spec)
     }
 }
@@ -211,6 +217,7 @@ impl MetricSpec {
             cap: None,
             covariate: None,
             unit_of_measure: None,
+            misspelt: Misspelt::default(),
         }
     }
 
@@ -255,6 +262,7 @@ impl MetricSpec {
             if let (true, Some(fact)) = (has_none, &defaults.fact) {
                 self.value = Some(MeasureSpec {
                     fact: Some(fact.clone()),
+                    misspelt: self.misspelt.clone(),
                     ..MeasureSpec::empty(self.span.clone())
                 });
             }
@@ -338,6 +346,7 @@ impl MeasureSpec {
             filter: None,
             cap: None,
             span,
+            misspelt: Misspelt::default(),
         }
     }
 
@@ -366,6 +375,7 @@ impl MeasureSpec {
             expression,
             filter,
             cap: None,
+            misspelt: Misspelt::default(),
         })
     }
 }
@@ -376,9 +386,10 @@ impl FromNode for MeasureSpec {
         let mut fields = Fields::of(node, "a measure", diagnostics)?;
         let measure = Self::from_fields(&mut fields);
         let cap = fields.optional("cap");
-        fields.finish();
+        let misspelt = fields.finish();
         Some(Self {
             span: node.span.clone(),
+            misspelt,
             cap,
             ..measure.unwrap_or(Self::empty(node.span.clone()))
         })

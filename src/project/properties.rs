@@ -3,7 +3,7 @@
 use super::consumers::{ConsumerSpec, GroupSpec};
 use super::freshness::LoadedSpec;
 use super::semantic::SemanticNodes;
-use super::yaml::{Fields, FromNode, Node, Spot, Value, wrong_type};
+use super::yaml::{Fields, FromNode, Misspelt, Node, Spot, Value, wrong_type};
 use crate::diagnostics::{Code, Diagnostic, Span};
 
 /// One properties file.
@@ -107,6 +107,7 @@ pub struct SourceTableSpec {
     pub loaded: LoadedSpec,
     pub columns: Vec<ColumnSpec>,
     pub tests: Vec<TestSpec>,
+    pub misspelt: Misspelt,
 }
 
 /// Keys that tests take as configuration, also without `config:`, as older dbt projects write them.
@@ -386,8 +387,12 @@ impl FromNode for SourceTableSpec {
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "a source table", diagnostics)?;
         let config = config(&mut fields, &["meta", "tags"]);
-        let spec = Self {
-            name: fields.required("name")?,
+        let name: Option<Spot<String>> = fields.required("name");
+        let mut spec = Self {
+            name: name.clone().unwrap_or(Spot {
+                value: String::new(),
+                span: node.span.clone(),
+            }),
             description: fields.or_default("description"),
             location: fields.optional("location"),
             format: fields.optional("format"),
@@ -399,12 +404,13 @@ impl FromNode for SourceTableSpec {
             config,
             columns: fields.or_default("columns"),
             tests: tests(&mut fields),
+            misspelt: Misspelt::default(),
         };
         for key in ["identifier", "quoting", "external"] {
             fields.node(key);
         }
-        fields.finish();
-        Some(spec)
+        spec.misspelt = fields.finish();
+        name.map(|_| spec)
     }
 }
 

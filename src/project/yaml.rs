@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
-use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean};
+use crate::diagnostics::{Checked, Code, Diagnostic, Span, did_you_mean, nearest};
 
 /// Reads one YAML document. An empty file is [`Value::Null`].
 pub fn parse(file: &Arc<str>, text: &str) -> Checked<Node> {
@@ -229,7 +229,7 @@ impl<'a> Fields<'a> {
             found => {
                 let span = found.map_or(self.span.clone(), |node| node.span.clone());
                 self.diagnostics.push(
-                    Diagnostic::error(Code::E0105, format!("{} needs `{key}`", self.what))
+                    Diagnostic::error(Code::E0105, missing_key(self.what, key))
                         .at(span)
                         .hint(format!(
                             "add `{key}:` with {}",
@@ -259,10 +259,21 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
-    /// Reports the keys that nobody asked for.
-    pub fn finish(self) {
+    /// Reports the keys that nobody asked for, and gives the absent keys that they seem to be: those are not missing, but misspelt.
+    pub fn finish(self) -> Misspelt {
+        let mut misspelt = Misspelt::default();
         for (key, _) in self.entries {
             if !self.asked.contains(&key.value.as_str()) {
+                let meant = nearest(&key.value, self.asked.iter().copied())
+                    .and_then(|name| self.asked.iter().find(|asked| **asked == name))
+                    .filter(|name| !self.entries.iter().any(|(key, _)| key.value == **name));
+                if let Some(meant) = meant {
+                    misspelt.0.push(*meant);
+                    let missing = missing_key(self.what, meant);
+                    self.diagnostics.retain(|found| {
+                        found.message != missing || found.span.as_ref() != Some(&self.span)
+                    });
+                }
                 self.diagnostics.push(
                     Diagnostic::error(
                         Code::E0103,
@@ -273,6 +284,7 @@ impl<'a> Fields<'a> {
                 );
             }
         }
+        misspelt
     }
 
     pub fn diagnostics(&mut self) -> &mut Vec<Diagnostic> {
@@ -299,6 +311,21 @@ pub fn read_at<T: FromNode>(
         found.message = format!("`{key}`: {}", found.message);
     }
     value
+}
+
+/// Keys of a mapping that are absent, with one beside them that is nearly the same and means nothing. Whoever needs such a
+/// key is silent: the misspelt one is reported, with the hint that mends both.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Misspelt(Vec<&'static str>);
+
+impl Misspelt {
+    pub fn has(&self, key: &str) -> bool {
+        self.0.contains(&key)
+    }
+}
+
+fn missing_key(what: &str, key: &str) -> String {
+    format!("{what} needs `{key}`")
 }
 
 /// The diagnostic for a value of the wrong type.
@@ -594,13 +621,15 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_missing_keys_are_reported_together() {
+    fn a_misspelt_key_is_not_reported_as_missing_too() {
         let node = parse(&"f.yml".into(), "nmae: x\nother: 1\n").value;
         let mut diagnostics = Vec::new();
         let mut fields = Fields::of(&node, "a model", &mut diagnostics).expect("a mapping");
         let name: Option<String> = fields.required("name");
-        fields.finish();
-        assert_eq!(name, None);
+        let kind: Option<String> = fields.required("kind");
+        let misspelt = fields.finish();
+        assert_eq!((name, kind), (None, None));
+        assert!(misspelt.has("name") && !misspelt.has("kind"));
         let messages: Vec<_> = diagnostics
             .iter()
             .map(|diagnostic| diagnostic.message.as_str())
@@ -608,7 +637,7 @@ mod tests {
         assert_eq!(
             messages,
             [
-                "a model needs `name`",
+                "a model needs `kind`",
                 "unknown key `nmae` in a model",
                 "unknown key `other` in a model"
             ]

@@ -87,6 +87,7 @@ projects! {
     metric_ratio_incomplete
     metric_unknown_fact
     metric_without_owner
+    misspelt_is_not_missing
     model_name_bad
     no_project_file
     project_file_empty

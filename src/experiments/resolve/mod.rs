@@ -153,7 +153,7 @@ impl Resolver<'_> {
     }
 
     fn needs_text(&mut self, text: Option<&str>, key: &str, hint: &str) {
-        if text.is_none_or(|text| text.trim().is_empty()) {
+        if text.is_none_or(|text| text.trim().is_empty()) && !self.spec.misspelt.has(key) {
             let message = format!("the experiment `{}` needs `{key}`", self.spec.key.value);
             self.push(
                 Code::E0604,
@@ -278,6 +278,9 @@ impl Resolver<'_> {
 
     fn period(&mut self) -> Option<(NaiveDateTime, Option<NaiveDateTime>, Duration)> {
         let Some(period) = &self.spec.period else {
+            if self.spec.misspelt.has("period") {
+                return None;
+            }
             let message = format!("the experiment `{}` needs `period`", self.spec.key.value);
             self.push(
                 Code::E0605,
@@ -419,6 +422,9 @@ impl Resolver<'_> {
 
     fn assignments(&mut self) -> Option<(String, Vec<Exclusion>, f64)> {
         let Some(spec) = &self.spec.assignments else {
+            if self.spec.misspelt.has("assignments") {
+                return None;
+            }
             let message = format!(
                 "the experiment `{}` needs `assignments`",
                 self.spec.key.value

@@ -37,11 +37,8 @@ impl Resolver<'_> {
             (Some(word), _) => self.aggregation(word),
             (None, Some(fallback)) => Some(fallback),
             (None, None) => {
-                self.unsound(
-                    format!("a measure of `{}` needs `agg`", self.spec.name.value),
-                    &spec.span,
-                    "add `agg: sum`, `count`, `count_distinct`, `max`, `min` or `any`",
-                );
+                let hint = "add `agg: sum`, `count`, `count_distinct`, `max`, `min` or `any`";
+                self.measure_needs(spec, &["agg", "aggregation"], hint);
                 None
             }
         };
@@ -52,11 +49,8 @@ impl Resolver<'_> {
             Aggregation::Sum | Aggregation::CountDistinct | Aggregation::Max | Aggregation::Min
         );
         if needs_expression && spec.expression.is_none() {
-            self.unsound(
-                format!("a measure of `{}` needs `expr`", self.spec.name.value),
-                &spec.span,
-                "add `expr: <SQL over the fact's columns>`",
-            );
+            let hint = "add `expr: <SQL over the fact's columns>`";
+            self.measure_needs(spec, &["expr", "expression"], hint);
             return None;
         }
         let condition = self.condition(spec, &fact)?;
@@ -74,14 +68,22 @@ impl Resolver<'_> {
         })
     }
 
+    /// Says that a measure lacks a key, given with its other names; unless one of them is there, misspelt.
+    fn measure_needs(&mut self, spec: &MeasureSpec, names: &[&str], hint: &str) {
+        if names.iter().any(|name| spec.misspelt.has(name)) {
+            return;
+        }
+        let message = format!(
+            "a measure of `{}` needs `{}`",
+            self.spec.name.value, names[0]
+        );
+        self.unsound(message, &spec.span, hint);
+    }
+
     /// What the model that is measured says about its columns.
     fn fact(&mut self, spec: &MeasureSpec) -> Option<FactSpec> {
         let Some(fact) = &spec.fact else {
-            self.unsound(
-                format!("a measure of `{}` needs `fact`", self.spec.name.value),
-                &spec.span,
-                "add `fact: <the model it is measured on>`",
-            );
+            self.measure_needs(spec, &["fact"], "add `fact: <the model it is measured on>`");
             return None;
         };
         let Some(node) = self.manifest.model(fact) else {

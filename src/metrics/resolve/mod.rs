@@ -260,6 +260,9 @@ impl Resolver<'_> {
     }
 
     fn needs(&mut self, key: &str, hint: &str) {
+        if self.spec.misspelt.has(key) {
+            return;
+        }
         self.unsound(
             format!("the metric `{}` needs `{key}`", self.name()),
             &self.spec.name.span.clone(),
