@@ -9,7 +9,7 @@ use super::metric::Maturity as Wanted;
 use super::plan::{
     AssignmentSource, ExperimentPlan, MetricPlan, MetricStates, PeriodColumns, SpecialMetric,
 };
-use super::sql::{Use, aggregates_until, complete_ends};
+use super::sql::{Use, aggregates_until, by_ends};
 use crate::manifest::identifier;
 use sources::Sources;
 use ways::Way;
@@ -27,22 +27,24 @@ pub fn planned_aggregates(
     experiments: &[ExperimentPlan],
     complete_through: Option<&str>,
 ) -> String {
-    let ends = complete_ends(uses, complete_through);
-    let (plan, rest) = plan(uses, units, segments, experiments, &ends);
-    let mut parts: Vec<String> = plan.iter().map(select).collect();
-    if !rest.is_empty() || parts.is_empty() {
-        let names: Vec<&str> = rest.iter().map(|used| used.metric.name.as_str()).collect();
-        parts.push(format!(
-            "    -- in plain SQL: {}\n    select * from {} as computed",
-            names.join(", "),
-            aggregates_until(&rest, units, segments, &ends)
-        ));
+    let mut parts = Vec::new();
+    for (uses, ends) in by_ends(uses, complete_through) {
+        let (plan, rest) = plan(&uses, units, segments, experiments, &ends);
+        parts.extend(plan.iter().map(select));
+        if !rest.is_empty() || plan.is_none() {
+            let names: Vec<&str> = rest.iter().map(|used| used.metric.name.as_str()).collect();
+            parts.push(format!(
+                "    -- in plain SQL: {}\n    select * from {} as computed",
+                names.join(", "),
+                aggregates_until(&rest, units, segments, &ends)
+            ));
+        }
     }
     format!("(\n{}\n)", parts.join("\n    union all\n"))
 }
 
 /// The plan of all metrics that the operator knows, over all of their facts, and the metrics that need plain SQL; `ends` are those
-/// of [`complete_ends`].
+/// of [`by_ends`].
 pub fn plan<'a>(
     uses: &[Use<'a>],
     units: &str,

@@ -385,6 +385,10 @@ const VISITS: &str = "create view visits as
 select user_id as visitor, occurred_at + interval '90 minutes' as visited_at, event_name as kind, milliseconds / 7 as seconds
 from events where milliseconds > 500";
 
+/// A fact that ends before the others.
+const EARLY: &str =
+    "create view early as select * from events where occurred_at < timestamp '2026-03-12 00:00:00'";
+
 /// What both ways are asked on random data.
 pub struct Case {
     pub metrics: Vec<Metric>,
@@ -437,6 +441,7 @@ impl Case {
         }
         run(&units()).await;
         run(VISITS).await;
+        run(EARLY).await;
         if !self.has_events {
             let all = context.deregister_table("events").unwrap().unwrap();
             context.register_table("all_events", all).unwrap();
@@ -526,6 +531,62 @@ fn windows_are_full_when_plain_sql_says_so() {
     let mut without_events = Case::random(2_002, full);
     without_events.has_events = false;
     assert!(without_events.compare() > 20);
+}
+
+#[test]
+fn a_fact_that_ends_early_takes_no_units_from_metrics_that_do_not_read_it() {
+    let full = |random: &mut Random, index| Metric {
+        maturity: Maturity::FullWindow,
+        ..metric(random, index)
+    };
+    let mut case = Case::random(2_100, full);
+    let alone = case.states();
+    let orders = |fact: &str| Measure {
+        fact: fact.to_owned(),
+        ..measure(Aggregation::Count, None, None)
+    };
+    let kinds = [
+        Kind::Mean(orders("events")),
+        Kind::Mean(orders("early")),
+        Kind::Ratio {
+            numerator: orders("early"),
+            denominator: orders("events"),
+        },
+    ];
+    for (index, kind) in kinds.into_iter().enumerate() {
+        case.metrics.push(Metric {
+            kind,
+            window: Window {
+                start: days(0),
+                length: Some(days(5)),
+                calendar: None,
+            },
+            ..full(&mut Random(7), 6 + index)
+        });
+    }
+    case.compare();
+    let together = case.states();
+    for (alone, together) in alone.iter().zip(&together) {
+        for (place, state) in alone {
+            assert_eq!(
+                format!("{state:?}"),
+                format!("{:?}", together[place]),
+                "{place:?}"
+            );
+        }
+        let units = |name: &str| -> i64 {
+            let own = together.iter();
+            let own = own.filter(|(place, _)| {
+                place[0] == KEYS[0] && place[2] == name && place[6] == "state"
+            });
+            own.map(|(_, state)| state.counts[0]).sum()
+        };
+        let [all, early, both] = ["metric_6", "metric_7", "metric_8"].map(units);
+        assert!(
+            0 < early && early == both && both < all,
+            "{all} {early} {both}"
+        );
+    }
 }
 
 #[test]

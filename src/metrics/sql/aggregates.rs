@@ -44,22 +44,29 @@ struct UnitColumn {
 ///
 /// `units` is a relation with one row per experiment and unit: `experiment_key`, `unit_id`, `variant`, `assigned_at`,
 /// `period_starts_at`, `measured_until`, `is_analysed`, and the segment columns. `complete_through` is SQL for the instant up
-/// to which the data are complete; without it, that is the time of the latest event.
+/// to which the data are complete; without it, that is for each metric the time of the latest event of the facts that it reads.
 pub fn aggregates(
     uses: &[Use<'_>],
     units: &str,
     segments: &BTreeMap<String, Vec<String>>,
     complete_through: Option<&str>,
 ) -> String {
-    aggregates_until(
-        uses,
-        units,
-        segments,
-        &complete_ends(uses, complete_through),
-    )
+    let groups = by_ends(uses, complete_through);
+    let parts = groups
+        .iter()
+        .map(|(uses, ends)| aggregates_until(uses, units, segments, ends));
+    let mut parts: Vec<String> = parts.collect();
+    if parts.len() == 1 {
+        return parts.remove(0);
+    }
+    let parts = parts
+        .iter()
+        .map(|part| format!("    select * from {part} as computed"));
+    let parts: Vec<String> = parts.collect();
+    format!("(\n{}\n)", parts.join("\n    union all\n"))
 }
 
-/// The same of some of a project's metrics, where all of them say how far the data reach.
+/// The same of metrics whose data reach equally far, see [`by_ends`].
 pub fn aggregates_until(
     uses: &[Use<'_>],
     units: &str,
@@ -103,10 +110,36 @@ fn full_windows<'a>(uses: &'a [Use<'a>]) -> impl Iterator<Item = &'a Use<'a>> {
         .filter(|used| used.metric.maturity == Maturity::FullWindow)
 }
 
-/// SQL for the instants up to which the data are complete, if a metric asks for full windows.
-pub fn complete_ends(uses: &[Use<'_>], complete_through: Option<&str>) -> Vec<String> {
-    let ends: BTreeSet<String> = full_windows(uses)
-        .flat_map(|used| used.metric.kind.measures())
+/// Metrics by how far their data reach, each group with SQL for the instants of which the first is the end. A full window ends within what
+/// its own metric reads, so that a fact that ends early takes no units from metrics that never look at it. Metrics that ask for no
+/// full windows go with the most others.
+pub fn by_ends<'a>(
+    uses: &[Use<'a>],
+    complete_through: Option<&str>,
+) -> Vec<(Vec<Use<'a>>, Vec<String>)> {
+    let ends_of = |used: &Use<'_>| complete_ends(used, complete_through);
+    let mut sizes: BTreeMap<Vec<String>, usize> = BTreeMap::new();
+    for used in full_windows(uses) {
+        *sizes.entry(ends_of(used)).or_default() += 1;
+    }
+    let largest = sizes.iter().max_by_key(|(_, size)| **size);
+    let largest = largest.map_or_else(Vec::new, |(ends, _)| ends.clone());
+    let mut groups = BTreeMap::from([(largest.clone(), Vec::new())]);
+    for used in uses {
+        let ends = match used.metric.maturity {
+            Maturity::FullWindow => ends_of(used),
+            _ => largest.clone(),
+        };
+        groups.entry(ends).or_default().push(used.clone());
+    }
+    let groups = groups.into_iter();
+    groups.map(|(ends, uses)| (uses, ends)).collect()
+}
+
+/// SQL for the instants up to which the data of a metric are complete.
+fn complete_ends(used: &Use<'_>, complete_through: Option<&str>) -> Vec<String> {
+    let measures = used.metric.kind.measures().into_iter();
+    let ends: BTreeSet<String> = measures
         .map(|measure| match complete_through {
             Some(instant) => instant.to_string(),
             None => format!(

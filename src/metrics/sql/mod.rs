@@ -6,7 +6,7 @@ mod daily;
 mod side;
 mod unit;
 
-pub use aggregates::{Use, aggregates, aggregates_until, complete_ends};
+pub use aggregates::{Use, aggregates, aggregates_until, by_ends};
 pub use daily::{daily, daily_parts};
 pub(in crate::metrics) use unit::step_bits;
 
