@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use chrono::NaiveDate;
 use clap::{Args, Subcommand};
 
+use super::output::counted;
 use super::{Common, Exit, context, output, query};
-use crate::diagnostics::{Code, Diagnostic};
+use crate::diagnostics::{Code, Diagnostic, did_you_mean};
 use crate::engine::{
     Appended, Clustering, Engine, EngineOptions, FactsError, FactsTable, facts_shape, facts_tables,
 };
@@ -40,7 +41,7 @@ pub struct Append {
     #[arg(long, value_name = "COLUMN")]
     pub id: String,
     /// Buckets of units; tables that are read together need the same number
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub buckets: u16,
 }
 
@@ -49,8 +50,8 @@ pub struct Optimize {
     /// Tables of `facts append` and published relations with `cluster_by`; all of them if none is named
     pub names: Vec<String>,
     /// Runs that a bucket may have
-    #[arg(long, default_value_t = 4)]
-    pub most_runs: usize,
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub most_runs: u32,
     /// Keep replaced files for so many days, for those who still read them
     #[arg(long, default_value_t = 7)]
     pub keep_days: u32,
@@ -69,9 +70,10 @@ pub async fn run(common: &Common, facts: &Facts) -> anyhow::Result<Exit> {
 
 async fn append(common: &Common, prepared: &Prepared, append: &Append) -> anyhow::Result<Exit> {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    if append.name.is_empty() || !append.name.chars().all(is_plain) || append.buckets == 0 {
+    if append.name.is_empty() || !append.name.chars().all(is_plain) {
+        let name = &append.name;
         tell!(
-            "error: a table has a name of letters, digits and underscores, and at least one bucket"
+            "error: a table has a name of letters, digits and underscores, which `{name}` is not"
         );
         return Ok(Exit::Wrong);
     }
@@ -94,6 +96,10 @@ async fn append(common: &Common, prepared: &Prepared, append: &Append) -> anyhow
         Ok(appended) => {
             say(common, append, &appended);
             Exit::Good
+        }
+        Err(error @ FactsError::NoColumn { .. }) => {
+            context::report(common, &[diagnostic(prepared, &error)], prepared);
+            Exit::Wrong
         }
         Err(error) => match refused(&rows, &error) {
             Some(refused) => {
@@ -121,9 +127,9 @@ fn say(common: &Common, append: &Append, appended: &Appended) {
     let name = &append.name;
     if !common.quiet {
         tell!(
-            "clustered.{name}: {} rows in {} files, {} were there already",
-            appended.rows,
-            appended.files,
+            "clustered.{name}: {} in {}, {} were there already",
+            counted(appended.rows, "row"),
+            counted(appended.files as u64, "file"),
             appended.repeated
         );
         if appended.differing > 0 {
@@ -217,17 +223,17 @@ async fn optimize(
             &warehouse,
             &prepared.environment,
             table,
-            optimize.most_runs,
+            optimize.most_runs as usize,
             keep,
         );
         match done.await {
             Ok(done) if !common.quiet => tell!(
-                "{}: {} files became {}, {} rows rewritten, {} old files removed",
+                "{}: {} became {}, {} rewritten, {} removed",
                 table.name,
-                done.compacted.files_before,
+                counted(done.compacted.files_before as u64, "file"),
                 done.compacted.files_after,
-                done.compacted.rows_rewritten,
-                done.files_removed
+                counted(done.compacted.rows_rewritten, "row"),
+                counted(done.files_removed as u64, "old file")
             ),
             Ok(_) => {}
             Err(error) => {
@@ -247,6 +253,10 @@ fn diagnostic(prepared: &Prepared, error: &FactsError) -> Diagnostic {
             Diagnostic::error(Code::E0902, error.to_string())
                 .hint("no file was changed: try again when it is done")
         }
+        FactsError::NoColumn { column, known } => {
+            let known = known.iter().map(String::as_str);
+            Diagnostic::error(Code::E0406, error.to_string()).hint(did_you_mean(column, known))
+        }
         FactsError::Failed(WarehouseError::DiskFull { .. }) => {
             Diagnostic::error(Code::E0903, error.to_string())
                 .hint("nothing was stored; free some space and try again")
@@ -254,12 +264,17 @@ fn diagnostic(prepared: &Prepared, error: &FactsError) -> Diagnostic {
         FactsError::Failed(WarehouseError::Query(cause)) => {
             let message = cause.strip_backtrace();
             exhausted(prepared, "the query", &message)
-                .unwrap_or_else(|| Diagnostic::error(Code::E0801, message))
+                .unwrap_or_else(|| Diagnostic::error(Code::E0801, plain(&message)))
         }
         FactsError::Failed(_) | FactsError::Building(_) => {
             Diagnostic::error(Code::E0901, error.to_string())
         }
     }
+}
+
+/// Without the engine's word for errors that are ours.
+fn plain(message: &str) -> &str {
+    message.strip_prefix("Execution error: ").unwrap_or(message)
 }
 
 fn folder(prepared: &Prepared, name: &str) -> PathBuf {

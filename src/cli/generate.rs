@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::output::counted;
 use super::{Common, Exit};
-use crate::generate::{FileFormat, FileSplit, GenerateOptions, UnitIds, generate};
+use crate::generate::{FileFormat, FileSplit, GenerateOptions, UnitIds, check, generate};
 
 #[derive(Debug, Clone, Args)]
 pub struct Generate {
@@ -69,7 +70,7 @@ pub fn run(common: &Common, options: &Generate) -> anyhow::Result<Exit> {
         Ids::Uuid => UnitIds::Uuid,
     };
     let defaults = GenerateOptions::default();
-    let generated = generate(&GenerateOptions {
+    let shop = GenerateOptions {
         seed: options.seed,
         users: options.users,
         days: options.days,
@@ -81,7 +82,22 @@ pub fn run(common: &Common, options: &Generate) -> anyhow::Result<Exit> {
         threads: common.threads.unwrap_or(defaults.threads).max(1),
         out: options.out.clone(),
         ..defaults
-    })?;
-    tell!("wrote {generated:?} to {}", options.out.display());
+    };
+    if let Err(wrong) = check(&shop) {
+        tell!("error: {wrong}");
+        return Ok(Exit::Wrong);
+    }
+    let made = generate(&shop)?;
+    if !common.quiet {
+        tell!(
+            "wrote {}, {}, {}, {} and {} to {}",
+            counted(made.users, "user"),
+            counted(made.assignments, "assignment"),
+            counted(made.exposures, "exposure"),
+            counted(made.events, "event"),
+            counted(made.conversions, "conversion"),
+            options.out.display()
+        );
+    }
     Ok(Exit::Good)
 }

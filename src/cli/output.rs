@@ -59,8 +59,7 @@ pub fn rows(rows: &Rows, format: OutputFormat) -> anyhow::Result<()> {
 pub fn rows_text(rows: &Rows, format: OutputFormat) -> anyhow::Result<String> {
     Ok(match format {
         OutputFormat::Table => {
-            let plural = if rows.len() == 1 { "" } else { "s" };
-            format!("{}\n{} row{plural}\n", table(rows)?, rows.len())
+            format!("{}\n{}\n", table(rows)?, counted(rows.len() as u64, "row"))
         }
         OutputFormat::Json => rows.json_lines()?,
         OutputFormat::Csv => csv(rows)?,
@@ -72,6 +71,12 @@ pub fn rows_text(rows: &Rows, format: OutputFormat) -> anyhow::Result<String> {
             markdown_table(&rows.columns(), texts)
         }
     })
+}
+
+/// `1 row`, `2 rows`.
+pub fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 /// Writes to standard output; a reader that went away (`| head`) is no error.

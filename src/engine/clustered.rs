@@ -23,6 +23,8 @@ pub const CLUSTERED: &str = "clustered";
 pub enum FactsError {
     #[error("another process is writing `{}`", .0.display())]
     Busy(PathBuf),
+    #[error("the rows have no column `{column}`")]
+    NoColumn { column: String, known: Vec<String> },
     #[error(transparent)]
     Building(#[from] LockError),
     #[error(transparent)]
@@ -138,16 +140,26 @@ impl Engine {
         query: &str,
         clustering: Clustering,
     ) -> Result<Appended, FactsError> {
+        let failed = |error| query_error(error, folder);
+        let rows = self.context.sql(query).await.map_err(failed)?;
+        let schema: Schema = rows.schema().as_arrow().clone();
+        let required = [&clustering.unit, &clustering.time, &clustering.id];
+        if let Some(column) = required
+            .into_iter()
+            .find(|column| schema.index_of(column).is_err())
+        {
+            let known = schema.fields().iter().map(|field| field.name().clone());
+            return Err(FactsError::NoColumn {
+                column: column.clone(),
+                known: known.collect(),
+            });
+        }
         let _lock = lock(folder)?;
         let append = async {
-            let rows = self.context.sql(query).await?;
-            let schema: Schema = rows.schema().as_arrow().clone();
             let mut facts = ClusteredFacts::open(folder, &schema, clustering).await?;
             facts.append(&self.context, rows).await
         };
-        append
-            .await
-            .map_err(|error| query_error(error, folder).into())
+        append.await.map_err(|error| failed(error).into())
     }
 
     /// Merges runs where a bucket has more than `most_runs`, and removes files replaced longer ago than `keep`. The rows stay the same, so a

@@ -116,7 +116,8 @@ impl GenerateOptions {
     }
 }
 
-fn check(options: &GenerateOptions) -> Result<()> {
+/// Whether there is such a shop.
+pub fn check(options: &GenerateOptions) -> Result<()> {
     ensure!(options.users > 0, "--users must be at least 1");
     ensure!(
         (12..=1_000).contains(&options.days),

@@ -1112,7 +1112,7 @@ fn rows_that_cannot_be_told_apart_are_left_out_and_said() {
     let rows = "('a', 1, '2026-01-01', 5), (null, 1, '2026-01-01', 6), (null, 1, '2026-01-01', 7), ('b', null, '2026-01-01', 8), ('c', 2, null, 9)";
     let said = append(rows, &[]);
     assert!(
-        said.contains("1 rows in 1 files, 0 were there already"),
+        said.contains("1 row in 1 file, 0 were there already"),
         "{said}"
     );
     let left_out =
@@ -1140,6 +1140,39 @@ fn rows_that_cannot_be_told_apart_are_left_out_and_said() {
         said.err
     );
     shop.good(&[&["facts", "append", "things", untyped][..], &columns].concat());
+    let other = ["--unit", "unit", "--time", "at", "--id", "amount"];
+    let said = shop.run(&[&["facts", "append", "things", untyped][..], &other].concat());
+    assert_eq!(said.code, FAILED, "{}", said.err);
+    let clustered = "error[E0801]: the table is clustered in another way than asked for: by unit `unit`, time `at` and id `id`, in 16 buckets";
+    assert!(said.err.contains(clustered), "{}", said.err);
+    let misspelt = ["--unit", "unti", "--time", "at", "--id", "id"];
+    let said = shop.run(&[&["facts", "append", "things", untyped][..], &misspelt].concat());
+    assert_eq!(said.code, WRONG, "{}", said.err);
+    assert!(
+        said.err
+            .contains("error[E0406]: the rows have no column `unti`")
+            && said.err.contains("did you mean `unit`?"),
+        "{}",
+        said.err
+    );
+    for (wrong, words) in [
+        (
+            ["../b", "1"],
+            "letters, digits and underscores, which `../b` is not",
+        ),
+        (["b", "0"], "0 is not in 1..=65535"),
+    ] {
+        let [name, buckets] = wrong;
+        let said = shop.run(
+            &[
+                &["facts", "append", name, untyped, "--buckets", buckets][..],
+                &columns,
+            ]
+            .concat(),
+        );
+        assert_eq!(said.code, WRONG, "{}", said.err);
+        assert!(said.err.contains(words), "{}", said.err);
+    }
     let ignored = "select 'b' as id, 1 as unit, now() as at, 1 as amount for update";
     let said = shop.run(&[&["facts", "append", "things", ignored][..], &columns].concat());
     assert_eq!(said.code, WRONG, "{}", said.err);
@@ -1157,6 +1190,24 @@ fn rows_that_cannot_be_told_apart_are_left_out_and_said() {
         "{}",
         said.err
     );
+}
+
+#[test]
+fn a_shop_that_cannot_be_is_a_wrong_command_line() {
+    let shop = Shop::empty();
+    let out = shop.folder.path().join("made");
+    let out = out.to_str().unwrap();
+    for (option, words) in [
+        ("--days=3", "--days must lie between 12 and 1000, not 3"),
+        ("--users=0", "--users must be at least 1"),
+    ] {
+        let said = shop.run(&["generate", option, "--out", out]);
+        assert_eq!(said.code, WRONG, "{}", said.err);
+        assert!(said.err.contains(words), "{}", said.err);
+        assert!(!Path::new(out).exists());
+    }
+    let said = shop.good(&["generate", "--users=1", "--days=12", "--out", out]);
+    assert!(said.err.contains("wrote 1 user, "), "{}", said.err);
 }
 
 #[test]

@@ -555,7 +555,7 @@ fn a_table_without_its_clustering_gets_it_back_and_keeps_its_own() {
         let refused = ClusteredFacts::open(&events, &columns, other).await;
         let said = refused.err().expect("it has other buckets").to_string();
         assert!(
-            said.contains("is clustered by other columns or buckets"),
+            said.contains("is clustered in another way than asked for"),
             "{said}"
         );
         assert_eq!(count(&facts).await.0, data.events.len());

@@ -68,8 +68,7 @@ impl ClusteredFacts {
         match own == *clustering {
             true => Ok(()),
             false => exec_err!(
-                "{} is clustered by other columns or buckets: unit {}, time {}, id {}, {} buckets",
-                folder.display(),
+                "the table is clustered in another way than asked for: by unit `{}`, time `{}` and id `{}`, in {} buckets",
                 own.unit,
                 own.time,
                 own.id,
