@@ -176,7 +176,7 @@ async fn list(common: &Common, prepared: &Prepared) -> anyhow::Result<Exit> {
         };
         lines.push(format!(
             ", ('{}', {}, {}, {}, {}, {}, {})",
-            table.name,
+            table.name.replace('\'', "''"),
             shape.rows,
             shape.files,
             shape.most_runs,

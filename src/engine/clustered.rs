@@ -174,29 +174,25 @@ impl Engine {
     ) -> Result<Optimized, FactsError> {
         let folder = &table.folder;
         let failed = |error| query_error(error, folder);
-        if !table.is_published {
-            let _lock = lock(folder)?;
-            let mut facts = ClusteredFacts::reopen(folder).await.map_err(failed)?;
-            return Ok(Optimized {
-                compacted: self.compact(&mut facts, most_runs).await.map_err(failed)?,
-                files_removed: facts.vacuum(keep).await.map_err(failed)?,
-            });
-        }
-        let lock = warehouse.lock(environment)?;
+        let _lock = match table.is_published {
+            true => lock_published(folder)?,
+            false => lock(folder)?,
+        };
+        let building = match table.is_published {
+            true => Some(warehouse.lock(environment)?),
+            false => None,
+        };
         let mut facts = ClusteredFacts::reopen(folder).await.map_err(failed)?;
-        let compacted = self.compact(&mut facts, most_runs).await.map_err(failed)?;
-        drop(lock);
-        // Another environment may be growing from this table, or somebody reading it.
+        let compacted = facts.compact(&self.sorting(), most_runs).await;
+        let compacted = compacted.map_err(failed)?;
+        drop(building);
+        // Somebody may be reading the table, or another environment growing from it.
         let removal = warehouse.begin_removal()?;
         let keep = removal.running_for.map_or(keep, |since| since.max(keep));
         Ok(Optimized {
             compacted,
             files_removed: facts.vacuum(keep).await.map_err(failed)?,
         })
-    }
-
-    async fn compact(&self, facts: &mut ClusteredFacts, most_runs: usize) -> Result<Compacted> {
-        facts.compact(&self.sorting(), most_runs).await
     }
 }
 
@@ -207,9 +203,20 @@ fn lock(folder: &Path) -> Result<File, FactsError> {
         fs::create_dir_all(parent).map_err(failed)?;
     }
     let file = File::create(folder.with_extension("lock")).map_err(failed)?;
+    exclusive(file, folder)
+}
+
+/// The same of a table that builds make, by a file of its own: several environments may publish it, and beside it lie tables only.
+fn lock_published(folder: &Path) -> Result<File, FactsError> {
+    let failed = |error: std::io::Error| query_error(error.into(), folder);
+    let file = File::open(ClusteredFacts::clustering_path(folder)).map_err(failed)?;
+    exclusive(file, folder)
+}
+
+fn exclusive(file: File, folder: &Path) -> Result<File, FactsError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(FactsError::Busy(folder.to_path_buf())),
-        Err(TryLockError::Error(error)) => Err(failed(error).into()),
+        Err(TryLockError::Error(error)) => Err(query_error(error.into(), folder).into()),
     }
 }

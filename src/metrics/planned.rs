@@ -1,4 +1,4 @@
-//! From metrics to the plan of the operator that fills their states in one pass.
+//! From metrics to the plan of the operator that fills their states in one pass, or one for each end of data ([`by_ends`]).
 //! In: used metrics, the relation of units, the experiments' variants. Out: SQL with the columns of [`super::sql::aggregates`], which
 //! stays the oracle and takes over what the operator does not know ([`ways`] says which way each metric goes). A comment in
 //! the SQL names what it takes over.

@@ -20,7 +20,7 @@ use deltalake::kernel::Add;
 
 use super::error::{IoContext, delta_error};
 use super::staging::Staging;
-use super::table::{check_partitions, folder_url, write_staged, write_with};
+use super::table::{check_partitions, entry_of, folder_url, write_staged, write_with};
 use super::types::stored_schema;
 use super::{Result, TableSummary, Warehouse, WarehouseError};
 
@@ -225,16 +225,8 @@ async fn files_of(folder: &Path) -> Result<(Vec<(PathBuf, Add)>, deltalake::Delt
     let table = builder.load().await.map_err(failed)?;
     let state = table.snapshot().map_err(failed)?;
     let file = |file: deltalake::kernel::LogicalFileView| {
-        let entry = Add {
-            path: file.path().into_owned(),
-            partition_values: file.partition_values_map(),
-            size: file.size(),
-            modification_time: file.modification_time(),
-            data_change: true,
-            stats: file.stats(),
-            ..Add::default()
-        };
-        (PathBuf::from(file.object_store_path().as_ref()), entry)
+        let path = PathBuf::from(file.object_store_path().as_ref());
+        (path, entry_of(&file))
     };
     let files = state.log_data().iter().map(file).collect();
     Ok((files, table))

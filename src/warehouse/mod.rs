@@ -32,7 +32,7 @@ pub use environment::{Environment, Relation};
 pub use error::{ColumnProblem, WarehouseError, query_error};
 pub use grow::{Replaced, StagedRows, Unfinished};
 pub use lock::{EnvironmentLock, LockError, Pin, Removal};
-pub use table::TableSummary;
+pub use table::{TableSummary, entry_of, first_commit};
 pub use types::stored_schema;
 pub use vacuum::{Keep, VacuumReport};
 

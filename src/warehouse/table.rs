@@ -17,7 +17,7 @@ use datafusion::parquet::schema::types::ColumnPath;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::delta_datafusion::{DeltaScanConfig, DeltaScanNext};
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake::kernel::{Action, Add, StructType};
+use deltalake::kernel::{Action, Add, LogicalFileView, StructType};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::protocol::SaveMode;
 use deltalake::{DeltaTable, DeltaTableBuilder};
@@ -226,10 +226,23 @@ pub(super) async fn write_with(
         rows,
         ..of_files(&files)
     };
-    commit(table, schema, partition_by, files)
+    first_commit(table, schema, partition_by, files)
         .await
         .map_err(as_delta_error)?;
     Ok(summary)
+}
+
+/// What the log of a table says of one of its files, as another log would be told.
+pub fn entry_of(file: &LogicalFileView) -> Add {
+    Add {
+        path: file.path().into_owned(),
+        partition_values: file.partition_values_map(),
+        size: file.size(),
+        modification_time: file.modification_time(),
+        data_change: true,
+        stats: file.stats(),
+        ..Add::default()
+    }
 }
 
 /// How large files are, without their rows.
@@ -299,7 +312,7 @@ fn float_columns(fields: &Fields, parents: &[String]) -> Vec<ColumnPath> {
 }
 
 /// The first commit of a table, with its files.
-pub(super) async fn commit(
+pub async fn first_commit(
     table: DeltaTable,
     schema: &Schema,
     partition_by: &[String],

@@ -94,9 +94,8 @@ impl Shop {
         said.lines().skip(1).collect::<Vec<_>>().join(" ")
     }
 
-    /// Data files of the published table, by inode.
-    fn files(&self) -> Vec<u64> {
-        use std::os::unix::fs::MetadataExt;
+    /// The folder of the published table.
+    fn table(&self) -> PathBuf {
         let text = fs::read_to_string(
             self.path()
                 .join("target/warehouse/environments")
@@ -107,11 +106,14 @@ impl Shop {
         let fingerprint = environment["environment"]["relations"]["facts"]["fingerprint"]
             .as_str()
             .unwrap();
-        let table = self
-            .path()
-            .join("target/warehouse/relations/facts")
-            .join(fingerprint);
-        let mut inodes: Vec<u64> = parquet_files(&table)
+        let tables = self.path().join("target/warehouse/relations/facts");
+        tables.join(fingerprint)
+    }
+
+    /// Its data files, by inode.
+    fn files(&self) -> Vec<u64> {
+        use std::os::unix::fs::MetadataExt;
+        let mut inodes: Vec<u64> = parquet_files(&self.table())
             .iter()
             .map(|path| fs::metadata(path).unwrap().ino())
             .collect();
@@ -293,6 +295,13 @@ fn a_fact_by_unit_has_few_files_when_asked() {
     let refused = said(&optimize(&[], "1", "0"));
     assert!(refused.contains("error[E0902]"), "{refused}");
     drop(lock);
+    // Of another environment that publishes the same table.
+    let own = fs::File::open(shop.table().join("_clustering.json")).unwrap();
+    own.lock().unwrap();
+    let refused = said(&optimize(&[], "1", "0"));
+    assert!(refused.contains("error[E0902]"), "{refused}");
+    assert_eq!((shop.rows(), shop.files()), (rows.clone(), before.clone()));
+    drop(own);
 
     let reader = warehouse.pin("dev").unwrap();
     let kept = said(&optimize(&["facts"], "1", "0"));

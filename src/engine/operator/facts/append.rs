@@ -22,7 +22,7 @@ use deltalake::kernel::Action;
 use futures::StreamExt;
 
 use super::columns::stored;
-use super::maintain::{files_in, remove_files_since};
+use super::maintain::without_leftovers;
 use super::spans::{Spans, newest, rows_by_day};
 use super::values::Values;
 use super::write::{Output, Written};
@@ -54,12 +54,8 @@ impl ClusteredFacts {
     /// nowhere but in the sort, which spills. Of rows with one unit, time and id that differ, the one of [`super::values`] stays, even
     /// where another is stored.
     pub async fn append(&mut self, context: &SessionContext, rows: DataFrame) -> Result<Appended> {
-        let before = files_in(&self.folder)?;
-        let written = self.write_new(context, rows).await;
-        let (actions, appended) = written.inspect_err(|_| {
-            // Best effort: what stays is removed by a vacuum. After this, files may be named by a commit that failed only later.
-            let _ = remove_files_since(&self.folder, &before);
-        })?;
+        let writing = self.write_new(context, rows);
+        let (actions, appended) = without_leftovers(&self.folder, writing).await?;
         if !actions.is_empty() {
             let operation = self.append_operation();
             self.commit(actions, operation).await?;

@@ -15,7 +15,7 @@ use deltalake::kernel::{Action, Add, Remove};
 use deltalake::protocol::DeltaOperation;
 use futures::StreamExt;
 
-use super::maintain::{files_in, remove_files_since};
+use super::maintain::without_leftovers;
 use super::row_keys::RowKeys;
 use super::spans::{Spare, newest, rows_by_day, to_few, to_tidy};
 use super::write::RunWriter;
@@ -66,12 +66,8 @@ impl ClusteredFacts {
         context: &SessionContext,
         pick: impl for<'a> Fn(Vec<&'a RunFile>) -> Vec<Vec<&'a RunFile>>,
     ) -> Result<Compacted> {
-        let before = files_in(&self.folder)?;
-        let merged = self.merge_all(context, pick).await;
-        let (actions, compacted) = merged.inspect_err(|_| {
-            // Best effort, as after an append: on a full disk they would keep it full until a vacuum.
-            let _ = remove_files_since(&self.folder, &before);
-        })?;
+        let writing = self.merge_all(context, pick);
+        let (actions, compacted) = without_leftovers(&self.folder, writing).await?;
         if !actions.is_empty() {
             let operation = DeltaOperation::Optimize {
                 predicate: None,

@@ -7,17 +7,15 @@ use std::path::Path;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::{DataFusionError, Result};
-use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::CommitBuilder;
-use deltalake::kernel::{Action, Add, StructType};
-use deltalake::operations::create::CreateBuilder;
+use deltalake::kernel::{Action, Add};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder};
 use url::Url;
 
 use super::columns::with_partitions;
 use super::{ClusteredFacts, Clustering, DAY, PARTITIONS, RunFile, StoredFile, external};
-use crate::warehouse::TableSummary;
+use crate::warehouse::{TableSummary, first_commit};
 
 impl ClusteredFacts {
     /// Files come and go. New ones are durable before the log names them, and the log is before anybody is told.
@@ -35,7 +33,7 @@ impl ClusteredFacts {
                 _ => {}
             }
         }
-        match self.is_logged {
+        match self.is_logged() {
             true => self.log(actions, &files, operation).await?,
             // Nobody else knows these files.
             false => gone
@@ -47,6 +45,11 @@ impl ClusteredFacts {
             .extend(stored_files(files.into_iter(), &self.clustering)?);
         sort(&mut self.files);
         Ok(())
+    }
+
+    /// Whether each change is a commit; else [`ClusteredFacts::finish`] makes one of all.
+    fn is_logged(&self) -> bool {
+        self.table.version().is_some()
     }
 
     async fn log(
@@ -84,17 +87,17 @@ impl ClusteredFacts {
     /// One commit of all files of a table that was begun.
     pub async fn finish(self) -> Result<TableSummary> {
         let mut summary = TableSummary::default();
-        let mut actions = Vec::new();
+        let mut files = Vec::new();
         for StoredFile { run, entry } in self.files {
             summary.files += 1;
             summary.bytes += run.size;
             summary.rows += run.rows;
-            actions.push(Action::Add(Add {
+            files.push(Add {
                 data_change: true,
                 ..entry
-            }));
+            });
         }
-        create(self.table, &self.schema, actions).await?;
+        create(self.table, &self.schema, files).await?;
         Ok(summary)
     }
 }
@@ -140,33 +143,12 @@ pub(super) fn new_table(folder: &Path) -> Result<DeltaTable> {
 pub(super) async fn create(
     table: DeltaTable,
     schema: &SchemaRef,
-    files: Vec<Action>,
+    files: Vec<Add>,
 ) -> Result<DeltaTable> {
-    let columns: StructType = with_partitions(schema)
-        .as_ref()
-        .try_into_kernel()
-        .map_err(DataFusionError::from)?;
-    CreateBuilder::new()
-        .with_log_store(table.log_store())
-        .with_save_mode(SaveMode::ErrorIfExists)
-        .with_columns(columns.fields().cloned())
-        .with_partition_columns(PARTITIONS)
-        .with_actions(files)
+    let partition_by = PARTITIONS.map(str::to_owned);
+    first_commit(table, &with_partitions(schema), &partition_by, files)
         .await
         .map_err(external)
-}
-
-/// What the log says of a file.
-pub(super) fn entry_of(file: &deltalake::kernel::LogicalFileView) -> Add {
-    Add {
-        path: file.path().into_owned(),
-        partition_values: file.partition_values_map(),
-        size: file.size(),
-        modification_time: file.modification_time(),
-        data_change: true,
-        stats: file.stats(),
-        ..Add::default()
-    }
 }
 
 /// By bucket, day and path.
@@ -208,7 +190,8 @@ fn run_file(file: &Add, time: &str) -> Result<RunFile> {
     let through = day("through")?;
     let last_moment = (i64::from(through) + 1) * DAY - 1;
     let stats = file.stats.as_deref().unwrap_or_default();
-    let stats: Statistics = serde_json::from_str(stats).unwrap_or_default();
+    let stats: Statistics =
+        serde_json::from_str(stats).map_err(|_| damaged(&file.path, "numRecords"))?;
     Ok(RunFile {
         until: stats.latest(time).unwrap_or(last_moment).min(last_moment),
         bucket: value("bucket")?
@@ -223,17 +206,17 @@ fn run_file(file: &Add, time: &str) -> Result<RunFile> {
 }
 
 /// What is asked of the statistics that the log has of a file.
-#[derive(Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Statistics {
     num_records: u64,
-    max_values: serde_json::Map<String, serde_json::Value>,
+    max_values: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 impl Statistics {
     /// The latest time that they allow for, if they say; they leave out what is below a millisecond.
     fn latest(&self, time: &str) -> Option<i64> {
-        let text = self.max_values.get(time)?.as_str()?;
+        let text = self.max_values.as_ref()?.get(time)?.as_str()?;
         let latest = chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok()?;
         Some(latest.and_utc().timestamp_micros() + 999)
     }

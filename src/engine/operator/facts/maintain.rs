@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Field, Schema};
@@ -37,11 +37,16 @@ impl ClusteredFacts {
 
     /// Whether a folder holds such a table.
     pub fn is_at(folder: &Path) -> bool {
-        folder.join(CLUSTERING).is_file() && has_commits(folder)
+        ClusteredFacts::clustering_path(folder).is_file() && has_commits(folder)
+    }
+
+    /// Where a table keeps how its rows are clustered.
+    pub fn clustering_path(folder: &Path) -> PathBuf {
+        folder.join(CLUSTERING)
     }
 
     fn remembered(folder: &Path) -> Result<Clustering> {
-        let path = folder.join(CLUSTERING);
+        let path = ClusteredFacts::clustering_path(folder);
         let unreadable = |error: &dyn std::fmt::Display| {
             DataFusionError::Execution(format!("cannot read {}: {error}", path.display()))
         };
@@ -51,7 +56,7 @@ impl ClusteredFacts {
 
     /// Keeps how rows are clustered, whole or not at all; a table that has rows has its own way.
     pub(super) fn remember(folder: &Path, clustering: &Clustering) -> Result<()> {
-        let path = folder.join(CLUSTERING);
+        let path = ClusteredFacts::clustering_path(folder);
         if path.is_file() && has_commits(folder) {
             return ClusteredFacts::check_remembered(folder, clustering);
         }
@@ -94,14 +99,26 @@ impl ClusteredFacts {
     }
 }
 
+/// What a writing gives; if it fails, the files that it made are removed, as well as that goes: what stays is removed by a vacuum, and on a
+/// full disk would keep it full. To be asked before any commit names a file, by the one writer of the folder.
+pub(super) async fn without_leftovers<T>(
+    folder: &Path,
+    writing: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let before = files_in(folder)?;
+    writing.await.inspect_err(|_| {
+        let _ = remove_files_since(folder, &before);
+    })
+}
+
 /// Names of the entries of a folder.
-pub(super) fn files_in(folder: &Path) -> std::io::Result<HashSet<OsString>> {
+fn files_in(folder: &Path) -> std::io::Result<HashSet<OsString>> {
     let entries = fs::read_dir(folder)?;
     entries.map(|entry| Ok(entry?.file_name())).collect()
 }
 
 /// Removes the files that came since.
-pub(super) fn remove_files_since(folder: &Path, before: &HashSet<OsString>) -> std::io::Result<()> {
+fn remove_files_since(folder: &Path, before: &HashSet<OsString>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if !before.contains(&entry.file_name()) && entry.file_type()?.is_file() {

@@ -33,7 +33,7 @@ use deltalake::datafile::writer::WriterConfig;
 use deltalake::kernel::Add;
 
 use columns::{schema_of, stored_columns};
-use log::{create, entry_of, has_commits, load, new_table, stored_files};
+use log::{create, has_commits, load, new_table, stored_files};
 
 pub use append::Appended;
 pub use compact::Compacted;
@@ -74,16 +74,14 @@ pub struct RunFile {
 pub struct ClusteredFacts {
     folder: PathBuf,
     clustering: Clustering,
+    /// Without a version until [`ClusteredFacts::finish`] where one commit will name all files.
     table: DeltaTable,
-    /// Whether each change is a commit; else [`ClusteredFacts::finish`] makes one of all.
-    is_logged: bool,
     /// Columns of the files: the unit key, then the columns as given.
     schema: SchemaRef,
     /// What the log says, or will.
     files: Vec<StoredFile>,
 }
 
-#[derive(Clone)]
 struct StoredFile {
     run: RunFile,
     entry: Add,
@@ -127,13 +125,12 @@ impl ClusteredFacts {
     ) -> Result<ClusteredFacts> {
         let state = table.snapshot().map_err(external)?;
         let log = state.log_data();
-        let files = log.iter().map(|file| entry_of(&file));
+        let files = log.iter().map(|file| crate::warehouse::entry_of(&file));
         let files = stored_files(files, &clustering)?;
         Ok(ClusteredFacts {
             folder,
             clustering,
             table,
-            is_logged: true,
             schema,
             files,
         })
@@ -157,7 +154,6 @@ impl ClusteredFacts {
         Ok(ClusteredFacts {
             table: new_table(&folder)?,
             folder,
-            is_logged: false,
             schema,
             files: stored_files(files.into_iter(), &clustering)?,
             clustering,
