@@ -1193,6 +1193,20 @@ fn rows_that_cannot_be_told_apart_are_left_out_and_said() {
 }
 
 #[test]
+fn a_column_of_no_relation_has_none_to_be_meant() {
+    let shop = Shop::empty();
+    shop.write("project.yml", "name: shop\n");
+    let said = shop.run(&["sql", "select nope"]);
+    assert_eq!(said.code, WRONG, "{}", said.err);
+    assert!(
+        said.err.contains("there is no column `nope`")
+            && said.err.contains("hint: the query reads no relation here"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
 fn a_shop_that_cannot_be_is_a_wrong_command_line() {
     let shop = Shop::empty();
     let out = shop.folder.path().join("made");

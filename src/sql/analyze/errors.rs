@@ -211,8 +211,12 @@ fn column_error(sql: &str, error: &SchemaError, range: Option<(usize, usize)>) -
                 .iter()
                 .map(|column| column.name.clone())
                 .collect();
-            let hint =
-                crate::diagnostics::did_you_mean(&field.name, known.iter().map(String::as_str));
+            let hint = match known.is_empty() {
+                true => "the query reads no relation here".to_string(),
+                false => {
+                    crate::diagnostics::did_you_mean(&field.name, known.iter().map(String::as_str))
+                }
+            };
             (
                 SqlErrorKind::UnknownColumn,
                 format!("there is no column `{}`", plain(field)),
