@@ -21,7 +21,15 @@ pub struct MetricPlan {
     pub specials: Vec<SpecialMetric>,
     /// Microseconds since 1970 up to which the data are complete, exclusive: decides which windows are full.
     pub complete_through: i64,
+    /// The same where only the data know it, to which metrics refer by position.
+    #[serde(default)]
+    pub data_ends: Vec<DataEnd>,
 }
+
+/// SQL for instants up to which data are complete. Those of a unit are up to the least of them and of when its row says that it is
+/// measured until; one that is NULL says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DataEnd(pub Vec<String>);
 
 /// Where events come from; all columns are SQL expressions over the table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,10 +65,6 @@ pub struct AssignmentSource {
     /// of [`ExperimentPlan::from`] and [`ExperimentPlan::measured_until`].
     #[serde(default)]
     pub period: Option<PeriodColumns>,
-    /// SQL for instants up to which the data are complete, where rows take them from queries instead of
-    /// [`MetricPlan::complete_through`]: a unit's are complete up to the least of them and of when it is measured until.
-    #[serde(default)]
-    pub complete_through: Vec<String>,
 }
 
 /// SQL expressions over the assignments; NULL measures nothing.
@@ -117,6 +121,9 @@ pub struct MetricStates {
     pub lookback_before_period: bool,
     #[serde(default)]
     pub maturity: Maturity,
+    /// Position in [`MetricPlan::data_ends`]; without it the data end at [`MetricPlan::complete_through`].
+    #[serde(default)]
+    pub data_end: Option<usize>,
 }
 
 /// A number per unit and window.
@@ -184,6 +191,8 @@ pub struct SpecialMetric {
     pub lookback_before_period: bool,
     #[serde(default)]
     pub maturity: Maturity,
+    #[serde(default)]
+    pub data_end: Option<usize>,
     /// The state is that of a quantile of the numbers instead of their mean.
     #[serde(default)]
     pub quantile: Option<f64>,
@@ -310,10 +319,11 @@ impl MetricStates {
         measured * (1 + usize::from(self.lookback.is_some()))
     }
 
-    /// Seconds after the assignment at which a window closes that must be full.
-    pub fn full_end(&self) -> Option<i64> {
+    /// Seconds after the assignment at which a window closes that must be full, and the end of data before which.
+    pub fn full_end(&self) -> Option<(i64, Option<usize>)> {
         let length = self.window_length?;
-        (self.maturity == Maturity::FullWindow).then_some(self.window_start + length)
+        let is_full = self.maturity == Maturity::FullWindow;
+        is_full.then_some((self.window_start + length, self.data_end))
     }
 
     /// Measures of the window, in the order of the state.
@@ -362,7 +372,13 @@ impl MetricPlan {
         ends.sort_unstable();
         ends.dedup();
         if ends.len() > 64 {
-            return Some("more than 64 lengths of windows that must be full".to_owned());
+            return Some(
+                "more than 64 windows that must be full by their lengths and ends of data"
+                    .to_owned(),
+            );
+        }
+        if let Some(fault) = self.data_end_fault() {
+            return Some(fault);
         }
         let segments = self.segment_sets();
         if let Some(unknown) = segments
@@ -405,6 +421,23 @@ impl MetricPlan {
         metrics
             .map(|metric| (metric.window_start, metric.window_length, metric.lookback))
             .chain(specials)
+    }
+
+    fn data_end_fault(&self) -> Option<String> {
+        let ends = self.data_ends.len();
+        let metrics = self.metrics.iter();
+        let metrics = metrics.map(|metric| (&metric.name, metric.data_end));
+        let specials = self.specials.iter();
+        let specials = specials.map(|metric| (&metric.name, metric.data_end));
+        let unknown = metrics.chain(specials).find_map(|(name, end)| {
+            let end = end.filter(|end| *end >= ends)?;
+            Some(format!(
+                "metric `{name}` refers to end {end} of {ends} of the data"
+            ))
+        });
+        let is_empty = |end: &DataEnd| end.0.is_empty();
+        let says_nothing = self.data_ends.iter().any(is_empty);
+        unknown.or(says_nothing.then(|| "an end of the data needs an instant".to_owned()))
     }
 
     fn metric_fault(&self, metric: &MetricStates, values: usize) -> Option<String> {

@@ -1,15 +1,14 @@
-//! From metrics to the plan of the operator that fills their states in one pass, or one for each end of data ([`by_ends`]).
+//! From metrics to the plan of the operator that fills their states in one pass.
 //! In: used metrics, the relation of units, the experiments' variants. Out: SQL with the columns of [`super::sql::aggregates`], which
 //! stays the oracle and takes over what the operator does not know ([`ways`] says which way each metric goes). A comment in
 //! the SQL names what it takes over.
 
 use std::collections::BTreeMap;
 
-use super::metric::Maturity as Wanted;
 use super::plan::{
     AssignmentSource, ExperimentPlan, MetricPlan, MetricStates, PeriodColumns, SpecialMetric,
 };
-use super::sql::{Use, aggregates_until, by_ends};
+use super::sql::{DataEnds, Use, aggregates};
 use crate::manifest::identifier;
 use sources::Sources;
 use ways::Way;
@@ -27,30 +26,26 @@ pub fn planned_aggregates(
     experiments: &[ExperimentPlan],
     complete_through: Option<&str>,
 ) -> String {
-    let mut parts = Vec::new();
-    for (uses, ends) in by_ends(uses, complete_through) {
-        let (plan, rest) = plan(&uses, units, segments, experiments, &ends);
-        parts.extend(plan.iter().map(select));
-        if !rest.is_empty() || plan.is_none() {
-            let names: Vec<&str> = rest.iter().map(|used| used.metric.name.as_str()).collect();
-            parts.push(format!(
-                "    -- in plain SQL: {}\n    select * from {} as computed",
-                names.join(", "),
-                aggregates_until(&rest, units, segments, &ends)
-            ));
-        }
+    let (plan, rest) = plan(uses, units, segments, experiments, complete_through);
+    let mut parts: Vec<String> = plan.iter().map(select).collect();
+    if !rest.is_empty() || plan.is_none() {
+        let names: Vec<&str> = rest.iter().map(|used| used.metric.name.as_str()).collect();
+        parts.push(format!(
+            "    -- in plain SQL: {}\n    select * from {} as computed",
+            names.join(", "),
+            aggregates(&rest, units, segments, complete_through)
+        ));
     }
     format!("(\n{}\n)", parts.join("\n    union all\n"))
 }
 
-/// The plan of all metrics that the operator knows, over all of their facts, and the metrics that need plain SQL; `ends` are those
-/// of [`by_ends`].
+/// The plan of all metrics that the operator knows, over all of their facts, and the metrics that need plain SQL.
 pub fn plan<'a>(
     uses: &[Use<'a>],
     units: &str,
     segments: &BTreeMap<String, Vec<String>>,
     experiments: &[ExperimentPlan],
-    ends: &[String],
+    complete_through: Option<&str>,
 ) -> (Option<MetricPlan>, Vec<Use<'a>>) {
     let is_known = |used: &&Use<'a>| is_name(units) && ways::way(used.metric) != Way::PlainSql;
     let (known, rest): (Vec<&Use<'a>>, Vec<&Use<'a>>) = uses.iter().partition(is_known);
@@ -59,10 +54,10 @@ pub fn plan<'a>(
         return (None, all());
     }
     let mut sources = Sources::of(&known);
+    let ends = DataEnds::of(known.iter().map(|used| used.metric), complete_through);
     // Where a value stands is known once all facts have said theirs.
-    planned_metrics(&known, &mut sources);
-    let (metrics, specials) = planned_metrics(&known, &mut sources);
-    let asks_full_windows = |used: &&Use<'_>| used.metric.maturity == Wanted::FullWindow;
+    planned_metrics(&known, &ends, &mut sources);
+    let (metrics, specials) = planned_metrics(&known, &ends, &mut sources);
     let mut events = sources.events();
     let planned = MetricPlan {
         metrics,
@@ -71,16 +66,11 @@ pub fn plan<'a>(
             .iter()
             .map(|experiment| planned_experiment(experiment, &known, segments))
             .collect(),
-        assignments: AssignmentSource {
-            complete_through: match known.iter().any(asks_full_windows) {
-                true => ends.to_vec(),
-                false => Vec::new(),
-            },
-            ..assignment_source(units, segments)
-        },
+        assignments: assignment_source(units, segments),
         events: events.remove(0),
         more_events: events,
         complete_through: i64::MAX,
+        data_ends: ends.known,
     };
     match planned.fault() {
         None => (Some(planned), rest.into_iter().cloned().collect()),
@@ -90,13 +80,15 @@ pub fn plan<'a>(
 
 fn planned_metrics(
     uses: &[&Use<'_>],
+    ends: &DataEnds<'_>,
     sources: &mut Sources<'_>,
 ) -> (Vec<MetricStates>, Vec<SpecialMetric>) {
     let (mut metrics, mut specials) = (Vec::new(), Vec::new());
     for used in uses {
-        match ways::way(used.metric) {
-            Way::RunningTotals => metrics.push(ways::metric_states(used.metric, sources)),
-            Way::EventByEvent => specials.push(ways::special_metric(used.metric, sources)),
+        let (metric, data_end) = (used.metric, ends.position(used.metric));
+        match ways::way(metric) {
+            Way::RunningTotals => metrics.push(ways::metric_states(metric, data_end, sources)),
+            Way::EventByEvent => specials.push(ways::special_metric(metric, data_end, sources)),
             Way::PlainSql => {}
         }
     }
@@ -162,6 +154,5 @@ fn assignment_source(units: &str, segments: &BTreeMap<String, Vec<String>>) -> A
             starts_at: "period_starts_at".to_owned(),
             measured_until: "measured_until".to_owned(),
         }),
-        complete_through: Vec::new(),
     }
 }

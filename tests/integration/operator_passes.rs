@@ -58,6 +58,7 @@ fn special(index: usize) -> SpecialMetric {
         lookback: quantile.is_none().then_some(14 * DAY),
         lookback_before_period: false,
         maturity: Maturity::Partial,
+        data_end: None,
         number,
         caps,
         quantile,

@@ -175,6 +175,7 @@ pub fn metric(random: &mut Random, index: usize) -> MetricStates {
         } else {
             Maturity::Partial
         },
+        data_end: None,
     }
 }
 
@@ -231,7 +232,6 @@ pub fn plan(random: &mut Random, experiments: usize) -> MetricPlan {
             segments: names(&["country", "platform"]),
             condition: None,
             period: None,
-            complete_through: Vec::new(),
         },
         experiments: (0..experiments)
             .map(|index| experiment(random, index))
@@ -241,6 +241,7 @@ pub fn plan(random: &mut Random, experiments: usize) -> MetricPlan {
             .collect(),
         specials: Vec::new(),
         complete_through: START + 60 * DAY * 1_000_000,
+        data_ends: Vec::new(),
     }
 }
 
@@ -509,6 +510,7 @@ fn sums_that_are_too_large_leave_other_metrics_alone() {
         lookback,
         lookback_before_period: false,
         maturity: Maturity::Partial,
+        data_end: None,
     };
     plan.metrics = vec![total("visit", None), total("order", Some(DAY))];
     let mut data = data(&mut random, 1);

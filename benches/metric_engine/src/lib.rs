@@ -8,6 +8,8 @@ pub mod batches;
 pub mod blocks;
 #[path = "../../../src/engine/operator/cells.rs"]
 pub mod cells;
+#[path = "../../../src/engine/operator/ends.rs"]
+pub mod ends;
 #[path = "../../../src/engine/operator/gathered.rs"]
 pub mod gathered;
 #[path = "../../../src/engine/operator/kernel.rs"]
@@ -59,7 +61,7 @@ pub mod metrics {
 pub mod engine {
     pub mod operator {
         pub use crate::{
-            apart, batches, blocks, cells, days, firsts, kernel, keys, lanes, layout, merge, numbers, queue,
+            apart, batches, blocks, cells, days, ends, firsts, kernel, keys, lanes, layout, merge, numbers, queue,
             running, segments, special, special_cells, states, texts, unit, vectors,
         };
     }

@@ -26,6 +26,7 @@ use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::properties::WriterProperties;
 use metric_engine_bench::engine::operator::batches::*;
 use metric_engine_bench::engine::operator::cells::Cells;
+use metric_engine_bench::engine::operator::ends::Ends;
 use metric_engine_bench::engine::operator::kernel::Kernel;
 use metric_engine_bench::engine::operator::keys::unit_keys;
 use metric_engine_bench::engine::operator::segments::Segments;
@@ -121,6 +122,7 @@ fn plan(folder: &Path, segments: bool, (metrics_asked, experiments): (usize, usi
             lookback: Some(10 * day),
             lookback_before_period: false,
             maturity: Maturity::Partial,
+            data_end: None,
         })
     };
     for event in names {
@@ -178,7 +180,6 @@ fn plan(folder: &Path, segments: bool, (metrics_asked, experiments): (usize, usi
             },
             condition: None,
             period: None,
-            complete_through: Vec::new(),
         },
         experiments: keys
             .take(experiments)
@@ -208,6 +209,7 @@ fn plan(folder: &Path, segments: bool, (metrics_asked, experiments): (usize, usi
             .unwrap()
             .and_utc()
             .timestamp_micros(),
+        data_ends: vec![],
     }
 }
 
@@ -586,7 +588,7 @@ fn work<'a>(
     lanes: &'a Lanes,
     next: &AtomicUsize,
 ) -> (Filled, Duration) {
-    let mut kernel = Kernel::new(plan, lanes, vec![true]);
+    let mut kernel = Kernel::new(plan, lanes, &Ends::new([]), vec![true]);
     let mut reading = AssignmentReader::new(plan);
     let mut segments = Segments::default();
     let mut read_time = Duration::ZERO;

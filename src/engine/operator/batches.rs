@@ -207,8 +207,7 @@ impl<'a> AssignmentReader<'a> {
         }
     }
 
-    /// Columns: unit key, time, experiment, variant, segment columns, start and end of what is measured if rows say so, and up to
-    /// where it is complete if they say that.
+    /// Columns: unit key, time, experiment, variant, segment columns, start and end of what is measured if rows say so.
     pub fn read(
         &mut self,
         batch: &RecordBatch,
@@ -292,13 +291,9 @@ impl<'a> AssignmentReader<'a> {
     fn read_limits(&self, batch: &RecordBatch, into: &mut AssignmentBatch) -> Result<()> {
         into.limits = LimitColumns::default();
         let (source, columns) = (&self.plan.assignments, batch.columns());
-        let [start, end, complete] = &mut into.limits;
         if source.period.is_some() {
             let period = &columns[3 + self.texts.len()..];
-            (*start, *end) = (instants(&period[0])?, instants(&period[1])?);
-        }
-        if let (false, Some(column)) = (source.complete_through.is_empty(), columns.last()) {
-            *complete = instants(column)?;
+            into.limits = [instants(&period[0])?, instants(&period[1])?];
         }
         Ok(())
     }

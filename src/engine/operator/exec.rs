@@ -14,6 +14,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::physical_planning_context::{ScalarSubqueryResults, SubqueryIndex};
 use datafusion::physical_expr::{
     EquivalenceProperties, LexRequirement, OrderingRequirements, PhysicalExpr,
     PhysicalSortRequirement,
@@ -35,6 +36,7 @@ use futures::{TryStreamExt, stream};
 use super::ahead::{Opened, Partitions, Work};
 use super::batches::{AssignmentBatch, AssignmentReader, EventBatch, is_decimal, read_events};
 use super::cells::Cells;
+use super::ends::Ends;
 use super::kernel::Kernel;
 use super::lanes::Lanes;
 use super::merge::Runs;
@@ -64,6 +66,8 @@ pub struct MetricStatesExec {
     events: Arc<dyn ExecutionPlan>,
     assignments: Arc<dyn ExecutionPlan>,
     layout: Layout,
+    /// What the plan's queries for the ends of data have found, once this is executed.
+    data_ends: ScalarSubqueryResults,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -74,6 +78,7 @@ impl MetricStatesExec {
         events: Arc<dyn ExecutionPlan>,
         assignments: Arc<dyn ExecutionPlan>,
         layout: Layout,
+        data_ends: ScalarSubqueryResults,
     ) -> MetricStatesExec {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(output_schema()),
@@ -87,6 +92,7 @@ impl MetricStatesExec {
             events,
             assignments,
             layout,
+            data_ends,
             properties: Arc::new(properties),
             metrics,
         }
@@ -194,6 +200,7 @@ impl ExecutionPlan for MetricStatesExec {
             events,
             assignments,
             self.layout.clone(),
+            self.data_ends.clone(),
         )))
     }
 
@@ -216,7 +223,10 @@ impl ExecutionPlan for MetricStatesExec {
             }
         };
         let plan = Arc::clone(&self.plan);
+        let ends = (0..plan.data_ends.len()).map(SubqueryIndex::new);
+        let ends = ends.map(|end| self.data_ends.get(end));
         let passes = Arc::new(Passes {
+            ends: Arc::new(Ends::new(ends)),
             children: [&self.events, &self.assignments].map(Arc::clone),
             partitions,
             workers,
@@ -252,6 +262,7 @@ fn by_unit_and_time(child: &Arc<dyn ExecutionPlan>) -> OrderingRequirements {
 /// What all passes have in common.
 struct Passes {
     children: [Arc<dyn ExecutionPlan>; 2],
+    ends: Arc<Ends>,
     partitions: Vec<Partitions>,
     workers: usize,
     context: Arc<TaskContext>,
@@ -272,6 +283,7 @@ impl Passes {
         let job = Arc::new(Job {
             lanes: Lanes::new(&plan),
             plan,
+            ends: Arc::clone(&self.ends),
             event_schema: events.schema(),
             work: Work::new([&events, &assignments], context, partitions, self.workers),
             context: Arc::clone(&self.context),
@@ -290,6 +302,7 @@ impl Passes {
 struct Job {
     plan: Arc<MetricPlan>,
     lanes: Lanes,
+    ends: Arc<Ends>,
     work: Work,
     event_schema: SchemaRef,
     context: Arc<TaskContext>,
@@ -388,12 +401,12 @@ async fn work(job: Arc<Job>, worker: usize) -> Result<Filled> {
         .iter()
         .map(|field| is_decimal(field.data_type()))
         .collect();
-    let kernel = Kernel::new(&job.plan, &job.lanes, is_scaled.clone());
+    let kernel = Kernel::new(&job.plan, &job.lanes, &job.ends, is_scaled.clone());
     let cells = kernel.cells_per_segment();
     let mut worker = Worker {
         job: &job,
         kernel,
-        specials: Specials::new(&job.plan, &job.lanes, &is_scaled, cells),
+        specials: Specials::new((&job.plan, &job.lanes), &job.ends, &is_scaled, cells),
         special_bytes: 0,
         reader: AssignmentReader::new(&job.plan),
         segments: Segments::default(),

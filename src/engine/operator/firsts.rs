@@ -110,11 +110,10 @@ impl Firsts {
         let usual = &self.limits[usize::from(first.row.experiment)];
         let own =
             |column: &[i64], usual| column.get(first.index as usize).copied().unwrap_or(usual);
-        let [start, end, complete] = unit.limits;
+        let [start, end] = unit.limits;
         Limits {
             period_start: own(start, usual.period_start),
             measured_until: own(end, usual.measured_until),
-            complete_until: own(complete, usual.complete_until),
         }
     }
 
@@ -132,11 +131,10 @@ impl Firsts {
                 (differ == 0).then_some(*first)
             }
         };
-        let [start, end, complete] = unit.limits;
+        let [start, end] = unit.limits;
         Some(Limits {
             period_start: own(start, usual.period_start)?,
             measured_until: own(end, usual.measured_until)?,
-            complete_until: own(complete, usual.complete_until)?,
         })
     }
 
@@ -229,7 +227,6 @@ mod tests {
         let usual = Limits {
             period_start: 1,
             measured_until: 9,
-            complete_until: 12,
         };
         let firsts = Firsts {
             usual: Some(usual),
@@ -237,7 +234,7 @@ mod tests {
         };
         let of = |starts: &[i64], ends: &[i64]| {
             let unit = Unit {
-                limits: [starts, ends, &[]],
+                limits: [starts, ends],
                 ..Unit::default()
             };
             firsts.limits_of_all(&unit)

@@ -14,7 +14,6 @@ use datafusion::execution::context::{SessionContext, SessionState};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::exec::MetricStatesExec;
 use super::sources::{operator, unit_key_function};
 use super::states::output_schema;
 use crate::metrics::plan::MetricPlan;
@@ -80,12 +79,12 @@ impl TableProvider for MetricStatesTable {
             return plan_err!("metric_states needs a session with tables");
         };
         let operator = operator(state, &self.plan).await?;
-        projected(Arc::new(operator), projection)
+        projected(operator, projection)
     }
 }
 
 fn projected(
-    operator: Arc<MetricStatesExec>,
+    operator: Arc<dyn ExecutionPlan>,
     projection: Option<&Vec<usize>>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     use datafusion::physical_plan::expressions::Column;

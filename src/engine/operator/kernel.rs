@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use super::cells::{Cells, UnitRow};
+use super::ends::{Completeness, Ends};
 use super::firsts::Firsts;
 use super::lanes::{Edge, Feed, Lanes};
 use super::layout::{MOST_EVENTS, SMALL_STEP, Source, WIDE_STEP};
@@ -27,6 +28,10 @@ pub struct Kernel<'a> {
     pub cells: Vec<Cells>,
     /// Most variants of any experiment: the width of an experiment's cells.
     pub variants: usize,
+    /// By class: how long after an assignment the data must reach, and how far they do; `None` counts always.
+    closings: Vec<Option<(i64, Completeness)>>,
+    /// From when on it makes no difference to them how long a unit is measured.
+    settled_at: i64,
     firsts: Firsts,
     scales: Vec<f64>,
     running: Running,
@@ -48,12 +53,17 @@ pub struct Kernel<'a> {
 struct Still {
     through: i64,
     limits: Limits,
-    /// Whether the end of what is measured cuts no window.
+    /// Whether the end of what is measured cuts no window, and makes none less full.
     is_free: bool,
 }
 
 impl<'a> Kernel<'a> {
-    pub fn new(plan: &'a MetricPlan, lanes: &'a Lanes, is_scaled: Vec<bool>) -> Kernel<'a> {
+    pub fn new(
+        plan: &'a MetricPlan,
+        lanes: &'a Lanes,
+        ends: &Ends,
+        is_scaled: Vec<bool>,
+    ) -> Kernel<'a> {
         let variants = plan
             .experiments
             .iter()
@@ -62,7 +72,16 @@ impl<'a> Kernel<'a> {
             .unwrap_or(0);
         let scales = lane_scales(lanes, &is_scaled);
         let (layout, windows) = (&lanes.layout, lanes.windows.len());
+        let closings = lanes
+            .classes
+            .iter()
+            .map(|class| class.map(|class| (class.end, ends.completeness(plan, class.data_end))));
+        let closings: Vec<Option<(i64, Completeness)>> = closings.collect();
+        let settled = closings.iter().flatten();
+        let settled = settled.map(|(_, complete)| complete.is_settled_at());
         Kernel {
+            settled_at: settled.max().unwrap_or(i64::MIN),
+            closings,
             plan,
             lanes,
             is_scaled,
@@ -208,11 +227,16 @@ impl<'a> Kernel<'a> {
     fn holds_still(&self, time: i64, limits: &Limits) -> bool {
         let (still, lanes) = (&self.still, self.lanes);
         let ends_alike = limits.measured_until == still.limits.measured_until
-            || (still.is_free && limits.measured_until >= time.saturating_add(lanes.reach));
+            || (still.is_free && self.is_free(time, limits));
         time <= still.through
             && ends_alike
             && (limits.period_start == still.limits.period_start || !lanes.looks_at_periods)
-            && (limits.complete_until == still.limits.complete_until || !lanes.has_full_windows)
+    }
+
+    #[inline(always)]
+    fn is_free(&self, time: i64, limits: &Limits) -> bool {
+        let reach = time.saturating_add(self.lanes.reach);
+        limits.measured_until >= reach.max(self.settled_at)
     }
 
     /// Moves the windows to an assignment, the unit's first or a later one. Whether they hold other events than they held, and the classes
@@ -225,8 +249,10 @@ impl<'a> Kernel<'a> {
         limits: &Limits,
     ) -> (bool, u64) {
         let (mut classes, mut through) = (0, i64::MAX);
-        for (class, end) in self.lanes.classes.iter().enumerate() {
-            let last = end.map_or(i64::MAX, |end| limits.complete_until.saturating_sub(end));
+        for (class, closing) in self.closings.iter().enumerate() {
+            let last = closing.map_or(i64::MAX, |(end, complete)| {
+                complete.until(limits.measured_until).saturating_sub(end)
+            });
             if time <= last {
                 classes |= 1 << class;
                 through = through.min(last);
@@ -249,7 +275,7 @@ impl<'a> Kernel<'a> {
         self.still = Still {
             through,
             limits: *limits,
-            is_free: limits.measured_until >= time.saturating_add(self.lanes.reach),
+            is_free: self.is_free(time, limits),
         };
         (has_moved, classes)
     }

@@ -26,9 +26,8 @@ pub struct Lanes {
     pub has_extremes: bool,
     pub lanes: Vec<Lane>,
     pub metrics: Vec<MetricLanes>,
-    /// Distinct window ends that a unit must reach to count; `None` counts always.
-    pub classes: Vec<Option<i64>>,
-    pub has_full_windows: bool,
+    /// Which units count, distinct; `None` counts always.
+    pub classes: Vec<Option<Class>>,
     /// Whether some window hangs on the start of the experiment.
     pub looks_at_periods: bool,
     pub totals: RunningTotals,
@@ -37,6 +36,15 @@ pub struct Lanes {
     columns: usize,
     /// Measure and window of each lane.
     known: Vec<(Measure, usize)>,
+}
+
+/// Counts units whose windows are full.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Class {
+    /// Microseconds after the assignment by which the data must reach.
+    pub end: i64,
+    /// Which of the plan's ends of data they have.
+    pub data_end: Option<usize>,
 }
 
 /// Half-open, from one edge to another.
@@ -149,7 +157,6 @@ impl Lanes {
             lanes: Vec::new(),
             metrics: Vec::new(),
             classes: Vec::new(),
-            has_full_windows: false,
             looks_at_periods: false,
             totals: RunningTotals::default(),
             layout: RowLayout::default(),
@@ -163,7 +170,6 @@ impl Lanes {
         for event in specials.filter_map(|measure| measure.event.as_ref()) {
             compiled.know(event);
         }
-        compiled.has_full_windows = compiled.classes.iter().any(Option::is_some);
         compiled.looks_at_periods = compiled.edges.iter().any(|edge| edge.from_period);
         compiled.feeds = compiled.feeds(|_| true);
         compiled.extremes =
@@ -206,7 +212,11 @@ impl Lanes {
             );
             lanes.extend(metric.measures().map(|measure| self.lane(measure, before)));
         }
-        let class = self.class(end.filter(|_| metric.maturity == Maturity::FullWindow));
+        let end = end.filter(|_| metric.maturity == Maturity::FullWindow);
+        let class = self.class(end.map(|end| Class {
+            end,
+            data_end: metric.data_end,
+        }));
         self.metrics.push(MetricLanes { lanes, class });
     }
 
@@ -216,8 +226,8 @@ impl Lanes {
         position_or_push(&mut self.windows, Window { start, end })
     }
 
-    fn class(&mut self, end: Option<i64>) -> usize {
-        position_or_push(&mut self.classes, end)
+    fn class(&mut self, class: Option<Class>) -> usize {
+        position_or_push(&mut self.classes, class)
     }
 
     /// The lane of a measure over a window; metrics that need the same number share it.

@@ -14,6 +14,7 @@ mod blocks;
 mod cells;
 mod codes;
 mod days;
+mod ends;
 mod exec;
 pub mod facts;
 mod firsts;

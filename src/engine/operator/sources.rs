@@ -1,6 +1,6 @@
 //! From the tables a plan names to the operator over their scans.
-//! In: a [`MetricPlan`] and a session. Out: a [`MetricStatesExec`]. Clustered facts are merged as they lie; any other table or view is
-//! hash-partitioned and sorted by what the operator requires of its children.
+//! In: a [`MetricPlan`] and a session. Out: a [`MetricStatesExec`], below the queries of the plan's ends of data if it has any. Clustered
+//! facts are merged as they lie; any other table or view is hash-partitioned and sorted by what the operator requires of its children.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -9,17 +9,18 @@ use std::sync::Arc;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::catalog::TableProvider;
-use datafusion::common::{DFSchema, TableReference, plan_err};
+use datafusion::common::{Column, DFSchema, TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::physical_planning_context::{ScalarSubqueryResults, SubqueryIndex};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, ScalarUDF, Volatility,
-    cast, create_udf, scalar_subquery,
+    cast, create_udf,
 };
+use datafusion::physical_plan::scalar_subquery::{ScalarSubqueryExec, ScalarSubqueryLink};
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use datafusion::prelude::least;
 
 use super::codes::value_code_function;
 use super::exec::{Layout, MetricStatesExec};
@@ -27,10 +28,44 @@ use super::facts::{ClusteredTable, RunFile, UNIT_KEY};
 use super::keys::{IdKind, unit_keys};
 use super::lanes::SECOND;
 use super::union::{Part, aligned, united};
-use crate::metrics::plan::{AssignmentSource, EventSource, MetricPlan};
+use crate::metrics::plan::{DataEnd, EventSource, MetricPlan};
 use crate::sql::type_name;
 
-pub async fn operator(state: &SessionState, plan: &Arc<MetricPlan>) -> Result<MetricStatesExec> {
+pub async fn operator(
+    state: &SessionState,
+    plan: &Arc<MetricPlan>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let results = ScalarSubqueryResults::new(plan.data_ends.len());
+    let operator: Arc<dyn ExecutionPlan> =
+        Arc::new(over_children(state, plan, results.clone()).await?);
+    if plan.data_ends.is_empty() {
+        return Ok(operator);
+    }
+    let mut ends = Vec::new();
+    for (index, end) in plan.data_ends.iter().enumerate() {
+        ends.push(ScalarSubqueryLink {
+            plan: data_end(state, end).await?,
+            index: SubqueryIndex::new(index),
+        });
+    }
+    Ok(Arc::new(ScalarSubqueryExec::new(operator, ends, results)))
+}
+
+/// One row with an end of data, in microseconds.
+async fn data_end(state: &SessionState, end: &DataEnd) -> Result<Arc<dyn ExecutionPlan>> {
+    let query = format!("select least({}) as data_end", end.0.join(", "));
+    let query = state.create_logical_plan(&query).await?;
+    let instant = Expr::Column(Column::from(query.schema().qualified_field(0)));
+    let micros = cast(instant, micros_type()).alias("data_end");
+    let query = LogicalPlanBuilder::from(query).project([micros])?.build()?;
+    state.create_physical_plan(&query).await
+}
+
+async fn over_children(
+    state: &SessionState,
+    plan: &Arc<MetricPlan>,
+    data_ends: ScalarSubqueryResults,
+) -> Result<MetricStatesExec> {
     let mut assignments =
         Source::find(state, &plan.assignments.table, assignment_columns(plan)).await?;
     let mut sources = Vec::new();
@@ -43,7 +78,8 @@ pub async fn operator(state: &SessionState, plan: &Arc<MetricPlan>) -> Result<Me
     for source in &mut sources {
         compare_units(state, source, &mut assignments)?;
     }
-    if let Some(operator) = over_runs(state, plan, &sources, &assignments).await? {
+    let runs = (sources.as_slice(), &assignments);
+    if let Some(operator) = over_runs(state, plan, runs, &data_ends).await? {
         return Ok(operator);
     }
     let mut parts = Vec::new();
@@ -57,6 +93,7 @@ pub async fn operator(state: &SessionState, plan: &Arc<MetricPlan>) -> Result<Me
         events,
         assignments,
         Layout::Hashed,
+        data_ends,
     ))
 }
 
@@ -98,8 +135,6 @@ struct SourceColumns<'a> {
     /// Expressions of which only codes are taken.
     codes: &'a [String],
     condition: Option<&'a str>,
-    /// Another instant of each row: the least of the first and the others, which are no expressions of the row.
-    least: Option<(&'a str, &'a [String])>,
 }
 
 fn event_columns(source: &EventSource) -> SourceColumns<'_> {
@@ -111,7 +146,6 @@ fn event_columns(source: &EventSource) -> SourceColumns<'_> {
         others: others.collect(),
         codes: &source.codes,
         condition: None,
-        least: None,
     }
 }
 
@@ -129,18 +163,7 @@ fn assignment_columns(plan: &MetricPlan) -> SourceColumns<'_> {
         others: others.collect(),
         codes: &[],
         condition: source.condition.as_deref(),
-        least: complete_until(source),
     }
-}
-
-/// When a row is measured until, and the instants beside it up to which its data are complete.
-fn complete_until(source: &AssignmentSource) -> Option<(&str, &[String])> {
-    let measured_until = source
-        .period
-        .as_ref()
-        .map_or("null", |period| &period.measured_until);
-    let others = source.complete_through.as_slice();
-    (!others.is_empty()).then_some((measured_until, others))
 }
 
 /// A table of the session and what is taken from it.
@@ -218,7 +241,6 @@ impl<'a> Source<'a> {
             others: self.columns.others.clone(),
             codes: self.columns.codes,
             condition: self.columns.condition,
-            least: self.columns.least,
         };
         self.logical_over(state, Arc::new(table), &columns).await
     }
@@ -262,8 +284,8 @@ fn is_repartitioned(plan: &Arc<dyn ExecutionPlan>) -> bool {
 async fn over_runs(
     state: &SessionState,
     plan: &Arc<MetricPlan>,
-    sources: &[Source<'_>],
-    assignments: &Source<'_>,
+    (sources, assignments): (&[Source<'_>], &Source<'_>),
+    data_ends: &ScalarSubqueryResults,
 ) -> Result<Option<MetricStatesExec>> {
     let clustered = |source: &Source<'_>| source.clustered(state);
     let tables: Option<Vec<ClusteredTable>> = sources.iter().map(clustered).collect();
@@ -298,6 +320,7 @@ async fn over_runs(
         events,
         assigned,
         layout,
+        data_ends.clone(),
     )))
 }
 
@@ -426,16 +449,6 @@ async fn projection(
         let value = parse(text)?;
         let code = value_code_function(&value.get_type(&schema)?);
         selected.push(code.call(vec![value]).alias(format!("code{index}")));
-    }
-    if let Some((first, others)) = columns.least {
-        let mut instants = vec![parse(first)?];
-        for other in others {
-            let query = state
-                .create_logical_plan(&format!("select {other}"))
-                .await?;
-            instants.push(scalar_subquery(Arc::new(query)));
-        }
-        selected.push(cast(least(instants), micros_type()).alias("complete_until"));
     }
     let mut condition = unit.is_not_null().and(time.is_not_null());
     if let Some(text) = columns.condition {

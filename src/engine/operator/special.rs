@@ -6,6 +6,7 @@
 //! assignment whose windows hold the same.
 
 use super::days::{local_day, zone};
+use super::ends::{Completeness, Ends};
 use super::lanes::{Lanes, SECOND};
 use super::numbers::{NULL, SCALE, exceeds, is_beyond, is_null, scaled, total, unscaled};
 use super::special_cells::{Shape, SpecialCells};
@@ -54,6 +55,7 @@ struct Compiled<'a> {
     /// Microseconds from the assignment; of a calendar, days.
     start: i64,
     end: Option<i64>,
+    complete: Completeness,
 }
 
 /// Which of a measure's events are in the window and in the time before it.
@@ -76,12 +78,20 @@ struct Scratch {
 
 impl<'a> Specials<'a> {
     /// `is_scaled` as the kernel has it.
-    pub fn new(plan: &'a MetricPlan, lanes: &Lanes, is_scaled: &[bool], cells: usize) -> Self {
+    pub fn new(
+        (plan, lanes): (&'a MetricPlan, &Lanes),
+        ends: &Ends,
+        is_scaled: &[bool],
+        cells: usize,
+    ) -> Self {
         let mut measures: Vec<Measured> = Vec::new();
         let metrics: Vec<Compiled> = plan
             .specials
             .iter()
-            .map(|metric| compiled(plan, metric, &mut measures, is_scaled))
+            .map(|metric| {
+                let complete = ends.completeness(plan, metric.data_end);
+                compiled(plan, (metric, complete), &mut measures, is_scaled)
+            })
             .collect();
         let mut feeds = vec![Vec::new(); lanes.names.len() + 1];
         for (at, measure) in measures.iter().enumerate() {
@@ -187,7 +197,7 @@ impl<'a> Specials<'a> {
 
 fn compiled<'a>(
     plan: &MetricPlan,
-    metric: &'a SpecialMetric,
+    (metric, complete): (&'a SpecialMetric, Completeness),
     known: &mut Vec<Measured<'a>>,
     is_scaled: &[bool],
 ) -> Compiled<'a> {
@@ -228,6 +238,7 @@ fn compiled<'a>(
         end: metric
             .window_length
             .map(|seconds| length(metric.window_start + seconds)),
+        complete,
         metric,
         measures,
     }
@@ -261,12 +272,10 @@ impl Compiled<'_> {
         else {
             return true;
         };
+        let through = self.complete.until(assignment.measured_until);
         let (first, through) = match self.zone {
-            Some(zone) => (
-                local_day(zone, assignment.time),
-                local_day(zone, assignment.complete_until),
-            ),
-            None => (assignment.time, assignment.complete_until),
+            Some(zone) => (local_day(zone, assignment.time), local_day(zone, through)),
+            None => (assignment.time, through),
         };
         first.saturating_add(end) <= through
     }

@@ -48,12 +48,10 @@ pub struct Limits {
     pub period_start: i64,
     /// Events at or after this instant are not measured.
     pub measured_until: i64,
-    /// Up to where the unit's data are complete: decides which windows are full.
-    pub complete_until: i64,
 }
 
 /// What assignments say of their own [`Limits`], in the order of its fields: an instant for each, or none where the experiment says it.
-pub type LimitColumns<C> = [C; 3];
+pub type LimitColumns<C> = [C; 2];
 
 impl Limits {
     /// Those of all units of each experiment.
@@ -61,7 +59,6 @@ impl Limits {
         let of = |planned: &ExperimentPlan| Limits {
             period_start: planned.from,
             measured_until: planned.measured_until,
-            complete_until: plan.complete_through,
         };
         plan.experiments.iter().map(of).collect()
     }
@@ -72,7 +69,6 @@ pub struct Assignment {
     pub time: i64,
     pub period_start: i64,
     pub measured_until: i64,
-    pub complete_until: i64,
     pub experiment: u16,
     pub segment: u32,
 }
@@ -83,7 +79,6 @@ impl Assignment {
             time: row.time,
             period_start: limits.period_start,
             measured_until: limits.measured_until,
-            complete_until: limits.complete_until,
             experiment: row.experiment,
             segment: row.segment,
         }

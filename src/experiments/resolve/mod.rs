@@ -22,7 +22,7 @@ const CROSSOVER_LIMIT: f64 = 0.005;
 const FIRST_YEAR: i32 = 1800;
 const LAST_YEAR: i32 = 2100;
 
-/// Columns that units have whatever is segmented by, those that metrics add to them, and the segment of all units.
+/// Columns that units have whatever is segmented by, and the segment of all units.
 const TAKEN: &[&str] = &[
     "experiment_key",
     "unit_id",
@@ -34,9 +34,15 @@ const TAKEN: &[&str] = &[
     "measured_until",
     "exclusion",
     "is_analysed",
-    "complete_until",
     "all",
 ];
+
+/// Of those that metrics add, there may be several.
+const ADDED: &str = "complete_until";
+
+fn is_taken(column: &str) -> bool {
+    TAKEN.contains(&column) || column.starts_with(ADDED)
+}
 
 /// Gives every experiment spec its meaning. An experiment that is wrong is left out, with diagnostics.
 pub fn resolve(manifest: &Manifest, metrics: &Metrics) -> Checked<Experiments> {
@@ -406,7 +412,7 @@ impl Resolver<'_> {
                     &segment.span,
                     "keep one of them",
                 );
-            } else if TAKEN.contains(&segment.as_str()) {
+            } else if is_taken(segment.as_str()) {
                 self.push(
                     Code::E0604,
                     format!(

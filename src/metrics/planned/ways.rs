@@ -79,7 +79,12 @@ pub fn versioned(metric: &Metric) -> String {
     format!("{}@{}", metric.plain_name(), metric.version)
 }
 
-pub fn metric_states(metric: &Metric, sources: &mut Sources<'_>) -> MetricStates {
+/// `data_end` is the position of the metric's own among those of the plan.
+pub fn metric_states(
+    metric: &Metric,
+    data_end: Option<usize>,
+    sources: &mut Sources<'_>,
+) -> MetricStates {
     let mut measures = metric
         .kind
         .measures()
@@ -97,6 +102,7 @@ pub fn metric_states(metric: &Metric, sources: &mut Sources<'_>) -> MetricStates
         lookback: lookback(metric),
         lookback_before_period: is_before_period(metric),
         maturity: maturity(metric),
+        data_end,
     }
 }
 
@@ -142,7 +148,11 @@ fn planned_measure(metric: &Metric, measure: &Measure, sources: &mut Sources<'_>
     }
 }
 
-pub fn special_metric(metric: &Metric, sources: &mut Sources<'_>) -> SpecialMetric {
+pub fn special_metric(
+    metric: &Metric,
+    data_end: Option<usize>,
+    sources: &mut Sources<'_>,
+) -> SpecialMetric {
     let mut special = |measure| special_measure(measure, sources);
     let number = match &metric.kind {
         Kind::Ratio {
@@ -193,6 +203,7 @@ pub fn special_metric(metric: &Metric, sources: &mut Sources<'_>) -> SpecialMetr
         lookback: lookback(metric),
         lookback_before_period: is_before_period(metric),
         maturity: maturity(metric),
+        data_end,
         quantile,
     }
 }

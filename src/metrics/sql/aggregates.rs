@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::AGGREGATES_PER_QUERY;
+use super::ends::DataEnds;
 use super::unit::{self, number, number_before, own_ratio};
 use crate::manifest::identifier;
 use crate::metrics::Duration;
@@ -51,28 +52,6 @@ pub fn aggregates(
     segments: &BTreeMap<String, Vec<String>>,
     complete_through: Option<&str>,
 ) -> String {
-    let groups = by_ends(uses, complete_through);
-    let parts = groups
-        .iter()
-        .map(|(uses, ends)| aggregates_until(uses, units, segments, ends));
-    let mut parts: Vec<String> = parts.collect();
-    if parts.len() == 1 {
-        return parts.remove(0);
-    }
-    let parts = parts
-        .iter()
-        .map(|part| format!("    select * from {part} as computed"));
-    let parts: Vec<String> = parts.collect();
-    format!("(\n{}\n)", parts.join("\n    union all\n"))
-}
-
-/// The same of metrics whose data reach equally far, see [`by_ends`].
-pub fn aggregates_until(
-    uses: &[Use<'_>],
-    units: &str,
-    segments: &BTreeMap<String, Vec<String>>,
-    ends: &[String],
-) -> String {
     if uses.is_empty() {
         return empty_aggregates();
     }
@@ -80,8 +59,9 @@ pub fn aggregates_until(
         .iter()
         .flat_map(|used| unit_columns(used.metric))
         .collect();
+    let ends = DataEnds::of(uses.iter().map(|used| used.metric), complete_through);
     let mut sql = String::from("(\n    with units as (\n");
-    let complete = complete_until(uses, ends);
+    let complete = ends.columns();
     let _ = writeln!(
         sql,
         "        select *{complete} from {units} where is_analysed and unit_id is not null and assigned_at is not null\n    ),\n"
@@ -90,12 +70,12 @@ pub fn aggregates_until(
     let per_fact = write_per_unit(&mut sql, &columns);
     write_values(&mut sql, &per_fact);
     for used in uses {
-        write_caps(&mut sql, used.metric);
+        write_caps(&mut sql, used.metric, &ends);
     }
     let sql = sql.trim_end_matches(",\n\n").to_string();
     format!(
         "{sql}\n\n{}\n)",
-        selects(uses, segments).join("\n    union all\n")
+        selects(uses, segments, &ends).join("\n    union all\n")
     )
 }
 
@@ -103,64 +83,6 @@ fn empty_aggregates() -> String {
     "(\n    select '' as experiment_key, '' as variant, '' as metric_name, '' as metric_version, '' as segment_dimension, '' as segment,\n        \
      state_agg(cast(0 as double)) as state, state_agg(cast(0 as double)) as before_state\n    where false\n    group by 1, 2, 3, 4, 5, 6\n)"
         .to_string()
-}
-
-fn full_windows<'a>(uses: &'a [Use<'a>]) -> impl Iterator<Item = &'a Use<'a>> {
-    uses.iter()
-        .filter(|used| used.metric.maturity == Maturity::FullWindow)
-}
-
-/// Metrics by how far their data reach, each group with SQL for the instants of which the first is the end. A full window ends within what
-/// its own metric reads, so that a fact that ends early takes no units from metrics that never look at it. Metrics that ask for no
-/// full windows go with the most others.
-pub fn by_ends<'a>(
-    uses: &[Use<'a>],
-    complete_through: Option<&str>,
-) -> Vec<(Vec<Use<'a>>, Vec<String>)> {
-    let ends_of = |used: &Use<'_>| complete_ends(used, complete_through);
-    let mut sizes: BTreeMap<Vec<String>, usize> = BTreeMap::new();
-    for used in full_windows(uses) {
-        *sizes.entry(ends_of(used)).or_default() += 1;
-    }
-    let largest = sizes.iter().max_by_key(|(_, size)| **size);
-    let largest = largest.map_or_else(Vec::new, |(ends, _)| ends.clone());
-    let mut groups = BTreeMap::from([(largest.clone(), Vec::new())]);
-    for used in uses {
-        let ends = match used.metric.maturity {
-            Maturity::FullWindow => ends_of(used),
-            _ => largest.clone(),
-        };
-        groups.entry(ends).or_default().push(used.clone());
-    }
-    let groups = groups.into_iter();
-    groups.map(|(ends, uses)| (uses, ends)).collect()
-}
-
-/// SQL for the instants up to which the data of a metric are complete.
-fn complete_ends(used: &Use<'_>, complete_through: Option<&str>) -> Vec<String> {
-    let measures = used.metric.kind.measures().into_iter();
-    let ends: BTreeSet<String> = measures
-        .map(|measure| match complete_through {
-            Some(instant) => instant.to_string(),
-            None => format!(
-                "(select max({}) from {})",
-                identifier(&measure.time_column),
-                identifier(&measure.fact)
-            ),
-        })
-        .collect();
-    ends.into_iter().collect()
-}
-
-/// A column that says how far the data of each unit reach, if a metric asks for full windows.
-fn complete_until(uses: &[Use<'_>], ends: &[String]) -> String {
-    if full_windows(uses).next().is_none() {
-        return String::new();
-    }
-    format!(
-        ", least(measured_until, {}) as complete_until",
-        ends.join(", ")
-    )
 }
 
 /// The columns a metric needs: its measures in the window, and, with a covariate, the same before it.
@@ -249,20 +171,21 @@ fn local_day(instant: &str, zone: &str) -> String {
 }
 
 /// Whether a unit counts yet: its window closed before the data ended.
-fn has_matured(metric: &Metric) -> Option<String> {
+fn has_matured(metric: &Metric, ends: &DataEnds<'_>) -> Option<String> {
     let end = metric.window.end()?;
     if metric.maturity == Maturity::Partial {
         return None;
     }
+    let complete_until = ends.column(metric);
     Some(match &metric.window.calendar {
         Some(zone) => format!(
             "{} + {} <= {}",
             local_day("assigned_at", zone),
             end.sql(),
-            local_day("complete_until", zone)
+            local_day(&complete_until, zone)
         ),
         None => format!(
-            "cast(assigned_at as timestamp) + {} <= complete_until",
+            "cast(assigned_at as timestamp) + {} <= {complete_until}",
             end.sql()
         ),
     })
@@ -368,7 +291,7 @@ fn parts(metric: &Metric, before: &str) -> Vec<Part> {
 }
 
 /// Caps that are quantiles of the units themselves, a query for each number that has one.
-fn write_caps(sql: &mut String, metric: &Metric) {
+fn write_caps(sql: &mut String, metric: &Metric, ends: &DataEnds<'_>) {
     let befores = parts(metric, "_before");
     for (part, before) in parts(metric, "").into_iter().zip(befores) {
         let Some(Cap::Quantile { share, is_pooled }) = part.cap else {
@@ -390,8 +313,8 @@ fn write_caps(sql: &mut String, metric: &Metric) {
             false => format!("experiment_key as {experiment}, variant as {variant}"),
         };
         let groups = if is_pooled { "1" } else { "1, 2" };
-        let condition =
-            has_matured(metric).map_or(String::new(), |mature| format!("\n        where {mature}"));
+        let condition = has_matured(metric, ends)
+            .map_or(String::new(), |mature| format!("\n        where {mature}"));
         let _ = write!(
             sql,
             "    {} as (\n        select {keys}, {}\n        from unit_values{condition}\n        group by {groups}\n    ),\n\n",
@@ -440,10 +363,14 @@ fn state_values(metric: &Metric, before: &str) -> Vec<String> {
     parts(metric, before).into_iter().map(capped).collect()
 }
 
-fn selects(uses: &[Use<'_>], segments: &BTreeMap<String, Vec<String>>) -> Vec<String> {
+fn selects(
+    uses: &[Use<'_>],
+    segments: &BTreeMap<String, Vec<String>>,
+    ends: &DataEnds<'_>,
+) -> Vec<String> {
     let mut selects = Vec::new();
     for used in uses {
-        selects.push(select(used.metric, &used.experiments, None));
+        selects.push(select(used.metric, ends, &used.experiments, None));
         let dimensions: BTreeSet<&String> = used
             .experiments
             .iter()
@@ -461,13 +388,18 @@ fn selects(uses: &[Use<'_>], segments: &BTreeMap<String, Vec<String>>) -> Vec<St
                 })
                 .cloned()
                 .collect();
-            selects.push(select(used.metric, &experiments, Some(dimension)));
+            selects.push(select(used.metric, ends, &experiments, Some(dimension)));
         }
     }
     selects
 }
 
-fn select(metric: &Metric, experiments: &[String], segment: Option<&str>) -> String {
+fn select(
+    metric: &Metric,
+    ends: &DataEnds<'_>,
+    experiments: &[String],
+    segment: Option<&str>,
+) -> String {
     // NULL of a state's type.
     let no_state = "case when false then state_agg(cast(null as double)) end".to_string();
     let (state, before_state) = match (&metric.kind, metric.covariate) {
@@ -512,7 +444,7 @@ fn select(metric: &Metric, experiments: &[String], segment: Option<&str>) -> Str
             ))
         })
         .collect();
-    let mature = has_matured(metric).map_or(String::new(), |mature| format!(" and {mature}"));
+    let mature = has_matured(metric, ends).map_or(String::new(), |mature| format!(" and {mature}"));
     format!(
         "    select\n        experiment_key,\n        cast(variant as varchar) as variant,\n        '{}' as metric_name,\n        '{}' as metric_version,\n        {dimension} as segment_dimension,\n        \
          {column} as segment,\n        {state} as state,\n        {before_state} as before_state\n    from unit_values{caps}\n    \

@@ -3,11 +3,13 @@
 
 mod aggregates;
 mod daily;
+mod ends;
 mod side;
 mod unit;
 
-pub use aggregates::{Use, aggregates, aggregates_until, by_ends};
+pub use aggregates::{Use, aggregates};
 pub use daily::{daily, daily_parts};
+pub use ends::DataEnds;
 pub(in crate::metrics) use unit::step_bits;
 
 /// DataFusion's planning time grows with the square of the aggregates in one select.
