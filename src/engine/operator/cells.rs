@@ -95,17 +95,19 @@ pub struct Block<'a, N, const S: usize> {
 }
 
 impl<N, const S: usize> Block<'_, N, S> {
-    /// Those of some rows that a class counts.
+    /// Those of some rows that a class counts; there must be room for all of them.
     #[inline(always)]
-    fn counted<'a>(&self, class: usize, rows: &'a [u32], chosen: &'a mut Vec<u32>) -> &'a [u32] {
-        let bit = 1 << class;
-        if self.all & bit != 0 {
+    fn counted<'a>(&self, class: usize, rows: &'a [u32], room: &'a mut [u32]) -> &'a [u32] {
+        if self.all >> class & 1 != 0 {
             return rows;
         }
-        let counts = |row: &&u32| self.classes[**row as usize] & bit != 0;
-        chosen.clear();
-        chosen.extend(rows.iter().filter(counts));
-        chosen
+        // Without a branch, as nobody can guess which rows count: one that does not is written over by the next.
+        let mut count = 0;
+        for row in rows {
+            room[count] = *row;
+            count += (self.classes[*row as usize] >> class & 1) as usize;
+        }
+        &room[..count]
     }
 
     /// Line of a row's wide part where the numbers of a section start.
@@ -154,18 +156,18 @@ impl Cells {
         cells * (sums + limits + lanes.classes.len() * 8 + 12)
     }
 
-    /// Adds the small numbers of rows of a block to a cell, and counts the rows.
+    /// Adds the small numbers of rows of a block to a cell, and counts the rows. In the room, which is for all of them, those that a class
+    /// counts are put together.
     #[inline(always)]
     pub fn add_small<N: Small, const S: usize>(
         &mut self,
         layout: &RowLayout,
         cell: usize,
         block: &Block<'_, N, S>,
-        rows: &[u32],
+        (rows, room): (&[u32], &mut [u32]),
     ) {
-        let mut chosen = Vec::new();
         for class in 0..self.classes {
-            let counted = block.counted(class, rows, &mut chosen);
+            let counted = block.counted(class, rows, room);
             self.units[cell * self.classes + class] += counted.len() as u64;
             for rows in counted.chunks((u32::MAX / block.largest) as usize) {
                 self.small
@@ -182,11 +184,10 @@ impl Cells {
         layout: &RowLayout,
         cell: usize,
         block: &Block<'_, N, S>,
-        rows: &[u32],
+        (rows, room): (&[u32], &mut [u32]),
     ) {
-        let mut chosen = Vec::new();
         for class in 0..self.classes {
-            let counted = block.counted(class, rows, &mut chosen);
+            let counted = block.counted(class, rows, room);
             if !counted.is_empty() {
                 self.wide.add(layout, (cell, class), block, counted);
             }

@@ -64,11 +64,12 @@ fn largest_in_steps<const S: usize>(numbers: &[f32]) -> f32 {
 }
 
 impl Queues {
-    /// Memory of the queues of so many cells: at most a row for each that waits, its cell and its place, and where rows end and cells start.
+    /// Memory of the queues of so many cells: at most a row for each that waits, its cell, its place and room for it, and where rows end and cells
+    /// start.
     pub fn memory(layout: &RowLayout, cells: usize) -> usize {
         let rows = cells * ROWS_PER_CELL;
         let row = size_of::<u16>() * layout.small.entries + size_of::<f64>() * layout.wide.entries;
-        (rows * row).min(MOST_BYTES) + rows * 20 + cells * 8
+        (rows * row).min(MOST_BYTES) + rows * 24 + cells * 8
     }
 
     /// A row goes to some cells.
@@ -132,6 +133,8 @@ struct Queue<N, const S: usize> {
     wide_limits: Extremes<f64>,
     starts: Vec<u32>,
     sorted: Vec<u32>,
+    /// Room for those of a cell that one class counts.
+    counted: Vec<u32>,
     small_row: Products<N>,
     wide_row: Products<f64>,
 }
@@ -186,20 +189,23 @@ impl<N: Small, const S: usize> Queue<N, S> {
         }
         self.sort(count);
         self.find_limits(layout);
+        let mut counted = std::mem::take(&mut self.counted);
+        counted.resize(self.ends.len(), 0);
         let block = self.block(layout);
         // One side after the other, as both together with the cells' sums are more than what lies near the processor.
         for (cell, start) in self.starts.windows(2).enumerate() {
             let rows = &self.sorted[start[0] as usize..start[1] as usize];
             if !rows.is_empty() {
-                cells.add_small(layout, cell, &block, rows);
+                cells.add_small(layout, cell, &block, (rows, &mut counted));
             }
         }
         for (cell, start) in self.starts.windows(2).enumerate() {
             let rows = &self.sorted[start[0] as usize..start[1] as usize];
             if !rows.is_empty() {
-                cells.add_wide(layout, cell, &block, rows);
+                cells.add_wide(layout, cell, &block, (rows, &mut counted));
             }
         }
+        self.counted = counted;
         self.small.clear();
         self.wide.clear();
         self.classes.clear();
