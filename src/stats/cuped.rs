@@ -7,7 +7,7 @@
 use super::double_double::DoubleDouble;
 use super::lift::{RelativeLift, relative_lift};
 use super::mean_tests::{Difference, MeanTest, interval, welch_t};
-use super::ratio::arm_status;
+use super::ratio::{arm_status, beyond_rounding};
 use super::record::{Number, finite, record};
 use super::sample::{Moments, Sample, is_share};
 use super::status::Status;
@@ -291,11 +291,12 @@ impl CupedTest {
     }
 }
 
-/// What an adjustment leaves of squares; nothing where that cannot be told from nothing. Three cross products of the size of the
-/// squares, one of them twice, are each rounded to 53 bits, so that what is left of a covariate that explains everything is their rounding.
+/// What an adjustment leaves of squares; nothing where few of its digits would be left. Three cross products of the size of the squares,
+/// one of them twice, are each rounded to 53 bits. What is left of a covariate that explains all but 1e-10 of them has five digits;
+/// of less, two computations of the same cross products would show it.
 pub(crate) fn residual(left: DoubleDouble, squares: DoubleDouble) -> DoubleDouble {
-    const ROUNDING: f64 = 1.0 / (1u64 << 50) as f64;
-    if left.high <= (squares.high * ROUNDING).max(0.0) {
+    const LEAST_SHARE: f64 = 1.0 / (1u64 << 33) as f64;
+    if left.high <= (squares.high * LEAST_SHARE).max(0.0) {
         DoubleDouble::ZERO
     } else {
         left
@@ -425,7 +426,9 @@ impl LinearisedRatio {
         let pre_ratio = moments.mean[2] * pre_inverse;
         let c = &moments.cross_products;
         let square = c[0][0] - ratio * (c[0][1].scaled(2.0) - ratio * c[1][1]);
+        let square = beyond_rounding(square, c[0][0]);
         let pre_square = c[2][2] - pre_ratio * (c[2][3].scaled(2.0) - pre_ratio * c[3][3]);
+        let pre_square = beyond_rounding(pre_square, c[2][2]);
         let cross = c[0][2] - pre_ratio * c[0][3] - ratio * (c[1][2] - pre_ratio * c[1][3]);
         Ok(Self {
             ratio,
@@ -474,7 +477,11 @@ mod tests {
                 assert_eq!(test.status, Status::ZeroVariance, "{rule:?}, {units}");
                 let relative = cuped_rel_exact_gradient(&control, &treatment, rule, 0.05);
                 assert_eq!(relative.status, Status::ZeroVariance, "{rule:?}, {units}");
-                let (control, treatment) = (arm(units, 0.0, 1e-4), arm(units + 3, 0.0, 1e-4));
+                // A rest that the cross products tell with a digit or two.
+                let (control, treatment) = (arm(units, 0.0, 1e-5), arm(units + 3, 0.0, 1e-5));
+                let test = cuped_single(&control, &treatment, rule, 0.05);
+                assert_eq!(test.status, Status::ZeroVariance, "{rule:?}, {units}");
+                let (control, treatment) = (arm(units, 0.0, 1e-2), arm(units + 3, 0.0, 1e-2));
                 let test = cuped_single(&control, &treatment, rule, 0.05);
                 assert_eq!(test.status, Status::Ok, "{rule:?}, {units}");
             }
