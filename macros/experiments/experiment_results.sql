@@ -79,8 +79,9 @@ ratio_tests as (
 mean_numbers as (
     select
         *,
-        control_state['mean'][1] as control_value,
-        treatment_state['mean'][1] as treatment_value,
+        -- Of no unit there is no mean.
+        case when control_state['n'] > 0 then control_state['mean'][1] end as control_value,
+        case when treatment_state['n'] > 0 then treatment_state['mean'][1] end as treatment_value,
         -- A quantile is no quotient.
         case when kind <> 'quantile' then control_state['mean'][1] * control_state['n'] end as control_numerator,
         case when kind <> 'quantile' then treatment_state['mean'][1] * treatment_state['n'] end as treatment_numerator,
@@ -122,7 +123,7 @@ means as (
         case when has_covariate then adjusted_relative['lift'] end as adjusted_lift,
         case when has_covariate then adjusted_relative['ci_low'] end as adjusted_lift_low,
         case when has_covariate then adjusted_relative['ci_high'] end as adjusted_lift_high,
-        value_before_product / nullif(sqrt(value_square * before_square), 0) as before_correlation
+        value_before_product / nullif(sqrt(value_square) * sqrt(before_square), 0) as before_correlation
     from mean_numbers
 ),
 
@@ -137,8 +138,9 @@ ratios as (
         control_state['mean'][2] * control_state['n'] as control_denominator,
         treatment_state['mean'][1] * treatment_state['n'] as treatment_numerator,
         treatment_state['mean'][2] * treatment_state['n'] as treatment_denominator,
-        test['ratio1'] as control_value,
-        test['ratio2'] as treatment_value,
+        -- An arm has its ratio also where the other has none.
+        coalesce(test['ratio1'], control_state['mean'][1] / nullif(control_state['mean'][2], 0)) as control_value,
+        coalesce(test['ratio2'], treatment_state['mean'][1] / nullif(treatment_state['mean'][2], 0)) as treatment_value,
         test['uvar1'] as control_variance,
         test['uvar2'] as treatment_variance,
         test['effect'] as raw_effect,
@@ -170,7 +172,8 @@ tested as (
     select * from ratios
 ),
 
--- Chosen by the variance alone, which says nothing about the effect. A relative effect of an adjusted ratio is not
+-- Chosen by the variance alone, which says nothing about the effect; where the values before explain all of it, there is no
+-- test of what is left, and the unadjusted numbers stand. A relative effect of an adjusted ratio is not
 -- computed, so a ratio is decided by its unadjusted numbers.
 judged as (
     select
@@ -180,6 +183,7 @@ judged as (
             as detectable_effect,
         coalesce(
             kind <> 'ratio'
+            and adjusted_p_value is not null
             and 1 - power(adjusted_standard_error / nullif(raw_standard_error, 0), 2) >= {{ var('least_variance_reduction', 0.01) }},
             false
         ) as is_adjusted

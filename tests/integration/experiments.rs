@@ -207,22 +207,8 @@ fn of_three_arms_each_is_named() {
     );
 }
 
-/// What a person reads at the end of a build with 400 units in such arms.
-fn decision(variant: &str, arms: &str) -> String {
-    let log = format!(
-        "select 'only' as experiment_key, value as unit_id, timestamp '2026-01-05T10:00:00' as assigned_at, {variant} as variant
-from (select value, value as unit_id from (select unnest(range(1, 401)) as value) as numbers) as rows\n"
-    );
-    let shop = shop(
-        &log,
-        &format!("{arms}, assignments: {{model: stg_assignments, exclude: [crossed_over]}}"),
-    );
-    shop.write(
-        "models/fact_orders.sql",
-        "select value as \"User\", timestamp '2026-03-06T10:00:00' as \"time\", 'order' as \"order\", 1.0 as amount from (select unnest(range(1, 401)) as value) as numbers
-union all
-select value, timestamp '2026-01-06T10:00:00', 'order', value * 7 % 13 from (select unnest(range(1, 401)) as value) as numbers\n",
-    );
+/// Adds the models from results to decisions; every experiment has ended.
+fn judge(shop: &Shop) {
     let table = "{{ config(materialized='table') }}\n";
     for (model, call) in [
         (
@@ -247,7 +233,120 @@ select value, timestamp '2026-01-06T10:00:00', 'order', value * 7 % 13 from (sel
         "models/definitions.sql",
         &format!("{table}select *, true as has_ended from {{{{ experiment_definitions() }}}} as definitions\n"),
     );
+}
+
+/// What a person reads at the end of a build with 400 units in such arms.
+fn decision(variant: &str, arms: &str) -> String {
+    let log = format!(
+        "select 'only' as experiment_key, value as unit_id, timestamp '2026-01-05T10:00:00' as assigned_at, {variant} as variant
+from (select value, value as unit_id from (select unnest(range(1, 401)) as value) as numbers) as rows\n"
+    );
+    let shop = shop(
+        &log,
+        &format!("{arms}, assignments: {{model: stg_assignments, exclude: [crossed_over]}}"),
+    );
+    shop.write(
+        "models/fact_orders.sql",
+        "select value as \"User\", timestamp '2026-03-06T10:00:00' as \"time\", 'order' as \"order\", 1.0 as amount from (select unnest(range(1, 401)) as value) as numbers
+union all
+select value, timestamp '2026-01-06T10:00:00', 'order', value * 7 % 13 from (select unnest(range(1, 401)) as value) as numbers\n",
+    );
+    judge(&shop);
     shop.good(&["build"]).out.trim().to_string()
+}
+
+const REPORTED: &str = "select metric_name, control_units, treatment_units, control_value, treatment_value, effect, status from results order by metric_name";
+
+/// Three units in two arms, whose orders are worth 1, 2 and 3.
+#[test]
+fn an_arm_without_units_has_no_value_and_one_unit_has_a_ratio() {
+    let log = "select 'only' as experiment_key, unit_id, variant, timestamp '2026-01-05T10:00:00' as assigned_at
+from (values (1, 'control'), (2, 'test'), (3, 'test')) as rows(unit_id, variant)\n";
+    let shop = shop(
+        log,
+        &format!("{ARMS}, assignments: {{model: stg_assignments}}"),
+    );
+    let metric = |name: &str, rest: &str| {
+        format!(
+            "  - {{name: {name}, maturity: partial, direction: increase, owner: shop, window: {{start: 0d, length: 14d}}, {rest}}}\n"
+        )
+    };
+    let ratio = |filter: &str| {
+        format!(
+            "kind: ratio, numerator: {{fact: fact_orders, agg: sum, expr: amount, filter: '{filter}'}}, denominator: {{fact: fact_orders, agg: count, filter: '{filter}'}}"
+        )
+    };
+    shop.write(
+        "metrics/orders.yml",
+        &format!(
+            "metrics:\n{}{}{}",
+            metric(
+                "revenue",
+                "kind: mean, fact: fact_orders, agg: sum, expr: amount, fill: exclude, filter: amount > 1"
+            ),
+            metric("each", &ratio("amount > 0")),
+            metric("of_more_than_one", &ratio("amount > 1")),
+        ),
+    );
+    shop.write(
+        "experiments/all.yml",
+        &format!("experiments:\n  - {{key: only, hypothesis: None., owner: shop, period: {{from: 2026-01-05, to: 2026-02-01}}, metrics: {{primary: revenue, secondary: [each, of_more_than_one]}}, {ARMS}, assignments: {{model: stg_assignments}}}}\n"),
+    );
+    judge(&shop);
+    for engine in ["operator", "sql"] {
+        shop.good(&["build", "--engine", engine]);
+        assert_eq!(
+            shop.query(REPORTED),
+            [
+                "each,1,2,1.0,2.5,1.5,insufficient_data",
+                "of_more_than_one,1,2,,2.5,,insufficient_data",
+                "revenue,0,2,,2.5,,one_arm_missing",
+            ],
+            "{engine}"
+        );
+    }
+}
+
+/// 400 units that bought before what they bought after, which leaves a covariate nothing to explain; and one price for each arm, which
+/// leaves a ratio no variance.
+#[test]
+fn what_has_no_variance_is_not_significant() {
+    let log = "select 'only' as experiment_key, value as unit_id, timestamp '2026-01-08T10:00:00' as assigned_at, case when value % 2 = 0 then 'control' else 'test' end as variant
+from (select unnest(range(1, 401)) as value) as numbers\n";
+    let shop = shop(
+        log,
+        &format!("{ARMS}, assignments: {{model: stg_assignments}}"),
+    );
+    shop.write(
+        "models/fact_orders.sql",
+        "select value as \"User\", timestamp '2026-01-06T10:00:00' as \"time\", 'order' as \"order\", value * 7 % 13 / 7.0 as amount, 1 as price
+from (select unnest(range(1, 401)) as value) as numbers
+union all
+select value, timestamp '2026-01-09T10:00:00', 'order', value * 7 % 13 / 7.0, 9.99 + value % 2 from (select unnest(range(1, 401)) as value) as numbers
+union all
+select value, timestamp '2026-03-09T10:00:00', 'order', 1.0, 9.99 from (select unnest(range(1, 401)) as value) as numbers\n",
+    );
+    shop.write(
+        "metrics/orders.yml",
+        "defaults: {fact: fact_orders, maturity: partial, owner: shop, window: {start: 0d, length: 14d}}
+metrics:
+  - {name: revenue, kind: mean, direction: increase, agg: sum, expr: amount, fill: zero, covariate: {lookback: 7d, before: exposure}}
+  - {name: price, kind: ratio, direction: increase, numerator: {agg: sum, expr: cast(price as double) * amount}, denominator: {agg: sum, expr: amount}}\n",
+    );
+    shop.write(
+        "experiments/all.yml",
+        &format!("experiments:\n  - {{key: only, hypothesis: None., owner: shop, period: {{from: 2026-01-05, to: 2026-02-01}}, metrics: {{primary: price, secondary: [revenue]}}, {ARMS}, assignments: {{model: stg_assignments}}}}\n"),
+    );
+    judge(&shop);
+    let said = shop.good(&["build"]).out;
+    assert!(
+        said.contains("REVIEW    only  `price` could not be tested: zero_variance"),
+        "{said}"
+    );
+    assert_eq!(
+        shop.query("select metric_name, round(effect, 6), is_adjusted, p_value = raw_p_value, adjusted_p_value from results order by metric_name"),
+        ["price,1.0,false,,", "revenue,0.021429,false,true,"]
+    );
 }
 
 /// Spaces, letters of any language and what a URL escapes: all but `%20`, which Delta Lake cannot read back.
