@@ -163,4 +163,5 @@ select
     owner
 from ranked
 where place = 1
+order by experiment_key
 {% endmacro %}

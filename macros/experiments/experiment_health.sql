@@ -63,4 +63,5 @@ select
     assigned.crossed_over_units
 from waterfall
 inner join assigned on assigned.experiment_key = waterfall.experiment_key
+order by experiment_key, step_number
 {% endmacro %}

@@ -234,4 +234,5 @@ select
     adjusted_effect,
     adjusted_p_value
 from judged
+order by experiment_key, metric_name, metric_version, variant, segment_dimension, segment
 {% endmacro %}

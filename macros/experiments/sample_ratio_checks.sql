@@ -92,4 +92,5 @@ select
     end as verdict,
     population = 'analysed units' as is_decisive
 from tested
+order by experiment_key, population
 {% endmacro %}

@@ -260,6 +260,25 @@ fn a_table_that_is_made_again_is_the_same() {
     }
 }
 
+/// Joins give their rows in an order that differs from run to run; a build that is made again would not be the same.
+#[test]
+fn what_experiments_say_lies_in_the_order_of_its_keys() {
+    let tables = [
+        (
+            "experiment_results",
+            "experiment_key, metric_name, metric_version, variant, segment_dimension, segment",
+        ),
+        ("experiment_decisions", "experiment_key"),
+        ("sample_ratio_checks", "experiment_key, population"),
+        ("experiment_health", "experiment_key, step_number"),
+    ];
+    for (table, keys) in tables {
+        let as_stored = rows(&format!("select {keys} from {table}"));
+        let sorted = rows(&format!("select {keys} from {table} order by {keys}"));
+        assert!(as_stored == sorted, "{table}");
+    }
+}
+
 #[test]
 fn explain_shows_the_operator_with_its_rows_and_memory() {
     let (folder, _) = &*SHOP;
