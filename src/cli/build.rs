@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::failure::CannotWrite;
 use super::metric::Reviewed;
 use super::options::{Common, LogFormat};
 use super::progress::{Progress, seconds};
@@ -68,8 +69,8 @@ pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
         }
         Err(error) => return Err(error.into()),
     };
-    compile::write(&prepared).context("cannot write target/compiled")?;
-    artifacts::write_manifest(&prepared).context("cannot write target/manifest.json")?;
+    compile::write(&prepared).context(CannotWrite::the("target/compiled"))?;
+    artifacts::write_manifest(&prepared).context(CannotWrite::the("target/manifest.json"))?;
     let mut passed = PassedTests::load(context::passed_tests_path(&prepared));
     let plan = plan(
         &prepared,
@@ -88,14 +89,16 @@ pub async fn run(common: &Common, scope: Scope) -> anyhow::Result<Exit> {
     context::report(common, &results.diagnostics(), &prepared);
     let published = publish(&prepared, &plan, &results, &warehouse, &lock).await;
     // Whatever came of it: who looks for what failed looks there.
-    artifacts::write_run_results(&prepared, &plan, &results, &arguments)
-        .context("cannot write target/run_results.json")?;
+    let recorded = artifacts::write_run_results(&prepared, &plan, &results, &arguments);
     let published = published?;
+    // First, so that nobody takes what cannot be written now for a version that was not published.
+    say_what_happened(common, &prepared, &plan, &results, &published);
+    let unwritten = |file: &str| unwritten(&prepared, &published, file);
+    recorded.with_context(|| unwritten("target/run_results.json"))?;
     if scope == Scope::Build {
         remember_passed(&mut passed, &plan, &results)
-            .context("cannot remember which tests passed")?;
+            .with_context(|| unwritten("the list of tests that passed"))?;
     }
-    say_what_happened(common, &prepared, &plan, &results, &published);
     if !results.has_failed() && scope == Scope::Build {
         let is_late = say_what_is_late(common, &prepared, &warehouse).await?;
         let decisions = decisions(common, &prepared, &warehouse).await?;
@@ -203,6 +206,17 @@ fn print_plan(common: &Common, plan: &RunPlan) -> anyhow::Result<()> {
             }
             output::print(&String::from_utf8(writer.into_inner()?)?)
         }
+    }
+}
+
+/// A file that could not be written, and that a version was published all the same.
+fn unwritten(prepared: &Prepared, published: &Published, file: &str) -> CannotWrite {
+    match published {
+        Published::Version(version) => CannotWrite(format!(
+            "{file}, after `{}` was published as version {version}",
+            prepared.environment
+        )),
+        Published::Unchanged(_) | Published::Withheld(_) => CannotWrite::the(file),
     }
 }
 

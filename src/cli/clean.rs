@@ -1,5 +1,6 @@
 //! `clean`: removes what can be made again.
 
+use anyhow::Context as _;
 use clap::Args;
 
 use super::{Common, Exit};
@@ -35,11 +36,13 @@ pub fn run(common: &Common, clean: &Clean) -> anyhow::Result<Exit> {
     }
     for file in artifacts::FILES.map(|file| target.join(file)) {
         if file.exists() {
-            std::fs::remove_file(&file)?;
+            std::fs::remove_file(&file)
+                .with_context(|| format!("cannot remove `{}`", file.display()))?;
         }
     }
     for folder in folders.iter().filter(|folder| folder.exists()) {
-        std::fs::remove_dir_all(folder)?;
+        std::fs::remove_dir_all(folder)
+            .with_context(|| format!("cannot remove `{}`", folder.display()))?;
         if !common.quiet {
             tell!("removed {}", folder.display());
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use super::failure::CannotWrite;
 use super::{Common, Exit, context, output};
 use crate::artifacts;
 use crate::manifest::{Node, NodeKind};
@@ -17,8 +18,8 @@ pub async fn run(common: &Common) -> anyhow::Result<Exit> {
     let Some(selection) = context::selection(common, &prepared) else {
         return Ok(Exit::Wrong);
     };
-    write(&prepared)?;
-    artifacts::write_manifest(&prepared).context("cannot write target/manifest.json")?;
+    write(&prepared).context(CannotWrite::the("target/compiled"))?;
+    artifacts::write_manifest(&prepared).context(CannotWrite::the("target/manifest.json"))?;
     let is_refused = super::metric::is_refused(common, &prepared).await?;
     let chosen: Vec<&Node> = prepared
         .manifest

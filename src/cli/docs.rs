@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
+use super::failure::CannotWrite;
 use super::{Common, Exit, compile, context, query};
 use crate::artifacts;
 
@@ -28,13 +29,13 @@ async fn generate(common: &Common) -> anyhow::Result<Exit> {
     let Some(prepared) = context::open(common).await? else {
         return Ok(Exit::Wrong);
     };
-    compile::write(&prepared).context("cannot write target/compiled")?;
-    artifacts::write_manifest(&prepared).context("cannot write target/manifest.json")?;
+    compile::write(&prepared).context(CannotWrite::the("target/compiled"))?;
+    artifacts::write_manifest(&prepared).context(CannotWrite::the("target/manifest.json"))?;
     let warehouse = context::warehouse(&prepared)?;
     let engine = query::published(&prepared, &warehouse).await?;
     let written = artifacts::write_catalog(&prepared, &engine, &engine.environment)
         .await
-        .context("cannot write target/catalog.json")?;
+        .context(CannotWrite::the("target/catalog.json"))?;
     for error in &written.errors {
         tell!("error[E0901]: {error}");
     }

@@ -257,7 +257,8 @@ fn diagnostic(prepared: &Prepared, error: &FactsError) -> Diagnostic {
             let known = known.iter().map(String::as_str);
             Diagnostic::error(Code::E0406, error.to_string()).hint(did_you_mean(column, known))
         }
-        FactsError::Failed(WarehouseError::DiskFull { .. }) => {
+        FactsError::Failed(WarehouseError::DiskFull { .. })
+        | FactsError::Building(LockError::Warehouse(WarehouseError::DiskFull { .. })) => {
             Diagnostic::error(Code::E0903, error.to_string())
                 .hint("nothing was stored; free some space and try again")
         }

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::Exit;
+use super::failure::CannotWrite;
 
 #[derive(Debug, Clone, Args)]
 pub struct Init {
@@ -91,7 +92,7 @@ pub fn run(init: &Init) -> anyhow::Result<Exit> {
         let path = init.folder.join(path);
         std::fs::create_dir_all(path.parent().expect("a file lies in a folder"))?;
         std::fs::write(&path, text)
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
+            .with_context(|| CannotWrite(format!("`{}`", path.display())))?;
     }
     tell!(
         "a new project is in {0}; build it with `equipoise build --project-dir {0}`",

@@ -15,6 +15,7 @@ mod context;
 mod debug;
 mod docs;
 mod facts;
+mod failure;
 mod flag;
 mod generate;
 mod init;
@@ -30,8 +31,11 @@ mod serve;
 mod source;
 mod versions;
 
+use std::collections::BTreeMap;
+
 use clap::{Parser, Subcommand};
 
+use options::LogFormat;
 pub use options::{Common, OutputFormat};
 
 /// Exit codes, as documented in the README.
@@ -117,6 +121,7 @@ pub fn main() -> Exit {
             return if is_help { Exit::Good } else { Exit::Wrong };
         }
     };
+    let log_format = arguments.common.log_format;
     // DataFusion plans deep trees recursively; its own guard needs room to stand on in unoptimised builds.
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().thread_stack_size(16 << 20).build();
@@ -130,23 +135,20 @@ pub fn main() -> Exit {
     match outcome {
         Ok(Ok(exit)) => exit,
         Ok(Err(error)) => {
-            tell!("error: {}", chain(&error));
+            tell_failure(&error, log_format);
             Exit::Failed
         }
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 
-/// An error and its causes, without those that it has told already.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if !text.ends_with(&cause) {
-            text += if text.is_empty() { "" } else { ": " };
-            text += &cause;
-        }
+/// What stopped a command that had not told it.
+fn tell_failure(error: &anyhow::Error, format: LogFormat) {
+    match (failure::diagnostic(error), format) {
+        (None, _) => tell!("error: {}", failure::chain(error)),
+        (Some(told), LogFormat::Text) => output::diagnostics(&[told], &BTreeMap::new()),
+        (Some(told), LogFormat::Json) => output::diagnostics_as_json(&[told]),
     }
-    text
 }
 
 async fn dispatch(arguments: Arguments) -> anyhow::Result<Exit> {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::failure::CannotWrite;
 use super::{Common, Exit, context, query};
-use crate::diagnostics::{Code, Diagnostic};
 use crate::report::{self, Stamp};
 
 #[derive(Debug, Clone, Args)]
@@ -43,10 +43,7 @@ pub async fn run(common: &Common, options: &Report) -> anyhow::Result<Exit> {
     let default = || prepared.target_folder().join("report");
     let folder = std::path::absolute(options.out.clone().unwrap_or_else(default))?;
     if let Err(error) = report::write(&folder, &pages) {
-        let message = format!("the report cannot be written: {error}");
-        let diagnostic = Diagnostic::error(Code::E0901, message);
-        context::report(common, &[diagnostic], &prepared);
-        return Ok(Exit::Failed);
+        return Err(anyhow::Error::new(error).context(CannotWrite::the("the report")));
     }
     if !common.quiet {
         tell!(

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
+use super::failure::CannotWrite;
 use super::{Common, Exit, OutputFormat, compile, context, output};
 use crate::artifacts;
 use crate::diagnostics::{Code, Diagnostic, did_you_mean};
@@ -40,12 +41,12 @@ async fn freshness(common: &Common) -> anyhow::Result<Exit> {
         context::report(common, &[nothing], &prepared);
         return Ok(Exit::Wrong);
     }
-    compile::write(&prepared).context("cannot write target/compiled")?;
-    artifacts::write_manifest(&prepared).context("cannot write target/manifest.json")?;
+    compile::write(&prepared).context(CannotWrite::the("target/compiled"))?;
+    artifacts::write_manifest(&prepared).context(CannotWrite::the("target/manifest.json"))?;
     let engine = Engine::new(prepared.engine)?;
     let ages = source_ages(&prepared, &selection, &engine).await?;
     context::report(common, &ages.diagnostics(), &prepared);
-    artifacts::write_sources(&prepared, &ages).context("cannot write target/sources.json")?;
+    artifacts::write_sources(&prepared, &ages).context(CannotWrite::the("target/sources.json"))?;
     if ages.sources.is_empty() && !common.quiet {
         tell!("no source says how new it should be: `freshness` in its YAML does");
     }

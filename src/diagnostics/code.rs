@@ -168,7 +168,7 @@ codes! {
     E0806,
 
     // E09xx storage
-    /// The warehouse cannot be read or written.
+    /// The warehouse, or another file that the program makes, cannot be read or written.
     E0901,
     /// Another build holds the environment.
     E0902,

@@ -13,7 +13,9 @@ use datafusion::error::Result;
 use super::Engine;
 use super::operator::facts::{Appended, ClusteredFacts, Clustering, Compacted};
 use crate::sql;
-use crate::warehouse::{Environment, LockError, Warehouse, WarehouseError, query_error};
+use crate::warehouse::{
+    Environment, IoContext as _, LockError, Warehouse, WarehouseError, query_error,
+};
 
 /// The schema under which SQL finds clustered facts.
 pub const CLUSTERED: &str = "clustered";
@@ -198,18 +200,18 @@ impl Engine {
 
 /// One writer at a time: an append looks up what is stored before it writes. The operating system releases the lock.
 fn lock(folder: &Path) -> Result<File, FactsError> {
-    let failed = |error: std::io::Error| query_error(error.into(), folder);
     if let Some(parent) = folder.parent() {
-        fs::create_dir_all(parent).map_err(failed)?;
+        fs::create_dir_all(parent).context("create the folder", parent)?;
     }
-    let file = File::create(folder.with_extension("lock")).map_err(failed)?;
+    let path = folder.with_extension("lock");
+    let file = File::create(&path).context("lock", &path)?;
     exclusive(file, folder)
 }
 
 /// The same of a table that builds make, by a file of its own: several environments may publish it, and beside it lie tables only.
 fn lock_published(folder: &Path) -> Result<File, FactsError> {
-    let failed = |error: std::io::Error| query_error(error.into(), folder);
-    let file = File::open(ClusteredFacts::clustering_path(folder)).map_err(failed)?;
+    let path = ClusteredFacts::clustering_path(folder);
+    let file = File::open(&path).context("lock", &path)?;
     exclusive(file, folder)
 }
 
@@ -217,6 +219,6 @@ fn exclusive(file: File, folder: &Path) -> Result<File, FactsError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(FactsError::Busy(folder.to_path_buf())),
-        Err(TryLockError::Error(error)) => Err(query_error(error.into(), folder).into()),
+        Err(TryLockError::Error(error)) => Ok(Err(error).context("lock", folder)?),
     }
 }

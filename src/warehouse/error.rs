@@ -116,7 +116,7 @@ fn known_versions(known: &[u64]) -> String {
 }
 
 /// Turns an I/O error into a [`WarehouseError`] that says what was done to which path.
-pub(super) trait IoContext<T> {
+pub trait IoContext<T> {
     fn context(self, action: &'static str, path: &Path) -> Result<T, WarehouseError>;
 }
 
@@ -167,9 +167,10 @@ pub fn query_error(error: DataFusionError, path: &Path) -> WarehouseError {
     }
 }
 
-/// Looks through the whole chain: object_store, Parquet and Delta each wrap the I/O error of the layer below.
-/// Some layers keep only its text, so the operating system's words are looked for as well.
-fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
+/// Whether an error comes of a full disk.
+// Looks through the whole chain: object_store, Parquet and Delta each wrap the I/O error of the layer below.
+// Some layers keep only its text, so the operating system's words are looked for as well.
+pub fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
     let mut link = Some(error);
     while let Some(error) = link {
         let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);

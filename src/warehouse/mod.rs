@@ -29,14 +29,13 @@ mod vacuum;
 
 pub use disk::{FirstFailure, remove_unfinished};
 pub use environment::{Environment, Relation};
-pub use error::{ColumnProblem, WarehouseError, query_error};
+pub use error::{ColumnProblem, IoContext, WarehouseError, is_disk_full, query_error};
 pub use grow::{Replaced, StagedRows, Unfinished};
 pub use lock::{EnvironmentLock, LockError, Pin, Removal};
 pub use table::{TableSummary, entry_of, first_commit};
 pub use types::stored_schema;
 pub use vacuum::{Keep, VacuumReport};
 
-use error::IoContext;
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use equipoise::warehouse::{Relation, Warehouse};
 use tempfile::TempDir;
 
-const GOOD: i32 = 0;
-const FAILED: i32 = 1;
+pub(crate) const GOOD: i32 = 0;
+pub(crate) const FAILED: i32 = 1;
 const WRONG: i32 = 2;
 
 /// A project in a folder of its own.
@@ -977,116 +977,6 @@ fn python_reads(shop: &Shop, relation: &str, expected: &str) {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-}
-
-/// A file system of a few megabytes, for as long as the value lives.
-pub(crate) struct TinyDisk(TempDir);
-
-impl TinyDisk {
-    pub(crate) fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"])
-            .arg(folder.path())
-            .stderr(Stdio::null())
-            .status();
-        let is_mounted = mount.is_ok_and(|status| status.success());
-        if !is_mounted {
-            println!("skipped: only root can mount a tiny disk to fill");
-        }
-        is_mounted.then_some(Self(folder))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for TinyDisk {
-    fn drop(&mut self) {
-        Command::new("umount")
-            .arg("-l")
-            .arg(self.path())
-            .status()
-            .ok();
-    }
-}
-
-#[test]
-fn a_full_disk_fails_the_build_and_leaves_the_last_version() {
-    let Some(disk) = TinyDisk::mount() else {
-        return;
-    };
-    let shop = Shop::empty();
-    shop.write(
-        "project.yml",
-        &format!(
-            "name: shop\ntargets:\n  dev: {{warehouse: \"{}\"}}\n",
-            disk.path().display()
-        ),
-    );
-    let model = |rows: usize| {
-        format!(
-            "{{{{ config(materialized='table') }}}}\nselect value as n, md5(cast(value as varchar)) as word from generate_series(1, {rows})\n"
-        )
-    };
-    shop.write("models/words.sql", &model(10));
-    shop.good(&["build"]);
-    shop.write("models/words.sql", &model(400_000));
-    let said = shop.run(&["build"]);
-    assert_eq!(said.code, FAILED, "{}", said.err);
-    assert!(said.err.contains("error[E0903]"), "{}", said.err);
-    assert_eq!(shop.query("select count(*) from words"), ["10"]);
-    shop.write("models/words.sql", &model(20));
-    shop.good(&["build"]);
-    assert_eq!(shop.query("select count(*) from words"), ["20"]);
-}
-
-#[test]
-fn facts_that_find_the_disk_full_say_so_and_leave_nothing() {
-    let Some(disk) = TinyDisk::mount() else {
-        return;
-    };
-    let shop = Shop::empty();
-    shop.write(
-        "project.yml",
-        &format!(
-            "name: shop\ntargets:\n  dev: {{warehouse: \"{}\"}}\n",
-            disk.path().display()
-        ),
-    );
-    let append = |rows: usize| {
-        let query = format!(
-            "select value as id, value % 100 as unit, to_timestamp_micros(1767225600000000 + value * 60000000) as at, \
-             md5(cast(value as varchar)) as word from generate_series(1, {rows})"
-        );
-        let columns = [
-            "--unit",
-            "unit",
-            "--time",
-            "at",
-            "--id",
-            "id",
-            "--buckets",
-            "2",
-        ];
-        shop.run(&[&["facts", "append", "things", query.as_str()][..], &columns].concat())
-    };
-    assert_eq!(append(10).code, GOOD);
-    let said = append(400_000);
-    assert_eq!(said.code, FAILED, "{}", said.err);
-    assert!(said.err.contains("error[E0903]"), "{}", said.err);
-    assert!(!said.err.contains("panicked"), "{}", said.err);
-    let unfinished = walkdir::WalkDir::new(disk.path()).into_iter().flatten();
-    let unfinished =
-        unfinished.filter(|entry| entry.file_name().to_string_lossy().contains(".parquet"));
-    assert_eq!(
-        unfinished.count(),
-        2,
-        "a file for each bucket, of the first append"
-    );
-    assert_eq!(append(20).code, GOOD);
-    assert_eq!(shop.query("select count(*) from clustered.things"), ["20"]);
 }
 
 #[test]

@@ -206,7 +206,7 @@ async fn files_that_no_commit_names_are_removed_once_they_are_old() {
 
 #[tokio::test]
 async fn a_full_disk_is_named_and_the_log_keeps_what_was_not_moved() {
-    let Some(disk) = super::cli::TinyDisk::mount() else {
+    let Some(disk) = super::full_disk::TinyDisk::mount() else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();

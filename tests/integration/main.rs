@@ -28,6 +28,7 @@ mod flags_import;
 mod flags_sql;
 mod flags_warehouse;
 mod freshness;
+mod full_disk;
 mod generate_shop;
 mod incremental;
 mod layers;

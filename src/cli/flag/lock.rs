@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use super::super::failure::CannotWrite;
 use super::super::{Exit, output};
 use crate::compile::{ProjectFlags, lock_file};
 use crate::flags::Lock;
@@ -26,7 +27,7 @@ pub fn run(root: &Path, read: &ProjectFlags) -> anyhow::Result<Exit> {
             .expect("the lock lies in the folder of the flags");
         std::fs::create_dir_all(folder)
             .and_then(|()| crate::project::replace(&path, &text))
-            .with_context(|| format!("cannot write `{}`", file.path))?;
+            .with_context(|| CannotWrite(format!("`{}`", file.path)))?;
     }
     let all = lock.0.len();
     output::print(&format!(

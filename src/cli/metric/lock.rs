@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Context as _;
 use clap::Args;
 
+use super::super::failure::CannotWrite;
 use super::super::{Common, Exit, OutputFormat, context, output};
 use crate::compile::Detail;
 use crate::contracts::{Drift, Lock, Locked};
@@ -85,9 +86,9 @@ pub async fn run(common: &Common, prepared: &Prepared, options: &Options) -> any
     // What is kept comes first: a version must not be gone once another is locked.
     keeping
         .apply(&prepared.root)
-        .with_context(|| format!("cannot write {KEPT_FOLDER}"))?;
+        .with_context(|| CannotWrite::the(KEPT_FOLDER))?;
     crate::project::replace(&lock_path(prepared), &lock.to_string())
-        .with_context(|| format!("cannot write {LOCK_FILE}"))?;
+        .with_context(|| CannotWrite::the(LOCK_FILE))?;
     say(common, (&before, &lock), &drifts, &locked, &removed)?;
     say_pinned(common, &keeping)?;
     Ok(Exit::Good)

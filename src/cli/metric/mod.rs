@@ -7,6 +7,7 @@ mod show;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
+use super::failure::CannotWrite;
 use super::{Common, Exit, context};
 use crate::contracts::Lock;
 use crate::metrics::Metric as Definition;
@@ -66,7 +67,8 @@ pub async fn reviewed(common: &Common, prepared: &Prepared) -> anyhow::Result<Re
     let review = review(prepared).await?;
     let found = &review.diagnostics;
     context::report(common, found, prepared);
-    super::lineage::write(prepared, &review.columns).context("cannot write target/lineage.json")?;
+    super::lineage::write(prepared, &review.columns)
+        .context(CannotWrite::the("target/lineage.json"))?;
     Ok(
         match found.iter().any(crate::diagnostics::Diagnostic::is_error) {
             true => Reviewed::Refused,
