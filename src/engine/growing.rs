@@ -11,7 +11,7 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::common::{JoinType, exec_err};
 use datafusion::dataframe::DataFrame;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarUDF, Volatility, create_udf, ident, lit,
@@ -152,8 +152,7 @@ impl Engine {
         let write = async {
             let rows = context.sql(query).await?;
             let rows = with_required(rows, &clustering)?;
-            let schema = crate::warehouse::stored_schema(rows.schema().as_arrow())
-                .map_err(|error| DataFusionError::External(Box::new(error)))?;
+            let schema = crate::warehouse::stored_schema(rows.schema().as_arrow())?;
             let mut facts = ClusteredFacts::begin(folder, &schema, clustering, shared)?;
             facts.append(&context, rows).await?;
             facts.tidy(&context, SPARE_RUNS).await?;

@@ -2,6 +2,7 @@
 //! Out: a [`WarehouseError`] that tells a full disk, a damaged file, a value that cannot be stored and a failed query apart.
 
 use datafusion::error::DataFusionError;
+use deltalake::DeltaTableError;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -163,7 +164,32 @@ pub fn query_error(error: DataFusionError, path: &Path) -> WarehouseError {
         true => WarehouseError::DiskFull {
             path: path.to_path_buf(),
         },
-        false => WarehouseError::Query(error),
+        false => own_error(error, path),
+    }
+}
+
+/// What went wrong with a table, where the engine only passed it on; else the query's own error.
+fn own_error(error: DataFusionError, path: &Path) -> WarehouseError {
+    let DataFusionError::External(error) = error else {
+        return WarehouseError::Query(error);
+    };
+    let error = match error.downcast::<WarehouseError>() {
+        Ok(own) => return *own,
+        Err(other) => other,
+    };
+    match error.downcast::<DeltaTableError>() {
+        Ok(of_delta) => delta_error(of_delta.as_ref(), path),
+        Err(other) => WarehouseError::Query(DataFusionError::External(other)),
+    }
+}
+
+/// For what works on tables in the middle of a query; [`query_error`] is the way back.
+impl From<WarehouseError> for DataFusionError {
+    fn from(error: WarehouseError) -> Self {
+        match error {
+            WarehouseError::Query(error) => error,
+            own => DataFusionError::External(Box::new(own)),
+        }
     }
 }
 

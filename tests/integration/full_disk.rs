@@ -194,3 +194,22 @@ fn a_lock_that_cannot_be_had_is_named() {
         said.err
     );
 }
+
+#[test]
+fn a_table_of_facts_that_cannot_be_written_is_named() {
+    let shop = Shop::empty();
+    shop.write("project.yml", "name: shop\n");
+    // A file stands where the table's folder would.
+    shop.write("target/warehouse/clustered/things", "");
+    let query = "select 1 as unit, timestamp '2026-01-01' as at, 2 as id";
+    let columns = ["--unit", "unit", "--time", "at", "--id", "id"];
+    let said = shop.run(&[&["facts", "append", "things", query][..], &columns].concat());
+    assert_eq!(said.code, FAILED);
+    assert!(
+        said.err
+            .starts_with("error[E0901]: cannot create the folder `")
+            && said.err.contains("clustered/things`: "),
+        "{}",
+        said.err
+    );
+}

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::columns::with_partitions;
 use super::{ClusteredFacts, Clustering, DAY, PARTITIONS, RunFile, StoredFile, external};
-use crate::warehouse::{TableSummary, first_commit};
+use crate::warehouse::{IoContext as _, TableSummary, first_commit};
 
 impl ClusteredFacts {
     /// Files come and go. New ones are durable before the log names them, and the log is before anybody is told.
@@ -117,7 +117,8 @@ pub(super) fn has_commits(folder: &Path) -> bool {
 
 /// Makes the content of a file, or the entries of a folder, survive a power failure.
 pub(super) fn sync(path: &Path) -> Result<()> {
-    Ok(fs::File::open(path)?.sync_all()?)
+    let synced = fs::File::open(path).and_then(|file| file.sync_all());
+    Ok(synced.context("make durable", path)?)
 }
 
 fn url_of(folder: &Path) -> Url {

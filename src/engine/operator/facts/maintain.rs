@@ -14,7 +14,7 @@ use datafusion::error::{DataFusionError, Result};
 use super::columns::{schema_of, stored_columns};
 use super::log::{has_commits, load, sync};
 use super::{ClusteredFacts, Clustering, PARTITIONS, UNIT_KEY, external};
-use crate::warehouse::remove_unfinished;
+use crate::warehouse::{IoContext as _, remove_unfinished};
 use deltalake::operations::vacuum::VacuumMode;
 
 /// Beside the log; Delta readers leave files alone whose names begin so.
@@ -62,9 +62,9 @@ impl ClusteredFacts {
         }
         let text = serde_json::to_vec(clustering).expect("four plain fields are JSON");
         let fresh = path.with_extension("new");
-        fs::write(&fresh, text)?;
+        fs::write(&fresh, text).context("write", &fresh)?;
         sync(&fresh)?;
-        fs::rename(&fresh, &path)?;
+        fs::rename(&fresh, &path).context("replace", &path)?;
         sync(folder)
     }
 
@@ -85,7 +85,7 @@ impl ClusteredFacts {
     /// Removes files that compaction replaced at least so long ago, and files as old that no commit names because their writer was
     /// killed; whoever reads an older version then fails. What was only begun goes whatever its age: there is one writer at a time.
     pub async fn vacuum(&mut self, older_than: chrono::Duration) -> Result<usize> {
-        let unfinished = remove_unfinished(&self.folder)?;
+        let unfinished = remove_unfinished(&self.folder).context("clear", &self.folder)?;
         let vacuum = self
             .table
             .clone()

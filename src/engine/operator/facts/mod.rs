@@ -32,6 +32,7 @@ use deltalake::DeltaTable;
 use deltalake::datafile::writer::WriterConfig;
 use deltalake::kernel::Add;
 
+use crate::warehouse::IoContext as _;
 use columns::{schema_of, stored_columns};
 use log::{create, has_commits, load, new_table, stored_files};
 
@@ -100,7 +101,7 @@ impl ClusteredFacts {
         columns: &Schema,
         clustering: Clustering,
     ) -> Result<ClusteredFacts> {
-        fs::create_dir_all(folder)?;
+        fs::create_dir_all(folder).context("create the folder", folder)?;
         let folder = fs::canonicalize(folder)?;
         let table = match has_commits(&folder) {
             true => Some(load(&folder).await?),
