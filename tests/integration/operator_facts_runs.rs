@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use super::cli::Shop;
 use super::operator_facts::{BUCKETS, DAY, Facts, between, count, on_a_runtime, random_project};
 use super::operator_states::{Data, event_batch};
 
@@ -152,4 +153,36 @@ fn compaction_leaves_few_files_and_every_row() {
             (before, rows)
         );
     });
+}
+
+#[test]
+fn columns_in_another_order_are_those_of_the_table_all_the_same() {
+    let shop = Shop::empty();
+    shop.write("project.yml", "name: shop\n");
+    let append = |query: &str| {
+        let columns = [
+            "--unit",
+            "unit",
+            "--time",
+            "at",
+            "--id",
+            "id",
+            "--buckets",
+            "1",
+        ];
+        shop.good(&[&["facts", "append", "things", query][..], &columns].concat())
+            .err
+    };
+    append("select 1 as unit, timestamp '2026-01-01' as at, 'a' as id, 5 as first, 7 as second");
+    append("select 3 as second, 'b' as id, timestamp '2026-01-02' as at, 9 as first, 2 as unit");
+    let all = || shop.query("select id, unit, first, second from clustered.things order by id");
+    assert_eq!(all(), ["a,1,5,7", "b,2,9,3"]);
+    // Which of two rows with one key comes first is said by the columns of the table, from left to right.
+    let again = "timestamp '2026-01-01' as at, 'a' as id, 1 as unit";
+    append(&format!("select 1 as second, 6 as first, {again}"));
+    append(&format!("select 9 as second, 4 as first, {again}"));
+    assert_eq!(all(), ["a,1,4,9", "b,2,9,3"]);
+    let optimize = ["facts", "optimize", "--most-runs", "1", "--keep-days", "0"];
+    shop.good(&optimize);
+    assert_eq!(all(), ["a,1,4,9", "b,2,9,3"]);
 }

@@ -29,6 +29,7 @@ pub(super) fn schema_of(
     if let Some(known) = known {
         schema = with_known_types(&schema, known);
         check_columns(known, &schema)?;
+        schema = in_known_order(&schema, known)?;
     }
     check_types(&schema)?;
     Ok(schema)
@@ -72,6 +73,15 @@ fn with_known_types(schema: &SchemaRef, known: &Schema) -> SchemaRef {
     };
     let fields: Vec<Arc<Field>> = schema.fields().iter().map(typed).collect();
     Arc::new(Schema::new(fields))
+}
+
+/// The order of the table: files are read by it, so that one in another order would make the table unreadable.
+fn in_known_order(schema: &SchemaRef, known: &Schema) -> Result<SchemaRef> {
+    let of_table = known.fields().iter();
+    let places: Vec<usize> = of_table
+        .filter_map(|field| schema.index_of(field.name()).ok())
+        .collect();
+    Ok(Arc::new(schema.project(&places)?))
 }
 
 /// A column without a type could never hold a value.
