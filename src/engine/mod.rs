@@ -5,6 +5,7 @@ pub mod columns;
 mod decision;
 mod first_rows;
 mod growing;
+mod memory;
 pub mod operator;
 mod session;
 pub mod sources;

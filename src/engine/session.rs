@@ -17,7 +17,6 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::MemTable;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
@@ -26,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::decision;
 use super::first_rows::FirstRows;
+use super::memory::SharedMemory;
 use super::operator;
 use super::operator::facts::ClusteredFacts;
 use super::sources::{self, SourceFiles, SourceTable};
@@ -72,7 +72,7 @@ impl Engine {
             let sorts = config.target_partitions().max(1);
             config.options_mut().execution.sort_spill_reservation_bytes = bytes / (3 * sorts);
             config = spilling_safely(config);
-            runtime = runtime.with_memory_pool(Arc::new(FairSpillPool::new(bytes)));
+            runtime = runtime.with_memory_pool(Arc::new(SharedMemory::of(bytes)));
         }
         let state = SessionStateBuilder::new()
             .with_config(config)

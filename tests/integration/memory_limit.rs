@@ -179,3 +179,29 @@ fn a_query_that_does_not_fit_says_how_to_allow_more() {
     );
     assert!(said.contains("allow more with `--memory-limit`"), "{said}");
 }
+
+/// Forty aggregations wait for their turn in one query, and each holds little.
+#[test]
+fn steps_that_hold_nothing_do_not_keep_memory_from_those_that_ask() {
+    let folder = written(1, 1);
+    let totals: Vec<String> = (0..10)
+        .map(|index| format!("array_agg(n + {index}) as a{index}"))
+        .collect();
+    let totals = totals.join(", ");
+    let branch = |index: usize| {
+        format!(
+            "(select cardinality(a0) as n from (select k, {totals} from \
+             (select value % 9000 as k, value as n from generate_series(1, 18000)) as numbers group by k) as g{index} \
+             where cardinality(a9) > 0)"
+        )
+    };
+    let branches: Vec<String> = (0..40).map(branch).collect();
+    let query = format!("select sum(n) from ({})", branches.join(" union all "));
+    let limits = ["--threads", "2", "--memory-limit", "100MB"];
+    let arguments = [&["sql", query.as_str(), "--output", "csv"][..], &limits].concat();
+    let asked = equipoise(folder.path(), &arguments);
+    let said = String::from_utf8_lossy(&asked.stderr);
+    assert!(asked.status.success(), "{said}");
+    let rows = String::from_utf8_lossy(&asked.stdout);
+    assert_eq!(rows.lines().nth(1), Some("720000"));
+}
