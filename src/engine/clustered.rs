@@ -143,7 +143,8 @@ impl Engine {
         clustering: Clustering,
     ) -> Result<Appended, FactsError> {
         let failed = |error| query_error(error, folder);
-        let rows = self.context.sql(query).await.map_err(failed)?;
+        let rows = self.sorting_at_once().sql(query).await;
+        let rows = rows.map_err(failed)?;
         let schema: Schema = rows.schema().as_arrow().clone();
         let required = [&clustering.unit, &clustering.time, &clustering.id];
         if let Some(column) = required

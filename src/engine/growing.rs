@@ -150,7 +150,7 @@ impl Engine {
         }
         let folder = unfinished.folder();
         let write = async {
-            let rows = context.sql(query).await?;
+            let rows = self.sorting_at_once().sql(query).await?;
             let rows = with_required(rows, &clustering)?;
             let schema = crate::warehouse::stored_schema(rows.schema().as_arrow())?;
             let mut facts = ClusteredFacts::begin(folder, &schema, clustering, shared)?;

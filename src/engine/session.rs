@@ -95,6 +95,17 @@ impl Engine {
 
     /// A context in which all rows can be sorted: under a memory limit by one sort alone.
     pub(super) fn sorting(&self) -> SessionContext {
+        self.on_one_partition(true)
+    }
+
+    /// The same for a query whose rows come in no order, such as those of a union: under a memory limit they are brought together first,
+    /// for the parts would be sorted apart, by sorts that can take what another needs to spill.
+    pub(super) fn sorting_at_once(&self) -> SessionContext {
+        self.on_one_partition(false)
+    }
+
+    /// Under a memory limit; sorts may be made of sorted parts or not.
+    fn on_one_partition(&self, may_merge: bool) -> SessionContext {
         if self.turns.is_none() {
             return self.context.clone();
         }
@@ -103,6 +114,7 @@ impl Engine {
             .context
             .copied_config()
             .with_target_partitions(1)
+            .with_repartition_sorts(may_merge)
             .with_create_default_catalog_and_schema(false);
         let state = SessionStateBuilder::new_from_existing(self.context.state());
         SessionContext::new_with_state(state.with_config(config).build())

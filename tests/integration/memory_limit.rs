@@ -205,3 +205,38 @@ fn steps_that_hold_nothing_do_not_keep_memory_from_those_that_ask() {
     let rows = String::from_utf8_lossy(&asked.stdout);
     assert_eq!(rows.lines().nth(1), Some("720000"));
 }
+
+/// The parts of a union come apart, and each would be sorted on its own, in memory that the other sorts need.
+#[test]
+fn rows_of_a_union_are_sorted_by_one_sort_that_spills() {
+    let folder = written(1, 1);
+    let part = |first: usize| {
+        format!(
+            "select value as id, value % 5000 as unit, to_timestamp_micros(value * 60000000) as at, md5(cast(value as varchar)) as word \
+             from generate_series({first}, {})",
+            first + 59_999
+        )
+    };
+    let query = [part(0), part(60_000), part(120_000)].join(" union all ");
+    let columns = [
+        "--unit",
+        "unit",
+        "--time",
+        "at",
+        "--id",
+        "id",
+        "--buckets",
+        "2",
+    ];
+    let limit = ["--memory-limit", "12MB"];
+    let arguments = [
+        &["facts", "append", "things", query.as_str()][..],
+        &columns,
+        &limit,
+    ]
+    .concat();
+    let appended = equipoise(folder.path(), &arguments);
+    let said = String::from_utf8_lossy(&appended.stderr);
+    assert!(appended.status.success(), "{said}");
+    assert!(said.contains("180000 rows in "), "{said}");
+}
