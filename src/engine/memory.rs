@@ -1,10 +1,11 @@
 //! The memory that the steps of a session's queries share.
 //! In: what each step asks for. Out: yes, or no, upon which it spills what it holds, or fails where it holds nothing.
 //!
-//! Half of the memory is for whoever asks first; beyond it a step that can spill gets no more than an equal part. DataFusion's own
-//! fair pool knows the equal part only, and counts steps that hold nothing: a query of a hundred small aggregations was refused the first
+//! Each step that can spill is sure of an equal part of one half of the memory; the other half is for whoever asks first. DataFusion's own fair
+//! pool knows the equal part only, and counts steps that hold nothing: a query of a hundred small aggregations was refused the first
 //! batch of one of them while nearly all memory was free.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -23,10 +24,8 @@ pub struct SharedMemory {
 
 #[derive(Debug, Default)]
 struct Taken {
-    /// How many steps there are that can spill.
-    spillers: usize,
-    /// Bytes of those.
-    by_spillers: usize,
+    /// Bytes of each step that can spill, by its number.
+    by_spillers: HashMap<usize, usize>,
     /// Bytes of all others, which cannot be asked to give back.
     by_others: usize,
 }
@@ -45,23 +44,30 @@ impl SharedMemory {
 }
 
 impl Taken {
-    fn by_kind(&mut self, consumer: &MemoryConsumer) -> &mut usize {
+    fn by(&mut self, consumer: &MemoryConsumer) -> &mut usize {
         match consumer.can_spill() {
-            true => &mut self.by_spillers,
+            true => self.by_spillers.entry(consumer.id()).or_default(),
             false => &mut self.by_others,
         }
     }
 
-    /// How much more a step may take that has so much.
-    fn available(&self, limit: usize, can_spill: bool, own: usize) -> usize {
-        let free = limit.saturating_sub(self.by_spillers + self.by_others);
-        if !can_spill {
-            return free;
+    fn all(&self) -> usize {
+        self.by_spillers.values().sum::<usize>() + self.by_others
+    }
+
+    /// How much more a step may take.
+    fn available(&self, limit: usize, consumer: &MemoryConsumer) -> usize {
+        if !consumer.can_spill() {
+            return limit.saturating_sub(self.all());
         }
         let for_spillers = limit.saturating_sub(self.by_others);
-        let equal_part = for_spillers / self.spillers.max(1);
-        let nobodys = (for_spillers / 2).saturating_sub(self.by_spillers);
-        free.min(nobodys.max(equal_part.saturating_sub(own)))
+        let for_the_first = for_spillers / 2;
+        let sure = (for_spillers - for_the_first) / self.by_spillers.len().max(1);
+        let others = self.by_spillers.iter();
+        let others = others.filter(|(id, _)| **id != consumer.id());
+        let beyond: usize = others.map(|(_, taken)| taken.saturating_sub(sure)).sum();
+        let own = self.by_spillers.get(&consumer.id()).copied();
+        (sure + for_the_first.saturating_sub(beyond)).saturating_sub(own.unwrap_or(0))
     }
 }
 
@@ -71,25 +77,25 @@ impl MemoryPool for SharedMemory {
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
-        self.taken().spillers += usize::from(consumer.can_spill());
+        self.taken().by(consumer);
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
-        self.taken().spillers -= usize::from(consumer.can_spill());
+        self.taken().by_spillers.remove(&consumer.id());
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        *self.taken().by_kind(reservation.consumer()) += additional;
+        *self.taken().by(reservation.consumer()) += additional;
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        *self.taken().by_kind(reservation.consumer()) -= shrink;
+        *self.taken().by(reservation.consumer()) -= shrink;
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         let (consumer, own) = (reservation.consumer(), reservation.size());
         let mut taken = self.taken();
-        let available = taken.available(self.limit, consumer.can_spill(), own);
+        let available = taken.available(self.limit, consumer);
         if additional > available {
             return Err(resources_datafusion_err!(
                 "Failed to allocate additional {} for {} with {} already allocated, {} remain available of {}",
@@ -100,13 +106,12 @@ impl MemoryPool for SharedMemory {
                 human_readable_size(self.limit)
             ));
         }
-        *taken.by_kind(consumer) += additional;
+        *taken.by(consumer) += additional;
         Ok(())
     }
 
     fn reserved(&self) -> usize {
-        let taken = self.taken();
-        taken.by_spillers + taken.by_others
+        self.taken().all()
     }
 
     fn memory_limit(&self) -> MemoryLimit {
@@ -133,21 +138,30 @@ mod tests {
     }
 
     #[test]
-    fn half_is_for_the_first_and_the_rest_is_shared_equally() {
+    fn half_is_for_the_first_and_each_is_sure_of_a_part_of_the_rest() {
         let pool: Arc<dyn MemoryPool> = Arc::new(SharedMemory::of(100));
         let steps: Vec<MemoryReservation> = (0..10).map(|_| step(&pool, true)).collect();
-        assert!(steps[0].try_grow(50).is_ok(), "half of all");
+        assert!(steps[0].try_grow(55).is_ok(), "half of all, and its part");
         assert!(steps[0].try_grow(1).is_err());
-        assert!(steps[1].try_grow(11).is_err());
-        assert!(steps[1].try_grow(10).is_ok(), "an equal part");
-        assert!(steps[1].try_grow(1).is_err());
+        for step in &steps[1..] {
+            assert!(step.try_grow(6).is_err());
+            assert!(step.try_grow(5).is_ok(), "whatever the others took");
+        }
+        assert_eq!(pool.reserved(), 100);
         let other = step(&pool, false);
-        assert!(other.try_grow(41).is_err());
-        assert!(other.try_grow(40).is_ok(), "all that is left");
-        assert!(steps[2].try_grow(1).is_err(), "nothing is left");
+        assert!(other.try_grow(1).is_err());
         steps[0].free();
+        assert!(other.try_grow(55).is_ok(), "all that is left");
+        assert!(steps[1].try_grow(1).is_err(), "nothing is left");
         drop(other);
+        assert!(steps[1].try_grow(50).is_ok());
         drop(steps);
         assert_eq!(pool.reserved(), 0);
+    }
+
+    #[test]
+    fn one_step_may_have_all() {
+        let pool: Arc<dyn MemoryPool> = Arc::new(SharedMemory::of(100));
+        assert!(step(&pool, true).try_grow(100).is_ok());
     }
 }
