@@ -31,8 +31,9 @@ impl FromNode for ConsumerSpec {
     const EXPECTED: &'static str = "an exposure with `name`, `type` and `owner`";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "an exposure", diagnostics)?;
+        let name: Option<Spot<String>> = fields.required("name");
         let spec = Self {
-            name: fields.required("name")?,
+            name: name.clone().unwrap_or(node.without_name()),
             kind: word(&mut fields, "type", &KINDS).unwrap_or("application".to_string()),
             label: fields.optional("label"),
             description: fields.or_default("description"),
@@ -43,7 +44,7 @@ impl FromNode for ConsumerSpec {
             config: config(&mut fields, &["meta", "tags"]),
         };
         fields.finish();
-        Some(spec)
+        name.map(|_| spec)
     }
 }
 
@@ -51,14 +52,15 @@ impl FromNode for GroupSpec {
     const EXPECTED: &'static str = "a group with `name` and `owner`";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "a group", diagnostics)?;
+        let name: Option<Spot<String>> = fields.required("name");
         let spec = Self {
-            name: fields.required("name")?,
+            name: name.clone().unwrap_or(node.without_name()),
             description: fields.optional("description"),
             owner: owner(&mut fields),
         };
         fields.node("config");
         fields.finish();
-        Some(spec)
+        name.map(|_| spec)
     }
 }
 

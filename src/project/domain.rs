@@ -149,10 +149,7 @@ impl FromNode for ExperimentSpec {
             alpha: fields.optional("alpha"),
             segments: fields.or_default("segments"),
             misspelt: Misspelt::default(),
-            key: key.clone().unwrap_or(Spot {
-                value: String::new(),
-                span: node.span.clone(),
-            }),
+            key: key.clone().unwrap_or(node.without_name()),
         };
         for name in DELIVERY.iter().chain(&["description", "tags"]) {
             fields.node(name);

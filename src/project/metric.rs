@@ -168,10 +168,7 @@ impl FromNode for MetricSpec {
             covariate: fields.optional("covariate"),
             unit_of_measure: fields.optional("unit_of_measure"),
             misspelt: Misspelt::default(),
-            name: name.clone().unwrap_or(Spot {
-                value: String::new(),
-                span: node.span.clone(),
-            }),
+            name: name.clone().unwrap_or(node.without_name()),
         };
         spec.misspelt = fields.finish();
         if let Some(value) = &mut spec.value {

@@ -171,8 +171,9 @@ impl FromNode for ResourceSpec {
     const EXPECTED: &'static str = "a model with `name`";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "a model", diagnostics)?;
+        let name: Option<Spot<String>> = fields.required("name");
         let spec = Self {
-            name: fields.required("name")?,
+            name: name.clone().unwrap_or(node.without_name()),
             description: fields.or_default("description"),
             config: config(&mut fields, &["docs", "meta", "group", "access"]),
             columns: fields.or_default("columns"),
@@ -193,7 +194,7 @@ impl FromNode for ResourceSpec {
             fields.node(key);
         }
         fields.finish();
-        Some(spec)
+        name.map(|_| spec)
     }
 }
 
@@ -220,8 +221,9 @@ impl FromNode for ColumnSpec {
     const EXPECTED: &'static str = "a column with `name`";
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "a column", diagnostics)?;
+        let name: Option<Spot<String>> = fields.required("name");
         let spec = Self {
-            name: fields.required("name")?,
+            name: name.clone().unwrap_or(node.without_name()),
             description: fields.or_default("description"),
             config: config(&mut fields, &["meta", "tags"]),
             data_type: fields.optional("data_type"),
@@ -232,7 +234,7 @@ impl FromNode for ColumnSpec {
             fields.node(key);
         }
         fields.finish();
-        Some(spec)
+        name.map(|_| spec)
     }
 }
 
@@ -366,8 +368,9 @@ impl FromNode for SourceSpec {
     fn from_node(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Self> {
         let mut fields = Fields::of(node, "a source", diagnostics)?;
         let config = config(&mut fields, &["meta", "tags"]);
+        let name: Option<Spot<String>> = fields.required("name");
         let spec = Self {
-            name: fields.required("name")?,
+            name: name.clone().unwrap_or(node.without_name()),
             description: fields.or_default("description"),
             loader: fields.or_default("loader"),
             loaded: LoadedSpec::read(&mut fields, &config),
@@ -378,7 +381,7 @@ impl FromNode for SourceSpec {
             fields.node(key);
         }
         fields.finish();
-        Some(spec)
+        name.map(|_| spec)
     }
 }
 
@@ -389,10 +392,7 @@ impl FromNode for SourceTableSpec {
         let config = config(&mut fields, &["meta", "tags"]);
         let name: Option<Spot<String>> = fields.required("name");
         let mut spec = Self {
-            name: name.clone().unwrap_or(Spot {
-                value: String::new(),
-                span: node.span.clone(),
-            }),
+            name: name.clone().unwrap_or(node.without_name()),
             description: fields.or_default("description"),
             location: fields.optional("location"),
             format: fields.optional("format"),

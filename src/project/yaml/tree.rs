@@ -129,6 +129,14 @@ impl Node {
         }
     }
 
+    /// What stands for the name of a mapping that has none, while the rest of it is read and checked.
+    pub fn without_name(&self) -> Spot<String> {
+        Spot {
+            value: String::new(),
+            span: self.span.clone(),
+        }
+    }
+
     pub fn get(&self, key: &str) -> Option<&Node> {
         match &self.value {
             Value::Mapping(entries) => entries
