@@ -12,12 +12,15 @@ group by {{ column_name }}
 having count(*) > 1
 {% endtest %}
 
+{# In quotes `true` is a text in both of its spellings, so that it is found in a column of booleans, too. #}
 {% test accepted_values(model, column_name, values, quote=true) %}
+{%- set booleans = values | select('boolean') | list if quote else [] %}
+{%- set compared = 'cast(' ~ column_name ~ ' as varchar)' if booleans else column_name %}
 select {{ column_name }} as value_field, count(*) as n_records
 from {{ model }}
 where {{ column_name }} is not null
-  and {{ column_name }} not in (
-    {%- for value in values %}{{ ", " if not loop.first }}{% if quote %}'{{ value | replace("'", "''") }}'{% else %}{{ value }}{% endif %}{% endfor -%}
+  and {{ compared }} not in (
+    {%- for value in values %}{{ ", " if not loop.first }}{% if not quote %}{{ value }}{% elif value is boolean %}'{{ value }}', '{{ value | lower }}'{% else %}'{{ value | replace("'", "''") }}'{% endif %}{% endfor -%}
   )
 group by {{ column_name }}
 {% endtest %}

@@ -1,7 +1,7 @@
 //! What metrics and experiments say about models, held against the models.
 //! In: specs, and the columns and types that a node has. Out: a diagnostic for each column that is missing and each expression that is none.
 
-use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
+use crate::diagnostics::{Code, Diagnostic, did_you_mean};
 use crate::manifest::{Manifest, Node, identifier};
 use crate::metrics::{Kind, Metrics};
 use crate::project::yaml::Spot;
@@ -219,31 +219,13 @@ pub(super) fn of_snippet(spot: &Spot<String>, error: SqlError, before: usize) ->
         SqlErrorKind::NotOneQuery => Code::E0405,
         kind => kind.code(),
     };
-    let place = error.range.and_then(|(start, end)| {
-        inside(spot, start.checked_sub(before)?, end.checked_sub(before)?)
-    });
+    let place = error
+        .range
+        .and_then(|(start, end)| spot.part(start.checked_sub(before)?..end.checked_sub(before)?));
     let mut diagnostic =
         Diagnostic::error(code, error.message).at(place.unwrap_or(spot.span.clone()));
     diagnostic.hint = error.hint;
     diagnostic
-}
-
-/// The place of some bytes of a YAML text that stands plainly or in quotes on one line.
-fn inside(spot: &Spot<String>, start: usize, end: usize) -> Option<Span> {
-    let characters = spot.value.chars().count() as u32;
-    let quote = match spot.span.length.checked_sub(characters)? {
-        0 => 0,
-        2 => 1,
-        _ => return None,
-    };
-    let end = end.min(spot.value.len());
-    let before = spot.value.get(..start)?.chars().count() as u32;
-    let length = spot.value.get(start..end)?.chars().count() as u32;
-    Some(Span {
-        column: spot.span.column + quote + before,
-        length,
-        ..spot.span.clone()
-    })
 }
 
 /// An assignment model has the columns that units are made of.

@@ -3,7 +3,7 @@
 //! that may pass although rows break it (a warning, a limit on rows, a condition) declares nothing.
 
 use super::meanings::plain;
-use crate::manifest::{Manifest, Node, NodeId, NodeKind, TestSettings, TestSeverity};
+use crate::manifest::{Generic, Manifest, Node, NodeId, NodeKind, TestSettings, TestSeverity};
 use crate::sql::canonical::{Catalog, ForeignKey, Seed, Table};
 
 /// The constraints of all sources and seeds. `seed_text` reads a seed's CSV.
@@ -28,7 +28,7 @@ pub(super) fn catalog(
 
 fn declare(manifest: &Manifest, test: &Node, catalog: &mut Catalog) {
     let NodeKind::Test {
-        template,
+        generic: Some(generic),
         attached_to: Some(owner),
         column,
         settings,
@@ -42,14 +42,13 @@ fn declare(manifest: &Manifest, test: &Node, catalog: &mut Catalog) {
         return;
     }
     let facts = catalog.tables.entry(plain(&owner.relation())).or_default();
-    let call = template.text.trim_start_matches("{{").trim_start();
-    match (call.split('(').next().unwrap_or_default(), column) {
-        ("test_not_null", Some(column)) => {
+    match (generic.name.as_str(), column) {
+        ("not_null", Some(column)) => {
             facts.not_null.insert(column.clone());
         }
-        ("test_unique", Some(column)) => facts.unique.push(vec![column.clone()]),
-        ("test_unique_combination", None) => facts.unique.extend(columns(call)),
-        ("test_relationships", Some(column)) => refer(manifest, test, call, column, facts),
+        ("unique", Some(column)) => facts.unique.push(vec![column.clone()]),
+        ("unique_combination", None) => facts.unique.extend(columns(generic)),
+        ("relationships", Some(column)) => refer(manifest, test, generic, column, facts),
         _ => {}
     }
 }
@@ -57,7 +56,7 @@ fn declare(manifest: &Manifest, test: &Node, catalog: &mut Catalog) {
 /// The relation and the columns whose uniqueness a strict test checks.
 pub(super) fn key(test: &Node) -> Option<(NodeId, Vec<String>)> {
     let NodeKind::Test {
-        template,
+        generic: Some(generic),
         attached_to: Some(owner),
         column,
         settings,
@@ -66,10 +65,9 @@ pub(super) fn key(test: &Node) -> Option<(NodeId, Vec<String>)> {
     else {
         return None;
     };
-    let call = template.text.trim_start_matches("{{").trim_start();
-    let columns = match (call.split('(').next().unwrap_or_default(), column) {
-        ("test_unique", Some(column)) => vec![column.clone()],
-        ("test_unique_combination", None) => columns(call)?,
+    let columns = match (generic.name.as_str(), column) {
+        ("unique", Some(column)) => vec![column.clone()],
+        ("unique_combination", None) => columns(generic)?,
         _ => return None,
     };
     is_strict(settings).then_some((*owner, columns))
@@ -84,25 +82,23 @@ fn is_strict(settings: &TestSettings) -> bool {
         && settings.fail_calc == default.fail_calc
 }
 
-/// `columns=["a", "b"]` of a call.
-fn columns(call: &str) -> Option<Vec<String>> {
-    let list = call.split_once("columns=[")?.1.split_once(']')?.0;
-    let names = list.split(',').map(|name| {
-        let plain = name.trim().trim_matches(['"', '\'']);
-        let is_name = plain
-            .chars()
-            .all(|letter| letter.is_alphanumeric() || letter == '_');
-        (is_name && !plain.is_empty()).then(|| plain.to_string())
-    });
-    names.collect()
+/// The names of columns that an argument lists.
+fn columns(generic: &Generic) -> Option<Vec<String>> {
+    let names = generic.arguments.get("columns")?.as_array()?.iter();
+    let is_name = |name: &&str| {
+        let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+        !name.is_empty() && name.chars().all(is_part)
+    };
+    names
+        .map(|name| name.as_str().filter(is_name).map(ToString::to_string))
+        .collect()
 }
 
-fn refer(manifest: &Manifest, test: &Node, call: &str, column: &str, facts: &mut Table) {
-    let field = call.split_once("field=").and_then(|(_, rest)| {
-        rest.trim_start_matches(['"', '\''])
-            .split(['"', '\''])
-            .next()
-    });
+fn refer(manifest: &Manifest, test: &Node, generic: &Generic, column: &str, facts: &mut Table) {
+    let field = generic
+        .arguments
+        .get("field")
+        .and_then(|field| field.as_str());
     let target = test.depends_on.get(1).map(|id| manifest.node(*id));
     // Of a model the rows may come and go with its query; only a base table stays what it was declared to be.
     if let (Some(field), Some(target)) = (field, target)

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::checks::of_snippet;
 use super::domain::{Domain, Resolved};
 use super::{Compiled, CompiledNode, Inputs, contract, fingerprint, increment};
 use crate::diagnostics::{Checked, Code, Diagnostic, Span};
@@ -117,9 +118,9 @@ pub(super) async fn compile_test(
 ) -> Outcome {
     let NodeKind::Test {
         template,
-        attached_to,
         settings,
         column,
+        generic,
         ..
     } = &node.kind
     else {
@@ -142,10 +143,10 @@ pub(super) async fn compile_test(
     }
     let mut checked =
         compile_query(manifest, node, template, analyzer, domain, compiled, now).await;
-    if attached_to.is_some() {
-        // The call was written by us; what is wrong stands in the YAML.
+    if let Some(generic) = generic {
         for diagnostic in &mut checked.diagnostics {
-            diagnostic.span = Some(node.span.clone());
+            let places = &generic.places;
+            places.bring_home(template, &node.span, diagnostic);
             diagnostic.message = format!("in the test `{}`: {}", node.name, diagnostic.message);
             let is_folded = |column: &String| {
                 let folded = format!("`{}`", column.to_lowercase());
@@ -167,17 +168,26 @@ pub(super) async fn compile_test(
     match analyzer.analyze(&counted).await {
         Ok(_) => query.rows_sql = Some(std::mem::replace(&mut query.sql, counted)),
         Err(error) => {
-            checked.diagnostics.push(
-                Diagnostic::error(
-                    Code::E0205,
-                    format!("`fail_calc` does not work: {}", error.message),
-                )
-                .at(node.span.clone()),
-            );
+            checked
+                .diagnostics
+                .push(wrong_calculation(node, settings, error));
             checked.value = None;
         }
     }
     checked
+}
+
+/// `fail_calc` stands at the front of the query that counts.
+fn wrong_calculation(node: &Node, settings: &TestSettings, error: SqlError) -> Diagnostic {
+    let mut expressions = settings.expressions.iter();
+    let written = expressions.find(|spot| spot.value == settings.fail_calc);
+    let mut wrong = match written {
+        Some(spot) => of_snippet(spot, error, "select ".len()),
+        None => sql_error(&error).at(node.span.clone()),
+    };
+    wrong.code = Code::E0205;
+    wrong.message = format!("`fail_calc` does not work: {}", wrong.message);
+    wrong
 }
 
 /// A test of a declared column that the relation does not have; that it does not is said where it is declared.

@@ -22,3 +22,4 @@ pub use node::{
     SourceAbout, SourceTable, TestSettings, TestSeverity, identifier,
 };
 pub use resolve::{Manifest, resolve};
+pub use tests::Places;

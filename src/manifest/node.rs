@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::freshness::{Freshness, LoadedAt};
 use super::growth::{ClusterBy, Growth, cluster_by, strategy, unique_key};
+use super::tests::Places;
 use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
 pub use crate::flags::targeting::identifier;
 use crate::project::yaml::{Node as Yaml, Spot, old_boolean};
@@ -123,6 +124,8 @@ pub struct Generic {
     /// The package before its name, if one is named.
     pub package: Option<String>,
     pub arguments: serde_json::Map<String, serde_json::Value>,
+    /// Where they stand.
+    pub places: Places,
 }
 
 /// What YAML says of a thing to those who look at it; nothing depends on it.

@@ -1,19 +1,21 @@
 //! Data tests become nodes: a singular test is its own file, a generic one is a call of the macro `test_<name>`.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+mod call;
+mod settings;
 
-use regex::Regex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::discover::{Discovery, Names};
-use super::node::{
-    Generic, Node, NodeId, NodeKind, Settings, TestSettings, TestSeverity, identifier,
-};
+use super::node::{Generic, Node, NodeId, NodeKind, Settings, TestSettings, identifier};
 use super::resolve::Resolver;
-use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean};
-use crate::project::yaml::{Node as Yaml, Spot, Value};
-use crate::project::{ColumnSpec, SqlFile, TestSpec};
+use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean, nearest};
+use crate::project::yaml::{Node as Yaml, Spot, Value, old_boolean, wrong_type};
+use crate::project::{ColumnSpec, SqlFile, TEST_CONFIG, TestSpec};
 use crate::template::Scope;
+
+use call::Call;
+pub use call::Places;
 
 pub(super) fn add(resolver: &mut Resolver<'_>, names: &Arc<Names>) {
     // A file has its name; what YAML writes is numbered after it.
@@ -46,10 +48,10 @@ fn unlike(resolver: &mut Resolver<'_>) -> Vec<SqlFile> {
 fn add_singular(resolver: &mut Resolver<'_>, names: &Arc<Names>, file: &SqlFile) {
     let name = file.stem().to_string();
     let discovered = discover(resolver, names, file, &name);
-    let mut settings = TestSettings::default();
+    let mut own = TestSettings::default();
     let mut node_settings = Settings::default();
     for (key, value) in discovered.config {
-        match set(&mut settings, &key, &value) {
+        match settings::set(&mut own, &key, &value) {
             Ok(true) => {}
             Ok(false) => {
                 if let Err(diagnostic) = node_settings.set(&key, &value) {
@@ -75,7 +77,7 @@ fn add_singular(resolver: &mut Resolver<'_>, names: &Arc<Names>, file: &SqlFile)
         span,
         None,
         None,
-        settings,
+        own,
         None,
         (String::new(), node_settings),
     );
@@ -111,34 +113,45 @@ fn add_generic(
         );
         return;
     }
-    let Some((mut settings, others)) = test_settings(resolver, spec) else {
+    let Some((mut settings, others)) = settings::of_yaml(resolver, spec) else {
         return;
     };
-    settings.expressions = expressions(&test, in_sql.as_deref(), spec);
-    if !arguments_fit(resolver, &test, column.as_deref(), spec) {
+    let arguments: Vec<(&Spot<String>, Yaml)> = spec
+        .arguments
+        .iter()
+        .map(|(key, value)| (key, value.as_dbt_reads_it()))
+        .collect();
+    settings
+        .expressions
+        .extend(expression(&test, in_sql.as_deref(), &arguments));
+    if !arguments_fit(resolver, &test, column.as_deref(), spec)
+        || !values_fit(resolver, &test, &arguments)
+    {
         return;
     }
+    resolver.diagnostics.extend(words_for_booleans(&arguments));
     let node = &resolver.nodes[owner.0];
     let relation = match &node.kind {
         NodeKind::Source(table) => format!("source('{}', '{}')", table.source, table.table),
         _ => format!("ref('{}')", node.name),
     };
-    let mut arguments = vec![match &settings.condition {
-        Some(condition) => format!(
-            "model=\"(select * from \" ~ {relation} ~ \" where \" ~ {} ~ \"\\n) as tested\"",
-            templated(condition)
-        ),
-        None => format!("model={relation}"),
-    }];
-    arguments.extend(
-        in_sql
-            .iter()
-            .map(|column| format!("column_name={}", quote(column))),
-    );
-    for (key, value) in &spec.arguments {
-        arguments.push(format!("{}={}", key.value, expression(value)));
+    let condition = spec.config.iter().rfind(|(key, _)| key.value == "where");
+    let condition = settings.condition.clone().zip(condition);
+    let condition = condition.map(|(value, (_, node))| Spot {
+        value,
+        span: node.span.clone(),
+    });
+    let mut call = Call::about(&relation, condition.as_ref());
+    if let (Some(in_sql), Some(column)) = (in_sql, declared) {
+        call.column(Spot {
+            value: in_sql,
+            span: column.name.span.clone(),
+        });
     }
-    let text = format!("{{{{ test_{test}({}) }}}}", arguments.join(", "));
+    for (key, value) in &arguments {
+        call.argument(key, value);
+    }
+    let (text, places) = call.of(&format!("test_{test}"));
     let name = spec.custom_name.as_ref().map_or_else(
         || {
             default_name(
@@ -164,19 +177,7 @@ fn add_generic(
     let before = resolver.diagnostics.len();
     let discovered = discover(resolver, names, &file, &name);
     for diagnostic in &mut resolver.diagnostics[before..] {
-        // The call was written by us; the user wrote the YAML.
-        if diagnostic
-            .span
-            .as_ref()
-            .is_none_or(|span| span.file == spec.name.span.file)
-        {
-            diagnostic.span = Some(spec.name.span.clone());
-            diagnostic.code = if diagnostic.code == Code::E0402 {
-                Code::E0205
-            } else {
-                diagnostic.code
-            };
-        }
+        places.bring_home(&file, &spec.name.span, diagnostic);
     }
     push(
         resolver,
@@ -187,50 +188,101 @@ fn add_generic(
         Some(owner),
         column,
         settings,
-        Some(generic(test, spec)),
+        Some(generic(test, spec, &arguments, places)),
         (spec.description.clone(), others),
     );
 }
 
-fn generic(name: String, spec: &TestSpec) -> Generic {
+fn generic(
+    name: String,
+    spec: &TestSpec,
+    arguments: &[(&Spot<String>, Yaml)],
+    places: Places,
+) -> Generic {
     let package = spec.name.value.rsplit_once('.');
-    let arguments = spec.arguments.iter();
+    let arguments = arguments.iter();
     Generic {
         name,
         package: package.map(|(package, _)| package.to_string()),
         arguments: arguments
             .map(|(key, value)| (key.value.clone(), value.to_json()))
             .collect(),
+        places,
     }
 }
 
-/// The pieces of SQL in the YAML of a test that are known to be expressions; what a template puts into them is not seen.
-fn expressions(test: &str, column: Option<&str>, spec: &TestSpec) -> Vec<Spot<String>> {
-    let settings = spec
-        .config
-        .iter()
-        .filter(|(key, _)| matches!(key.as_str(), "where" | "fail_calc"))
-        .map(|(_, node)| (None, node));
-    let arguments = spec
-        .arguments
-        .iter()
-        .filter(|(key, _)| test == "expression_is_true" && key.value == "expression")
-        .map(|(_, node)| (column, node));
-    let piece = |(before, node): (Option<&str>, &Yaml)| {
-        let Value::String(text) = &node.value else {
-            return None;
+/// The argument of a test that is known to be SQL.
+fn expression(
+    test: &str,
+    column: Option<&str>,
+    arguments: &[(&Spot<String>, Yaml)],
+) -> Option<Spot<String>> {
+    let is_it = |key: &str| test == "expression_is_true" && key == "expression";
+    let (_, node) = arguments.iter().find(|(key, _)| is_it(key))?;
+    // The column stands before what is said of it: `>= 0`.
+    let before = column.map_or(String::new(), |column| format!("{column} "));
+    settings::piece(node, &before)
+}
+
+/// The tests of the standard library take values of one kind, and would say of others what only their authors understand.
+fn values_fit(
+    resolver: &mut Resolver<'_>,
+    test: &str,
+    arguments: &[(&Spot<String>, Yaml)],
+) -> bool {
+    let before = resolver.diagnostics.len();
+    for (key, value) in arguments {
+        let expected = match (test, key.as_str()) {
+            _ if !resolver
+                .templates
+                .is_of_standard_library(&format!("test_{test}")) =>
+            {
+                continue;
+            }
+            ("accepted_values", "values") | ("unique_combination", "columns") => "a list",
+            ("relationships", "to" | "field") | ("expression_is_true", "expression") => "a text",
+            _ => continue,
         };
-        let value = match before {
-            // The column stands before what is said of it: `>= 0`.
-            Some(column) => format!("{column} {text}"),
-            None => text.clone(),
+        let fits = match &value.value {
+            // It may be code that makes a list.
+            Value::String(text) => {
+                expected == "a text" || text.contains("{{") || text.contains('(')
+            }
+            Value::Sequence(_) => expected == "a list",
+            _ => false,
         };
-        (!text.contains("{{")).then(|| Spot {
-            value,
-            span: node.span.clone(),
-        })
+        if !fits {
+            let mut wrong = wrong_type(value, expected);
+            wrong.message = format!("`{}`: {}", key.value, wrong.message);
+            resolver.diagnostics.push(wrong);
+        }
+    }
+    resolver.diagnostics.len() == before
+}
+
+/// In a list of values `yes` is `true`, as dbt reads it; who compares texts with it waits in vain.
+fn words_for_booleans(arguments: &[(&Spot<String>, Yaml)]) -> Vec<Diagnostic> {
+    let items = arguments.iter().flat_map(|(_, value)| match &value.value {
+        Value::Sequence(items) => items.as_slice(),
+        _ => &[],
+    });
+    let is_word = |node: &&Yaml| {
+        let written = node.written.as_deref().unwrap_or_default();
+        matches!(node.value, Value::Bool(_))
+            && old_boolean(written).is_some()
+            && !["true", "false"].contains(&written.to_ascii_lowercase().as_str())
     };
-    settings.chain(arguments).filter_map(piece).collect()
+    let warning = |node: &Yaml| {
+        let written = node.written.as_deref().unwrap_or_default();
+        let meant = matches!(node.value, Value::Bool(true));
+        Diagnostic::warning(
+            Code::E0106,
+            format!("`{written}` is read as `{meant}` here, as in dbt"),
+        )
+        .at(node.span.clone())
+        .hint(format!("write `'{written}'` if it is a text, or `{meant}`"))
+    };
+    items.filter(is_word).map(warning).collect()
 }
 
 /// Capital letters are left to SQL, which folds them as it does in the model, unless the YAML says `quote: true`.
@@ -256,11 +308,17 @@ fn arguments_fit(
     let takes = |name: &str| parameters.iter().any(|parameter| parameter.name == name);
     let before = resolver.diagnostics.len();
     for (key, _) in spec.arguments.iter().filter(|(key, _)| !takes(key)) {
-        let known = parameters
+        let settings = TEST_CONFIG.iter().copied();
+        let known: Vec<&str> = parameters
             .iter()
             .map(|parameter| parameter.name.as_str())
-            .filter(|name| *name != "model" && *name != "column_name");
-        let hint = did_you_mean(key, known);
+            .filter(|name| *name != "model" && !(column.is_some() && *name == "column_name"))
+            .chain(settings.filter(|setting| nearest(key, [*setting]).is_some()))
+            .collect();
+        let hint = match known.is_empty() {
+            true => "it takes none; take this out".to_string(),
+            false => did_you_mean(key, known),
+        };
         resolver.diagnostics.push(
             Diagnostic::error(
                 Code::E0205,
@@ -376,83 +434,6 @@ fn push(
     });
 }
 
-/// `None` when the test is disabled.
-fn test_settings(resolver: &mut Resolver<'_>, spec: &TestSpec) -> Option<(TestSettings, Settings)> {
-    let mut settings = TestSettings::default();
-    let mut others = Settings::default();
-    for (key, node) in &spec.config {
-        let value = node.to_json();
-        let outcome = set(&mut settings, key, &value).and_then(|known| {
-            if known {
-                Ok(())
-            } else {
-                others.set(key, &value)
-            }
-        });
-        if let Err(diagnostic) = outcome {
-            resolver.diagnostics.push(diagnostic.at(node.span.clone()));
-        }
-    }
-    others.enabled.then_some((settings, others))
-}
-
-/// Takes over a setting that only tests have; false when it is none of those.
-fn set(
-    settings: &mut TestSettings,
-    key: &str,
-    value: &serde_json::Value,
-) -> Result<bool, Diagnostic> {
-    let text = || {
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), ToString::to_string)
-    };
-    match key {
-        "severity" => {
-            settings.severity = match text().to_lowercase().as_str() {
-                "error" => TestSeverity::Error,
-                "warn" => TestSeverity::Warn,
-                other => {
-                    return Err(Diagnostic::error(
-                        Code::E0106,
-                        format!("`{other}` is not a severity"),
-                    )
-                    .hint("use `error` or `warn`"));
-                }
-            }
-        }
-        "where" => settings.condition = Some(text()),
-        "limit" => {
-            let limit = value.as_i64().filter(|limit| *limit > 0);
-            settings.limit = Some(limit.ok_or_else(|| {
-                Diagnostic::error(Code::E0104, "`limit` must be a positive integer")
-            })?);
-        }
-        "error_if" => settings.error_if = comparison(&text())?,
-        "warn_if" => settings.warn_if = comparison(&text())?,
-        "fail_calc" => settings.fail_calc = text(),
-        "store_failures" => {}
-        _ => return Ok(false),
-    }
-    Ok(true)
-}
-
-/// `> 10`, `!= 0`, `between 1 and 5` and the like.
-fn comparison(text: &str) -> Result<String, Diagnostic> {
-    let pattern = regex::Regex::new(
-        r"(?i)^\s*((=|==|!=|<>|<|<=|>|>=)\s*-?\d+|between\s+-?\d+\s+and\s+-?\d+)\s*$",
-    )
-    .expect("the pattern is constant");
-    if pattern.is_match(text) {
-        return Ok(text.trim().replace("==", "="));
-    }
-    Err(Diagnostic::error(
-        Code::E0106,
-        format!("`{text}` is not a comparison with a number"),
-    )
-    .hint("write it like `> 10` or `!= 0`"))
-}
-
 fn default_name(
     test: &str,
     owner: &str,
@@ -475,66 +456,4 @@ fn default_name(
         }
     }
     parts.join("_")
-}
-
-fn quote(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-/// A text as a Jinja expression, with what stands in double braces put into it.
-fn templated(text: &str) -> String {
-    let mut parts = Vec::new();
-    let mut rest = text;
-    while let Some((before, code, after)) = rest.split_once("{{").and_then(|(before, after)| {
-        let (code, after) = after.split_once("}}")?;
-        Some((before, code.trim(), after))
-    }) {
-        if !before.trim().is_empty() || !parts.is_empty() && !before.is_empty() {
-            parts.push(quote(before));
-        }
-        parts.push(format!("({code})"));
-        rest = after;
-    }
-    if parts.is_empty() || !rest.trim().is_empty() {
-        parts.push(quote(rest));
-    }
-    parts.join(" ~ ")
-}
-
-/// A YAML value as a template expression. Text that calls `ref` or `source`, or stands in `{{ }}`, is code, as in dbt.
-fn expression(value: &Yaml) -> String {
-    match &value.value {
-        Value::String(text) => {
-            static CALL: LazyLock<Regex> = LazyLock::new(|| {
-                Regex::new(r"^\s*(ref|source|var|env_var)\s*\(.*\)\s*$")
-                    .expect("the pattern is constant")
-            });
-            match CALL.is_match(text) {
-                true => text.clone(),
-                false => templated(text),
-            }
-        }
-        Value::Sequence(items) => format!(
-            "[{}]",
-            items.iter().map(expression).collect::<Vec<_>>().join(", ")
-        ),
-        Value::Null => "none".to_string(),
-        _ => value.to_json().to_string(),
-    }
-}
-
-#[cfg(test)]
-mod unit_tests {
-    use super::templated;
-
-    #[test]
-    fn code_in_double_braces_is_put_into_the_text_around_it() {
-        assert_eq!(templated("a > 1"), "\"a > 1\"");
-        assert_eq!(templated("{{ var('x') }}"), "(var('x'))");
-        assert_eq!(
-            templated("date '{{ var('x') }}' - {{ n }}"),
-            "\"date '\" ~ (var('x')) ~ \"' - \" ~ (n)"
-        );
-        assert_eq!(templated("left {{ open"), "\"left {{ open\"");
-    }
 }

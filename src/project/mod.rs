@@ -26,6 +26,7 @@ pub use metric::{
     CapSpec, CovariateSpec, MeasureSpec, MetricDefaults, MetricSpec, SlaSpec, WindowSpec,
 };
 pub use properties::{
-    ColumnSpec, FactSpec, PropertiesSpec, ResourceSpec, SourceSpec, SourceTableSpec, TestSpec,
+    ColumnSpec, FactSpec, PropertiesSpec, ResourceSpec, SourceSpec, SourceTableSpec, TEST_CONFIG,
+    TestSpec,
 };
 pub use whole::replace;

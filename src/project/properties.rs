@@ -3,7 +3,7 @@
 use super::consumers::{ConsumerSpec, GroupSpec};
 use super::freshness::LoadedSpec;
 use super::semantic::SemanticNodes;
-use super::yaml::{Fields, FromNode, Misspelt, Node, Spot, Value, wrong_type};
+use super::yaml::{Fields, FromNode, Misspelt, Node, Spot, Value, read_at, wrong_type};
 use crate::diagnostics::{Code, Diagnostic, Span};
 
 /// One properties file.
@@ -111,7 +111,7 @@ pub struct SourceTableSpec {
 }
 
 /// Keys that tests take as configuration, also without `config:`, as older dbt projects write them.
-const TEST_CONFIG: &[&str] = &[
+pub const TEST_CONFIG: &[&str] = &[
     "severity",
     "where",
     "limit",
@@ -273,14 +273,11 @@ fn constrained(constraint: &Node) -> Vec<TestSpec> {
         _ => &[],
     };
     let test = |name: &&str| TestSpec {
-        name: Spot {
+        arguments: columns.cloned().into_iter().collect(),
+        ..TestSpec::of(Spot {
             value: name.to_string(),
             span: span.clone(),
-        },
-        description: String::new(),
-        custom_name: None,
-        arguments: columns.cloned().into_iter().collect(),
-        config: Vec::new(),
+        })
     };
     names.iter().map(test).collect()
 }
@@ -294,13 +291,7 @@ impl FromNode for TestSpec {
                     value: name.clone(),
                     span: node.span.clone(),
                 };
-                return Some(Self {
-                    name,
-                    description: String::new(),
-                    custom_name: None,
-                    arguments: Vec::new(),
-                    config: Vec::new(),
-                });
+                return Some(Self::of(name));
             }
             // `- not_null: {...}` and `- {name: ..., not_null: {...}}` are both in use.
             Value::Mapping(entries) => entries.clone(),
@@ -313,17 +304,19 @@ impl FromNode for TestSpec {
             !TEST_CONFIG.contains(&key)
                 && !["name", "description", "config", "arguments"].contains(&key)
         };
+        // `- {name: ..., test_name: not_null, ...}` says it in other words.
+        let named = entries.iter().find(|(key, _)| key.as_str() == "test_name");
+        if let Some((key, node)) = named {
+            let mut spec = Self::of(Spot::from_node(node, diagnostics)?);
+            let others = entries.iter().filter(|(other, _)| other != key);
+            spec.add(others.cloned().collect(), diagnostics);
+            return Some(spec);
+        }
         let Some((name, body)) = entries.iter().find(|(key, _)| is_test(key)) else {
             diagnostics.push(wrong_type(node, Self::EXPECTED));
             return None;
         };
-        let mut spec = Self {
-            name: name.clone(),
-            description: String::new(),
-            custom_name: None,
-            arguments: Vec::new(),
-            config: Vec::new(),
-        };
+        let mut spec = Self::of(name.clone());
         let others = entries
             .iter()
             .filter(|(key, _)| key != name)
@@ -348,14 +341,31 @@ impl FromNode for TestSpec {
 }
 
 impl TestSpec {
+    fn of(name: Spot<String>) -> Self {
+        Self {
+            name,
+            description: String::new(),
+            custom_name: None,
+            arguments: Vec::new(),
+            config: Vec::new(),
+        }
+    }
+
     fn add(&mut self, entries: Vec<(Spot<String>, Node)>, diagnostics: &mut Vec<Diagnostic>) {
         for (key, node) in entries {
             match (key.as_str(), &node.value) {
+                ("config" | "arguments" | "name" | "description" | "test_name", Value::Null) => {}
                 ("config", Value::Mapping(inner)) => self.config.extend(inner.clone()),
                 ("arguments", Value::Mapping(inner)) => self.arguments.extend(inner.clone()),
-                ("name", _) => self.custom_name = FromNode::from_node(&node, diagnostics),
-                ("description", Value::String(text)) => self.description.clone_from(text),
-                ("description", _) => {}
+                ("config" | "arguments", _) => {
+                    let mut wrong = wrong_type(&node, "a mapping");
+                    wrong.message = format!("`{}`: {}", key.value, wrong.message);
+                    diagnostics.push(wrong);
+                }
+                ("name", _) => self.custom_name = read_at(&key, &node, diagnostics),
+                ("description", _) => {
+                    self.description = read_at(&key, &node, diagnostics).unwrap_or_default();
+                }
                 (setting, _) if TEST_CONFIG.contains(&setting) => self.config.push((key, node)),
                 _ => self.arguments.push((key, node)),
             }

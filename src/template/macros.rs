@@ -20,13 +20,27 @@ pub struct Macro<'a> {
 impl Macro<'_> {
     /// Whether it comes with the program.
     pub fn is_of_standard_library(&self) -> bool {
-        super::STANDARD_LIBRARY
-            .iter()
-            .any(|(path, _)| **path == *self.file.path)
+        is_of_standard_library(&self.file.path)
     }
 }
 
+/// Whether a file comes with the program.
+pub fn is_of_standard_library(path: &str) -> bool {
+    super::STANDARD_LIBRARY
+        .iter()
+        .any(|(known, _)| *known == path)
+}
+
 impl Templates {
+    /// Whether a macro comes with the program, and no other of its name takes its place.
+    pub fn is_of_standard_library(&self, name: &str) -> bool {
+        let mut known = self.plain.globals();
+        known.any(|(global, value)| {
+            let proxy = value.downcast_object_ref::<functions::MacroProxy>();
+            global == name && proxy.is_some_and(|proxy| is_of_standard_library(&proxy.file))
+        })
+    }
+
     /// Every macro that templates can call, by name; a project's own in place of the standard library's.
     pub fn macros(&self) -> Vec<Macro<'_>> {
         let defined = |(name, value): (&'_ str, Value)| {

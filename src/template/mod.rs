@@ -16,7 +16,7 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use crate::diagnostics::{Checked, Code, Diagnostic, Span, nearest};
 use crate::project::SqlFile;
 
-pub use macros::{Macro, called};
+pub use macros::{Macro, called, is_of_standard_library};
 pub use scope::{ConfigCall, Log, Relations, Scope, Surroundings};
 pub use source_map::SourceMap;
 

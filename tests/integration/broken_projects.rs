@@ -61,6 +61,7 @@ projects! {
     good_experiment
     good_metrics
     good_small
+    good_test_words
     good_words_and_comments
     lint_alias_untrue
     lint_by_hand
@@ -163,6 +164,7 @@ projects! {
     test_unknown
     test_unknown_column
     test_wrong_arguments
+    test_wrong_places
     var_missing
     warned_experiment_never_assigned
     warned_experiment_never_matures

@@ -393,6 +393,55 @@ fn singular_tests_and_custom_generic_tests_find_wrong_rows() {
     assert_eq!(said.steps("failed"), ["above_25"]);
 }
 
+/// Each list is every value of its column to dbt 1.10, too.
+#[test]
+fn arguments_of_tests_are_what_dbt_reads() {
+    let shop = Shop::empty();
+    shop.write("project.yml", "name: shop\n");
+    shop.write(
+        "models/codes.sql",
+        "select 8 as size, '8' as code, true as is_paid, 'True' as word, '1e3' as written, '2026-01-01' as day, 'dev' as env\n",
+    );
+    let outcome = |column: &str, test: &str| {
+        let columns = format!("      - name: {column}\n        data_tests: [{test}]\n");
+        shop.write(
+            "models/codes.yml",
+            &format!("models:\n  - name: codes\n    columns:\n{columns}"),
+        );
+        shop.run(&["build"]).code
+    };
+    for (column, test, expected) in [
+        ("size", "accepted_values: {values: [010], quote: no}", GOOD),
+        ("size", "accepted_values: {values: [0x8], quote: off}", GOOD),
+        ("code", "accepted_values: {values: [010]}", GOOD),
+        ("code", "accepted_values: {values: ['010']}", FAILED),
+        ("is_paid", "accepted_values: {values: [true]}", GOOD),
+        (
+            "is_paid",
+            "accepted_values: {values: [on, off], quote: no}",
+            GOOD,
+        ),
+        ("is_paid", "accepted_values: {values: [false]}", FAILED),
+        ("word", "accepted_values: {values: [yes]}", GOOD),
+        ("word", "accepted_values: {values: ['yes']}", FAILED),
+        ("written", "accepted_values: {values: [1e3]}", GOOD),
+        ("day", "accepted_values: {values: [2026-01-01]}", GOOD),
+        (
+            "env",
+            "accepted_values: {values: [\"{{ target.name }}\"]}",
+            GOOD,
+        ),
+        (
+            "env",
+            "accepted_values: {values: [no], where: \"{% if execute %}false{% endif %}\"}",
+            GOOD,
+        ),
+        ("env", "accepted_values: {values: [no], where: ''}", FAILED),
+    ] {
+        assert_eq!(outcome(column, test), expected, "{column}: {test}");
+    }
+}
+
 #[test]
 fn the_selection_language_means_what_it_means_in_dbt() {
     let shop = Shop::new();

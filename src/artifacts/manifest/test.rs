@@ -24,7 +24,9 @@ pub(super) fn entry(context: &Context<'_>, node: &Node) -> Value {
     if let (Some(owner), true) = (attached_to, generic.as_ref().is_some_and(relates)) {
         reads.sort_by_key(|read| read == owner);
     }
-    entry.extend(query(context, node, &template.text, &reads));
+    let call = generic.as_ref().map(call);
+    let written = call.as_deref().unwrap_or(&template.text);
+    entry.extend(query(context, node, written, &reads));
     // Where `compile` writes it.
     let path = compiled_path(context, &format!("tests/{}.sql", node.name));
     entry.extend(fields(json!({
@@ -42,6 +44,14 @@ pub(super) fn entry(context: &Context<'_>, node: &Node) -> Value {
         })));
     }
     Value::Object(entry)
+}
+
+/// What dbt writes of a test in YAML: its arguments stand in `test_metadata`.
+fn call(generic: &Generic) -> String {
+    format!(
+        "{{{{ test_{}(**_dbt_generic_test_kwargs) }}}}",
+        generic.name
+    )
 }
 
 /// `models.orders`: the list of the YAML file in which the tested thing stands, and its name.

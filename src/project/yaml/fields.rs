@@ -2,7 +2,7 @@
 
 use crate::diagnostics::{Code, Diagnostic, Span, did_you_mean, nearest};
 
-use super::{Node, Spot, Value};
+use super::{Node, Spot, Value, old_boolean};
 
 /// A type that can be read from one YAML value.
 pub trait FromNode: Sized {
@@ -210,15 +210,6 @@ impl FromNode for bool {
                 None
             }
         }
-    }
-}
-
-/// What YAML 1.1, which dbt reads, means by `yes`, `off` and the like; where a boolean is wanted they are no other words.
-pub fn old_boolean(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "y" | "yes" | "on" | "true" => Some(true),
-        "n" | "no" | "off" | "false" => Some(false),
-        _ => None,
     }
 }
 

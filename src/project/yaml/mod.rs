@@ -3,9 +3,11 @@
 //! hide an unknown key in the next, which is why specs are read with [`Fields`] and not derived.
 
 mod fields;
+mod old;
 mod tree;
 
-pub use fields::{Fields, FromNode, Misspelt, old_boolean, read_at, wrong_type};
+pub use fields::{Fields, FromNode, Misspelt, read_at, wrong_type};
+pub use old::old_boolean;
 pub use tree::{Node, Spot, Value, parse, typed};
 
 #[cfg(test)]

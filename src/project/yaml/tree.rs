@@ -1,8 +1,9 @@
 //! In: the text of one file. Out: a [`Node`] whose keys and values know their places, or why the text is no YAML.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
 use crate::diagnostics::{Checked, Code, Diagnostic, Span};
@@ -10,10 +11,7 @@ use crate::diagnostics::{Checked, Code, Diagnostic, Span};
 /// Reads one YAML document. An empty file is [`Value::Null`].
 pub fn parse(file: &Arc<str>, text: &str) -> Checked<Node> {
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options()) {
-        Ok(raw) => {
-            let lines: Vec<&str> = text.lines().collect();
-            Checked::new(Node::place(file, &lines, raw))
-        }
+        Ok(raw) => Checked::new(Node::place(file, text, raw)),
         Err(error) => Checked::with(Node::null(file), vec![syntax_error(file, &error)]),
     }
 }
@@ -29,7 +27,11 @@ pub fn typed<T: serde::de::DeserializeOwned>(
 
 /// The core schema of YAML 1.2: `true` and `false` alone are booleans, `n`, `no` and `off` are texts.
 fn options() -> serde_saphyr::Options {
-    serde_saphyr::options! { strict_booleans: true }
+    serde_saphyr::options! {
+        strict_booleans: true,
+        // Whoever wants a number says that it must have an end.
+        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::PassThrough,
+    }
 }
 
 /// A value and where it stands.
@@ -37,7 +39,7 @@ fn options() -> serde_saphyr::Options {
 pub struct Node {
     pub value: Value,
     pub span: Span,
-    /// A boolean or number as it stands in the file: `n` may be a column, and `1.50` a version.
+    /// A scalar without quotes as it stands in the file: `n` may be a column, and `1.50` a version.
     pub written: Option<String>,
 }
 
@@ -67,6 +69,26 @@ impl<T> std::ops::Deref for Spot<T> {
     }
 }
 
+impl Spot<String> {
+    /// The place of some bytes of a text that stands plainly or in quotes on one line.
+    pub fn part(&self, bytes: Range<usize>) -> Option<Span> {
+        let characters = self.value.chars().count() as u32;
+        let quote = match self.span.length.checked_sub(characters)? {
+            0 => 0,
+            2 => 1,
+            _ => return None,
+        };
+        let end = bytes.end.min(self.value.len());
+        let before = self.value.get(..bytes.start)?.chars().count() as u32;
+        let length = self.value.get(bytes.start..end)?.chars().count() as u32;
+        Some(Span {
+            column: self.span.column + quote + before,
+            length,
+            ..self.span.clone()
+        })
+    }
+}
+
 impl Node {
     fn null(file: &Arc<str>) -> Self {
         Self {
@@ -76,10 +98,12 @@ impl Node {
         }
     }
 
-    fn place(file: &Arc<str>, lines: &[&str], raw: Spanned<Raw>) -> Self {
+    fn place(file: &Arc<str>, text: &str, raw: Spanned<Raw>) -> Self {
         let span = span_of(file, &raw.referenced);
-        let written = match raw.value {
-            Raw::Bool(_) | Raw::Int(_) | Raw::Float(_) => written(lines, &raw.referenced),
+        let written = match &raw.value {
+            Raw::Bool(_) | Raw::Int(_) | Raw::Float(_) => written(text, &raw.defined),
+            // In quotes it would stand otherwise than it is read.
+            Raw::String(value) => written(text, &raw.defined).filter(|written| written == value),
             _ => None,
         };
         let value = match raw.value {
@@ -91,7 +115,7 @@ impl Node {
             Raw::Sequence(items) => Value::Sequence(
                 items
                     .into_iter()
-                    .map(|item| Self::place(file, lines, item))
+                    .map(|item| Self::place(file, text, item))
                     .collect(),
             ),
             Raw::Mapping(entries) => Value::Mapping(
@@ -103,7 +127,7 @@ impl Node {
                                 span: span_of(file, &key.referenced),
                                 value: key.value,
                             },
-                            Self::place(file, lines, value),
+                            Self::place(file, text, value),
                         )
                     })
                     .collect(),
@@ -122,6 +146,8 @@ impl Node {
             Value::Null => "nothing",
             Value::Bool(_) => "a boolean",
             Value::Int(_) => "an integer",
+            Value::Float(value) if value.is_nan() => "no number at all",
+            Value::Float(value) if value.is_infinite() => "a number without an end",
             Value::Float(_) => "a number",
             Value::String(_) => "a text",
             Value::Sequence(_) => "a list",
@@ -154,7 +180,9 @@ impl Node {
             Value::Bool(value) => (*value).into(),
             Value::Int(value) => (*value).into(),
             Value::Float(value) => {
-                serde_json::Number::from_f64(*value).map_or(serde_json::Value::Null, Into::into)
+                // JSON has no such numbers: they are the texts that Python prints.
+                let text = || format!("{value:?}").to_lowercase().into();
+                serde_json::Number::from_f64(*value).map_or_else(text, Into::into)
             }
             Value::String(value) => value.clone().into(),
             Value::Sequence(items) => items.iter().map(Node::to_json).collect(),
@@ -214,10 +242,9 @@ impl<'de> Visitor<'de> for RawVisitor {
         Ok(Raw::Int(value))
     }
 
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Raw, E> {
-        i64::try_from(value)
-            .map(Raw::Int)
-            .map_err(|_| E::custom(format!("the integer {value} is too large")))
+    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
+        // What counts is told that it is no integer of ours; as a text it is what stands in the file.
+        Ok(i64::try_from(value).map_or(Raw::Float(value as f64), Raw::Int))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
@@ -250,17 +277,16 @@ impl<'de> Visitor<'de> for RawVisitor {
 }
 
 /// The text of a plain scalar; none where it cannot be told, as behind a tag or an alias.
-fn written(lines: &[&str], location: &Location) -> Option<String> {
-    let line = lines.get(usize::try_from(location.line()).ok()?.checked_sub(1)?)?;
-    let start = usize::try_from(location.column()).ok()?.checked_sub(1)?;
-    let text: String = line
-        .chars()
-        .skip(start)
-        .take(location.span().len() as usize)
-        .collect();
-    let text = text.trim();
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "+-._:".contains(letter);
-    (!text.is_empty() && text.chars().all(is_plain)).then(|| text.to_string())
+fn written(text: &str, location: &Location) -> Option<String> {
+    let span = location.span();
+    let start = usize::try_from(span.byte_offset()?).ok()?;
+    let end = start + usize::try_from(span.byte_len()?).ok()?;
+    let scalar = text.get(start..end)?.trim();
+    let before = text[..start].trim_end_matches(' ');
+    let before = before.rsplit([' ', '\n']).next().unwrap_or_default();
+    let is_tagged = before.trim_start_matches(['[', '{', ',']).starts_with('!');
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "+-._: ".contains(letter);
+    (!is_tagged && !scalar.is_empty() && scalar.chars().all(is_plain)).then(|| scalar.to_string())
 }
 
 fn span_of(file: &Arc<str>, location: &Location) -> Span {
