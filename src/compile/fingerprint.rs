@@ -22,7 +22,7 @@ pub(super) fn of_input(input: &Input) -> String {
 pub(super) fn logic_of_input(input: &Input) -> String {
     let empty = Input {
         schema: input.schema.clone(),
-        rows: 0,
+        guessed: Vec::new(),
         content_hash: String::new(),
     };
     of_input(&empty)

@@ -91,8 +91,8 @@ impl Asked<'_> {
         };
         let analyzed = self.analyzed(field, &expression).await?;
         let kind = analyzed.field(0).data_type();
-        // Without any value a column of text is one only for want of a better guess.
-        if !is_day_or_timestamp(kind) && known.rows > 0 {
+        let is_guess = type_name(kind) == "varchar" && is_guessed(field, known);
+        if !is_day_or_timestamp(kind) && !is_guess {
             let message = format!(
                 "the `loaded_at_field` of `{}` is {}, not a timestamp",
                 self.node.name,
@@ -216,6 +216,14 @@ impl Asked<'_> {
         );
         diagnostic
     }
+}
+
+/// Whether an expression is made of a column that has no value in any file: it is text for want of a better guess.
+fn is_guessed(expression: &str, known: &Input) -> bool {
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let words: Vec<&str> = expression.split(|letter| !is_part(letter)).collect();
+    let mut guessed = known.guessed.iter();
+    guessed.any(|name| name == expression.trim() || words.contains(&name.as_str()))
 }
 
 /// Microseconds since 1970 in UTC, whatever the unit and the zone; a day is its midnight.

@@ -194,7 +194,8 @@ pub struct Inputs {
 #[derive(Debug, Clone)]
 pub struct Input {
     pub schema: Schema,
-    pub rows: u64,
+    /// Columns that are text for want of any value.
+    pub guessed: Vec<String>,
     /// Changes when a value in the files changes.
     pub content_hash: String,
 }

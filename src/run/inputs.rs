@@ -55,7 +55,7 @@ pub(super) async fn look(
 pub(super) fn inputs(inspected: &Inspected) -> Inputs {
     let input = |table: &SourceTable| Input {
         schema: table.schema.clone(),
-        rows: table.rows,
+        guessed: table.guessed.clone(),
         content_hash: table.content_hash.clone(),
     };
     Inputs {

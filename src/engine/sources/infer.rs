@@ -85,6 +85,11 @@ impl Candidates {
         self.has_value |= other.has_value;
     }
 
+    /// Whether any value says something about the type.
+    pub(super) fn has_value(&self) -> bool {
+        self.has_value
+    }
+
     /// Without any value nothing is known, so the column is text; a column of nothing but `nan` is text, too.
     pub(super) fn column_type(&self) -> ColumnType {
         let is = |candidate: u8| self.has_value && self.types & candidate != 0;

@@ -49,6 +49,7 @@ fn inspect_files(
     };
     Ok(SourceTable {
         schema: Arc::new(schema),
+        guessed: guessed_columns(&declared, &facts),
         rows,
         content_hash: combined_hash(&facts),
         files,
@@ -288,6 +289,15 @@ fn declared_type(declared: &Declared, name: &str) -> Option<ColumnType> {
         .iter()
         .find(|(column, _)| column == name)
         .and_then(|(_, column_type)| *column_type)
+}
+
+/// Columns that have no value in any file, and no declared type.
+fn guessed_columns(declared: &Declared, facts: &[FileFacts]) -> Vec<String> {
+    let columns = merged_columns(facts).into_iter();
+    let is_guess = |(name, candidates): &(String, Candidates)| {
+        !candidates.has_value() && declared_type(declared, name).is_none()
+    };
+    columns.filter(is_guess).map(|(name, _)| name).collect()
 }
 
 /// In order of first appearance.

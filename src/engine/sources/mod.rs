@@ -104,6 +104,8 @@ impl Default for CsvOptions {
 pub struct SourceTable {
     /// All columns are nullable.
     pub schema: SchemaRef,
+    /// Columns that are text for want of any value: their type is not known.
+    pub guessed: Vec<String>,
     pub rows: u64,
     /// In path order.
     pub files: Vec<SourceFile>,
