@@ -6,11 +6,13 @@
 mod catalog;
 mod manifest;
 mod run_results;
+mod source_status;
 mod sources;
 
 pub use catalog::{CATALOG, write_catalog};
 pub use manifest::{MANIFEST, write_manifest};
 pub use run_results::write_run_results;
+pub use source_status::fresher;
 pub use sources::{SOURCES, write_sources};
 
 use std::fs;

@@ -1,6 +1,6 @@
 //! What every command does first: open the folder, read the clock once, prepare the project.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use anyhow::Context as _;
 
 use super::options::{Common, LogFormat};
 use super::output;
-use crate::artifacts::Arguments;
-use crate::diagnostics::Diagnostic;
-use crate::graph::Selection;
+use crate::artifacts::{self, Arguments};
+use crate::diagnostics::{Code, Diagnostic};
+use crate::graph::{Fresher, Selection, asks_for_fresher};
 use crate::project::{Folder, Options};
 use crate::run::{PrepareOptions, Prepared, check_out, prepare};
 use crate::warehouse::Warehouse;
@@ -89,6 +89,7 @@ pub fn arguments(common: &Common, prepared: &Prepared, which: &str) -> Arguments
         "target": prepared.project.target,
         "select": common.select,
         "exclude": common.exclude,
+        "state": common.state.as_ref().map(|state| state.display().to_string()),
         "vars": common.variables().value,
         "threads": prepared.threads,
         "full_refresh": common.full_refresh,
@@ -126,11 +127,32 @@ pub fn report(common: &Common, diagnostics: &[Diagnostic], prepared: &Prepared) 
 
 /// What `--select` and `--exclude` mean, or nothing after the error was printed.
 pub fn selection(common: &Common, prepared: &Prepared) -> Option<Selection> {
-    let checked = prepared
-        .graph
-        .select(&prepared.manifest, &common.select, &common.exclude);
+    let fresher = match [&common.select, &common.exclude].map(|terms| asks_for_fresher(terms)) {
+        [false, false] => Ok(BTreeSet::new()),
+        _ => fresher(common, prepared),
+    };
+    let checked = prepared.graph.select(
+        &prepared.manifest,
+        &common.select,
+        &common.exclude,
+        &fresher,
+    );
     report(common, &checked.diagnostics, prepared);
     (!checked.has_errors()).then_some(checked.value)
+}
+
+/// The sources with newer rows than in the state that `--state` names; as in dbt, its folder is told from the project's.
+fn fresher(common: &Common, prepared: &Prepared) -> Fresher {
+    match &common.state {
+        Some(state) => artifacts::fresher(prepared, &prepared.root.join(state)),
+        None => Err(Box::new(
+            Diagnostic::error(
+                Code::E0303,
+                "`source_status:fresher` compares with an earlier state, and none is named",
+            )
+            .hint("name a folder with the `sources.json` of an earlier `source freshness`: `--state DIR`"),
+        )),
+    }
 }
 
 pub fn warehouse(prepared: &Prepared) -> anyhow::Result<Warehouse> {

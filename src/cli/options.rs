@@ -31,6 +31,9 @@ pub struct Common {
     /// What to leave out
     #[arg(long, global = true, num_args = 1.., value_name = "SELECTOR", help_heading = "Selection")]
     pub exclude: Vec<String>,
+    /// Folder with the `sources.json` of an earlier `source freshness`, which `source_status:fresher` compares with
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Selection")]
+    pub state: Option<PathBuf>,
     /// Steps and partitions that run at once, at most 256
     #[arg(long, global = true, help_heading = "Execution")]
     pub threads: Option<usize>,

@@ -12,7 +12,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use crate::diagnostics::{Checked, Code, Diagnostic};
 use crate::manifest::{Manifest, NodeId};
 
-pub use select::Selection;
+pub use select::{Fresher, Selection, asks_for_fresher};
 
 /// Builds the graph. Cycles are reported with their whole path, and their nodes are left without order.
 pub fn build(manifest: &Manifest) -> Checked<Graph> {

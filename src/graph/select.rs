@@ -23,6 +23,14 @@ impl Selection {
     }
 }
 
+/// The source tables with newer rows than at an earlier time; or why nobody knows.
+pub type Fresher = Result<BTreeSet<NodeId>, Box<Diagnostic>>;
+
+/// Whether anybody asks which sources are fresher than at an earlier time.
+pub fn asks_for_fresher(terms: &[String]) -> bool {
+    terms.iter().any(|term| term.contains(STATUS_METHOD))
+}
+
 impl Graph {
     /// What `--select` and `--exclude` mean. Without `select`, all nodes. Tests come along with what they test.
     pub fn select(
@@ -30,20 +38,27 @@ impl Graph {
         manifest: &Manifest,
         select: &[String],
         exclude: &[String],
+        fresher: &Fresher,
     ) -> Checked<Selection> {
         let mut diagnostics = Vec::new();
+        let asked = Asked {
+            graph: self,
+            manifest,
+            fresher,
+        };
         // A variable of a script that is empty: nothing would be built, and all would look well.
         let blank = select.iter().filter(|term| term.trim().is_empty());
         diagnostics.extend(blank.map(|term| unreadable(term, NAMES_NOTHING)));
         let chosen = if select.is_empty() {
             manifest.nodes.iter().map(|node| node.id).collect()
         } else {
-            self.union(manifest, select, &mut diagnostics)
+            asked.union(select, &mut diagnostics)
         };
-        let excluded = self.union(manifest, exclude, &mut diagnostics);
+        let excluded = asked.union(exclude, &mut diagnostics);
         let mut nodes: BTreeSet<NodeId> = chosen.difference(&excluded).copied().collect();
         self.add_tests(manifest, &mut nodes, &excluded);
-        if nodes.is_empty() && !exclude.is_empty() && diagnostics.is_empty() {
+        let leaves_nothing = nodes.is_empty() && !chosen.is_empty();
+        if leaves_nothing && !exclude.is_empty() && diagnostics.is_empty() {
             diagnostics.push(
                 Diagnostic::error(Code::E0302, "`--exclude` leaves nothing of what is selected")
                     .hint("a command that has nothing to do is more likely a mistake than meant: select more, or exclude less"),
@@ -57,96 +72,6 @@ impl Graph {
             },
             diagnostics,
         )
-    }
-
-    fn union(
-        &self,
-        manifest: &Manifest,
-        terms: &[String],
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> BTreeSet<NodeId> {
-        let words = terms.iter().flat_map(|term| term.split_whitespace());
-        words
-            .flat_map(|word| self.intersection(manifest, word, diagnostics))
-            .collect()
-    }
-
-    fn intersection(
-        &self,
-        manifest: &Manifest,
-        word: &str,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> BTreeSet<NodeId> {
-        if word.split(',').all(str::is_empty) {
-            diagnostics.push(unreadable(word, NAMES_NOTHING));
-        }
-        let before = diagnostics.len();
-        let mut sets = word.split(',').filter(|part| !part.is_empty()).map(|part| {
-            match self.term(manifest, part) {
-                Ok(nodes) => nodes,
-                Err(diagnostic) => {
-                    diagnostics.push(diagnostic);
-                    BTreeSet::new()
-                }
-            }
-        });
-        let first = sets.next().unwrap_or_default();
-        let common: BTreeSet<NodeId> = sets.fold(first, |left, right| {
-            left.intersection(&right).copied().collect()
-        });
-        if common.is_empty() && diagnostics.len() == before {
-            diagnostics.push(
-                Diagnostic::error(
-                    Code::E0302,
-                    format!(
-                        "`{word}` selects nothing: each part does, and nothing is in all of them"
-                    ),
-                )
-                .hint("a comma means both; a space, or another `--select`, means either"),
-            );
-        }
-        common
-    }
-
-    fn term(&self, manifest: &Manifest, text: &str) -> Result<BTreeSet<NodeId>, Diagnostic> {
-        let term = Term::parse(text)?;
-        let matched: BTreeSet<NodeId> = manifest
-            .nodes
-            .iter()
-            .filter(|node| term.matches(manifest, node))
-            .map(|node| node.id)
-            .collect();
-        if matched.is_empty() {
-            let names = manifest
-                .nodes
-                .iter()
-                .filter(|node| !node.is_test())
-                .map(|node| node.name.as_str());
-            return Err(
-                Diagnostic::error(Code::E0302, format!("`{text}` selects nothing"))
-                    .hint(did_you_mean(&term.value, names)),
-            );
-        }
-        let mut all = matched.clone();
-        for id in &matched {
-            if let Some(depth) = term.up {
-                all.extend(self.reach(*id, Direction::Incoming, depth));
-            }
-            if let Some(depth) = term.down {
-                all.extend(self.reach(*id, Direction::Outgoing, depth));
-            }
-            if term.at {
-                let below = self.reach(*id, Direction::Outgoing, None);
-                let above: Vec<NodeId> = below
-                    .iter()
-                    .chain([id])
-                    .flat_map(|id| self.reach(*id, Direction::Incoming, None))
-                    .collect();
-                all.extend(below);
-                all.extend(above);
-            }
-        }
-        Ok(all)
     }
 
     /// A test runs when everything it reads is selected or, for tests of one node, when that node is.
@@ -169,6 +94,104 @@ impl Graph {
                 }
             }
         }
+    }
+}
+
+/// What selectors are held against.
+struct Asked<'a> {
+    graph: &'a Graph,
+    manifest: &'a Manifest,
+    fresher: &'a Fresher,
+}
+
+impl Asked<'_> {
+    fn union(&self, terms: &[String], diagnostics: &mut Vec<Diagnostic>) -> BTreeSet<NodeId> {
+        let words = terms.iter().flat_map(|term| term.split_whitespace());
+        words
+            .flat_map(|word| self.intersection(word, diagnostics))
+            .collect()
+    }
+
+    fn intersection(&self, word: &str, diagnostics: &mut Vec<Diagnostic>) -> BTreeSet<NodeId> {
+        if word.split(',').all(str::is_empty) {
+            diagnostics.push(unreadable(word, NAMES_NOTHING));
+        }
+        let before = diagnostics.len();
+        let mut sets =
+            word.split(',')
+                .filter(|part| !part.is_empty())
+                .map(|part| match self.term(part) {
+                    Ok(nodes) => nodes,
+                    Err(diagnostic) => {
+                        diagnostics.push(diagnostic);
+                        BTreeSet::new()
+                    }
+                });
+        let first = sets.next().unwrap_or_default();
+        let common: BTreeSet<NodeId> = sets.fold(first, |left, right| {
+            left.intersection(&right).copied().collect()
+        });
+        if common.is_empty() && diagnostics.len() == before && word.contains(STATUS_METHOD) {
+            let message =
+                format!("`{word}` selects nothing: no such source has newer rows than then");
+            diagnostics.push(Diagnostic::warning(Code::E0302, message));
+        } else if common.is_empty() && diagnostics.len() == before {
+            diagnostics.push(
+                Diagnostic::error(
+                    Code::E0302,
+                    format!(
+                        "`{word}` selects nothing: each part does, and nothing is in all of them"
+                    ),
+                )
+                .hint("a comma means both; a space, or another `--select`, means either"),
+            );
+        }
+        common
+    }
+
+    fn term(&self, text: &str) -> Result<BTreeSet<NodeId>, Diagnostic> {
+        let term = Term::parse(text)?;
+        let manifest = self.manifest;
+        let matched: BTreeSet<NodeId> = match term.method == STATUS {
+            // That nothing is new is no mistake.
+            true => self.fresher.clone().map_err(|why| *why)?,
+            false => {
+                let nodes = manifest.nodes.iter();
+                let matched = nodes.filter(|node| term.matches(manifest, node));
+                matched.map(|node| node.id).collect()
+            }
+        };
+        if matched.is_empty() && term.method != STATUS {
+            let names = manifest
+                .nodes
+                .iter()
+                .filter(|node| !node.is_test())
+                .map(|node| node.name.as_str());
+            return Err(
+                Diagnostic::error(Code::E0302, format!("`{text}` selects nothing"))
+                    .hint(did_you_mean(&term.value, names)),
+            );
+        }
+        let mut all = matched.clone();
+        for id in &matched {
+            if let Some(depth) = term.up {
+                all.extend(self.graph.reach(*id, Direction::Incoming, depth));
+            }
+            if let Some(depth) = term.down {
+                all.extend(self.graph.reach(*id, Direction::Outgoing, depth));
+            }
+            if term.at {
+                let below = self.graph.reach(*id, Direction::Outgoing, None);
+                let above: Vec<NodeId> = below
+                    .iter()
+                    .chain([id])
+                    .flat_map(|id| self.graph.reach(*id, Direction::Incoming, None))
+                    .collect();
+                all.extend(below);
+                all.extend(above);
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -195,7 +218,12 @@ const METHODS: &[&str] = &[
     "test_type",
     "test_name",
     "package",
+    STATUS,
 ];
+
+/// Compares with an earlier state of the sources; `fresher` is its one value.
+const STATUS: &str = "source_status";
+const STATUS_METHOD: &str = "source_status:";
 
 impl Term {
     fn parse(text: &str) -> Result<Self, Diagnostic> {
@@ -225,6 +253,9 @@ impl Term {
                 text,
                 &did_you_mean(&method, METHODS.iter().copied()),
             ));
+        }
+        if method == STATUS && value != "fresher" {
+            return Err(unreadable(text, &did_you_mean(&value, ["fresher"])));
         }
         let glob = Glob::new(value.trim_end_matches('/'))
             .map_err(|error| unreadable(text, &error.to_string()))?

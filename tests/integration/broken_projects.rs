@@ -6,7 +6,7 @@
 //! `project.yml` may be left out where it only gives a name. Projects whose name starts with `good_` must be silent,
 //! those of `lint_` and `warned_` may have warnings only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use equipoise::diagnostics::{Render, render_all};
@@ -237,10 +237,12 @@ fn diagnostics(name: &str) -> String {
     };
     let mut checked = super::runtime().block_on(prepare(&Folder::new(root.path()), &options));
     if let Some(select) = option("select") {
-        let selected = checked
-            .value
-            .graph
-            .select(&checked.value.manifest, &[select], &[]);
+        let selected = checked.value.graph.select(
+            &checked.value.manifest,
+            &[select],
+            &[],
+            &Ok(BTreeSet::new()),
+        );
         checked.absorb(selected);
     }
     if !checked.has_errors() {

@@ -1,5 +1,6 @@
 //! How new sources are: what is asked, by which clock, and what is told in the terminal and in `target/sources.json`.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -102,7 +103,10 @@ fn asked(root: &Path) -> (Prepared, SourceAges) {
         let said = render_all(&checked.diagnostics, texts, Render::Plain);
         assert!(!checked.has_errors(), "{said}");
         let prepared = checked.value;
-        let everything = prepared.graph.select(&prepared.manifest, &[], &[]).value;
+        let everything = prepared
+            .graph
+            .select(&prepared.manifest, &[], &[], &Ok(BTreeSet::new()))
+            .value;
         let engine = Engine::new(EngineOptions::default()).expect("it starts");
         let ages = source_ages(&prepared, &everything, &engine).await;
         (prepared, ages.expect("the sources can be read"))
@@ -400,4 +404,120 @@ fn freshness_builds_nothing_anew() {
     shop.write("models/sources.yml", &text);
     let said = shop.good(&["build"]);
     assert!(said.err.contains("0 built, 1 unchanged"), "{}", said.err);
+}
+
+/// Three source tables, a view of each of two, and one of both.
+fn three_sources() -> Shop {
+    let shop = Shop::empty();
+    shop.write("project.yml", "name: shop\n");
+    for name in ["orders", "users", "visits"] {
+        let rows = "id,loaded_at\n1,2026-01-19 00:00:00\n";
+        shop.write(&format!("data/{name}.csv"), rows);
+    }
+    let table = |name: &str| format!("      - {{name: {name}, location: data/{name}.csv}}\n");
+    let head = "sources:\n  - name: raw\n    loaded_at_field: loaded_at\n    freshness: {warn_after: {count: 100000, period: day}}\n    tables:\n";
+    let tables = ["orders", "users", "visits"].map(table).concat();
+    shop.write("models/sources.yml", &format!("{head}{tables}"));
+    for name in ["orders", "users"] {
+        let sql = format!("select id from {{{{ source('raw', '{name}') }}}}\n");
+        shop.write(&format!("models/stg_{name}.sql"), &sql);
+    }
+    let both = "select o.id from {{ ref('stg_orders') }} as o join {{ ref('stg_users') }} as u on o.id = u.id\n";
+    shop.write("models/both.sql", both);
+    shop
+}
+
+fn listed(shop: &Shop, selection: &[&str]) -> Vec<String> {
+    let said = shop.good(&[&["ls", "--output", "csv"], selection].concat());
+    let lines = said.out.lines().skip(1);
+    let mut names: Vec<String> = lines
+        .filter_map(|line| line.split(',').nth(1).map(ToString::to_string))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn sources_with_newer_rows_than_then_are_selected_with_what_reads_them() {
+    let shop = three_sources();
+    let fresher = |selector: &str| listed(&shop, &["--state", "then", "--select", selector]);
+    shop.good(&["source", "freshness"]);
+    let then = artifact(shop.folder.path(), "sources.json");
+    // One was asked then and had an older row, one could not be asked, one is as it was.
+    let mut earlier = then.clone();
+    earlier["results"][0]["max_loaded_at"] = json!("2026-01-18T23:59:59.5Z");
+    earlier["results"][1] =
+        json!({"unique_id": "source.shop.raw.users", "error": "gone", "status": "runtime error"});
+    shop.write("then/sources.json", &earlier.to_string());
+    assert_eq!(fresher("source_status:fresher"), ["raw.orders"]);
+    assert_eq!(
+        fresher("source_status:fresher+"),
+        ["both", "raw.orders", "stg_orders"]
+    );
+    assert_eq!(
+        fresher("source_status:fresher+1,resource_type:model"),
+        ["stg_orders"]
+    );
+    assert_eq!(
+        listed(
+            &shop,
+            &["--state", "then", "--exclude", "source_status:fresher+"]
+        ),
+        ["raw.users", "raw.visits", "stg_users"]
+    );
+    let said = shop.good(&["build", "--state", "then", "-s", "source_status:fresher+1"]);
+    assert!(said.err.contains("1 built"), "{}", said.err);
+
+    // One was not there then.
+    earlier["results"].as_array_mut().expect("a list").remove(2);
+    shop.write("then/sources.json", &earlier.to_string());
+    assert_eq!(
+        fresher("source_status:fresher"),
+        ["raw.orders", "raw.visits"]
+    );
+
+    // Nothing is new: that is no mistake, and there is nothing to do.
+    shop.write("then/sources.json", &then.to_string());
+    let said = shop.good(&["build", "--state", "then", "-s", "source_status:fresher+"]);
+    assert!(said.err.contains("warning[E0302]"), "{}", said.err);
+    assert!(said.err.contains("0 built, 0 unchanged"), "{}", said.err);
+    assert_eq!(fresher("source_status:fresher+ stg_users"), ["stg_users"]);
+    let whole = shop.folder.path().join("then");
+    let whole = whole.to_str().expect("it is a text");
+    assert_eq!(
+        listed(
+            &shop,
+            &["--state", whole, "--select", "source_status:fresher+"]
+        ),
+        [""; 0]
+    );
+}
+
+#[test]
+fn what_a_state_lacks_is_told() {
+    let shop = three_sources();
+    let said = |arguments: &[&str]| {
+        let said = shop.run(&[&["ls", "-s", "source_status:fresher+"], arguments].concat());
+        assert_eq!(said.code, 2, "{arguments:?}: {}", said.err);
+        said.err
+    };
+    let none = said(&[]);
+    let missing = said(&["--state", "then"]);
+    shop.write("then/sources.json", "{\"results\": []}");
+    let not_asked = said(&["--state", "then"]);
+    shop.good(&["source", "freshness"]);
+    let itself = said(&["--state", "target"]);
+    shop.write("then/sources.json", "{\"results\": {}}");
+    let no_list = said(&["--state", "then"]);
+    let entry =
+        "{\"results\": [{\"unique_id\": \"source.shop.raw.users\", \"max_loaded_at\": \"soon\"}]}";
+    shop.write("then/sources.json", entry);
+    let no_time = said(&["--state", "then"]);
+    let other = shop.run(&["ls", "-s", "source_status:freher+", "--state", "then"]);
+    insta::assert_snapshot!(
+        [
+            none, missing, not_asked, itself, no_list, no_time, other.err
+        ]
+        .join("\n")
+    );
 }
