@@ -22,6 +22,9 @@ pub fn is_styled() -> bool {
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// Nobody reads more of them, and one wrong line can make thousands.
+const MOST_SHOWN: usize = 500;
+
 pub fn diagnostics(diagnostics: &[Diagnostic], texts: &BTreeMap<Arc<str>, Arc<str>>) {
     if diagnostics.is_empty() {
         return;
@@ -31,7 +34,13 @@ pub fn diagnostics(diagnostics: &[Diagnostic], texts: &BTreeMap<Arc<str>, Arc<st
     } else {
         Render::Plain
     };
-    tell!("{}", render_all(diagnostics, texts, how));
+    let mut shown: Vec<Diagnostic> = diagnostics.to_vec();
+    shown.sort_by(|left, right| (right.severity, &left.span).cmp(&(left.severity, &right.span)));
+    shown.truncate(MOST_SHOWN);
+    tell!("{}", render_all(&shown, texts, how));
+    if let Some(more @ 1..) = diagnostics.len().checked_sub(MOST_SHOWN) {
+        tell!("... and {more} more; `--log-format json` prints them all");
+    }
     let errors = diagnostics
         .iter()
         .filter(|diagnostic| diagnostic.severity == Severity::Error)

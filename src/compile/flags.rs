@@ -67,7 +67,11 @@ fn sources(files: &[SqlFile]) -> Checked<Vec<FlagSource>> {
                 file: file.path.clone(),
                 spec,
             }),
-            Err(diagnostic) => sources.push(*diagnostic),
+            // The reader of types stops at the first key that stands twice; the tree tells all of them.
+            Err(first) => match yaml::parse(&file.path, &file.text).diagnostics {
+                none if none.is_empty() => sources.push(*first),
+                all => sources.diagnostics.extend(all),
+            },
         }
     }
     sources

@@ -94,9 +94,14 @@ fn snippet<'a>(
             .char_column(span.column as usize)
             .into();
     };
+    let (text, first_line) = lines_of(marks, text);
     let annotations: Vec<Annotation<'a>> = marks
         .iter()
         .map(|(span, label, kind)| {
+            let span = Span {
+                line: span.line.saturating_sub(first_line - 1),
+                ..(*span).clone()
+            };
             let mut range = span.byte_range(text);
             if range.is_empty() && range.end < text.len() && !text[range.end..].starts_with('\n') {
                 range.end += text[range.end..].chars().next().map_or(0, char::len_utf8);
@@ -105,9 +110,25 @@ fn snippet<'a>(
         })
         .collect();
     Snippet::source(text)
+        .line_start(first_line as usize)
         .path(&**file)
         .annotations(annotations)
         .into()
+}
+
+/// The lines from the first mark to the last, and the number of the first: the rest of a large file is not looked at again for each
+/// diagnostic.
+fn lines_of<'a>(marks: &[(&Span, Option<&str>, AnnotationKind)], text: &'a str) -> (&'a str, u32) {
+    let lines = || marks.iter().map(|(span, _, _)| span.line.max(1));
+    let (first, last) = (lines().min().unwrap_or(1), lines().max().unwrap_or(1));
+    let mut starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
+    match starts.by_ref().nth(first as usize - 1) {
+        Some(start) => {
+            let end = starts.nth((last - first) as usize).unwrap_or(text.len());
+            (&text[start..end], first)
+        }
+        None => (text, 1),
+    }
 }
 
 /// One JSON object: code, severity, message, file, line, column, notes, hint.

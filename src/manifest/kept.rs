@@ -97,7 +97,7 @@ fn unreadable(file: &SqlFile, error: &serde_json::Error) -> Diagnostic {
     let line = u32::try_from(error.line()).unwrap_or(1).max(1);
     Diagnostic::error(
         Code::E0505,
-        format!("this is no kept version of a metric: {error}"),
+        "this is no version of a metric as `equipoise metric lock` keeps it",
     )
     .at(Span {
         line,

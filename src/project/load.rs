@@ -297,7 +297,9 @@ impl Loader<'_> {
     fn yaml(&mut self, path: &str) -> Option<yaml::Node> {
         let file = self.sql(path)?;
         let checked = yaml::parse(&file.path, &file.text);
-        let is_read = !checked.has_errors();
+        // A key that stands twice leaves the rest of a file as it is.
+        let is_no_yaml = |found: &Diagnostic| found.code == Code::E0102;
+        let is_read = !checked.diagnostics.iter().any(is_no_yaml);
         self.diagnostics.extend(checked.diagnostics);
         if !is_read {
             self.project.unread.push(file.path);

@@ -137,7 +137,7 @@ impl PropertiesSpec {
             groups: fields.or_default("groups"),
             semantic: semantic_nodes(&mut fields),
         };
-        for key in ["version", "macros", "analyses", "data_tests"] {
+        for key in ["version", "macros", "analyses", "data_tests", "anchors"] {
             fields.node(key);
         }
         for key in ["unit_tests", "snapshots", "saved_queries", "functions"] {

@@ -1,5 +1,6 @@
 //! Everything before a row moves: load, resolve, order, look at the files, compile.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -90,6 +91,7 @@ pub async fn prepare(files: &dyn Files, options: &PrepareOptions) -> Checked<Pre
     )
     .await;
     drop_consequences(&project, &mut diagnostics);
+    drop_repetitions(&mut diagnostics);
     show_data_lines(files, &diagnostics, &mut project);
     let prepared = Prepared {
         root: files.root().to_path_buf(),
@@ -155,6 +157,18 @@ fn drop_consequences(project: &Project, diagnostics: &mut Vec<Diagnostic>) {
         let unknown = diagnostic.message.strip_prefix("unknown ");
         let name = unknown.and_then(|rest| rest.split('`').nth(1));
         !name.is_some_and(may_be_declared)
+    });
+}
+
+/// What two rooms find in one file, which both read, is said once.
+fn drop_repetitions(diagnostics: &mut Vec<Diagnostic>) {
+    let mut said = HashSet::new();
+    diagnostics.retain(|found| {
+        said.insert((
+            found.code.as_str(),
+            found.span.clone(),
+            found.message.clone(),
+        ))
     });
 }
 

@@ -49,7 +49,7 @@ fn reference(state: &State<'_, '_>, names: Rest<Value>) -> Result<String, Error>
         .iter()
         .rfind(|name| !name.is_kwargs())
         .map(ToString::to_string)
-        .unwrap_or_default();
+        .ok_or(ErrorKind::MissingArgument)?;
     Ok(scope
         .relations
         .reference(&name)

@@ -256,11 +256,15 @@ const MOST_STEPS: u64 = 4_000_000;
 const MOST_BYTES: u64 = MOST_STEPS * 64;
 
 fn syntax_error(error: &Error, file: &SqlFile) -> Diagnostic {
-    let diagnostic = Diagnostic::error(Code::E0401, message_of(error)).at(place(error, file));
-    match error.detail().is_some_and(|detail| detail.starts_with("unexpected end of input")) {
-        true => diagnostic.hint("a block such as `{% if %}`, `{% for %}` or `{% macro %}` ends with `{% endif %}`, `{% endfor %}` or `{% endmacro %}`"),
-        false => diagnostic,
-    }
+    let detail = error.detail().unwrap_or_default();
+    let hint = if detail.starts_with("unexpected end of input") {
+        "a block such as `{% if %}`, `{% for %}` or `{% macro %}` ends with `{% endif %}`, `{% endfor %}` or `{% endmacro %}`"
+    } else {
+        "`{{ ... }}` holds one expression, `{% ... %}` one statement, `{# ... #}` a comment; SQL stands outside of them"
+    };
+    Diagnostic::error(Code::E0401, message_of(error))
+        .at(place(error, file))
+        .hint(hint)
 }
 
 /// Two macros of one name: which of them is called would be chance. Those of the standard library may be replaced.
@@ -304,12 +308,23 @@ fn runtime_error(error: &Error, file: &SqlFile, scope: &Scope) -> Diagnostic {
     let code = Code::E0402;
     let diagnostic = Diagnostic::error(code, message_of(error)).at(span);
     match error.kind() {
+        _ if is_too_deep(error) => Diagnostic {
+            message: "macros or blocks call each other without an end".to_string(),
+            ..diagnostic
+        }
+        .hint("a macro that calls itself does so inside an `{% if %}` that is false some day"),
         ErrorKind::OutOfFuel => {
             diagnostic.hint("is there a loop in a loop, one over far too many values, or one that makes a text longer and longer?")
         }
         ErrorKind::UnknownFunction => diagnostic.hint(
             "macros live in `macros/`; `ref`, `source`, `var`, `config` and others are built in",
         ),
+        ErrorKind::MissingArgument | ErrorKind::TooManyArguments => diagnostic.hint(
+            "a macro says at its definition what it takes; built in are `ref('model')`, `source('source', 'table')`, `var('name')`, `env_var('NAME')`",
+        ),
+        ErrorKind::TemplateNotFound => {
+            diagnostic.hint("macros of other files are called by their names, without `import` or `include`")
+        }
         ErrorKind::UndefinedError => {
             diagnostic.hint("set it with `{% set ... %}`, or quote it if it is meant as text")
         }
@@ -345,6 +360,20 @@ fn message_of(error: &Error) -> String {
                 format!("templates have no {what} `{name}`")
             })
         }
+        ErrorKind::MissingArgument if error.detail().is_none() => {
+            "an argument of this call is missing".to_string()
+        }
+        ErrorKind::TooManyArguments if error.detail().is_none() => {
+            "this call has more arguments than are taken".to_string()
+        }
+        ErrorKind::TemplateNotFound => "there is no template of this name".to_string(),
+        ErrorKind::UnknownMethod => match detail.rsplit_once(" has no method named ") {
+            Some((_, name)) => format!("there is no macro or method `{name}` here"),
+            None => detail.to_string(),
+        },
+        _ if is_too_deep(error) => {
+            "blocks, brackets or calls stand inside each other too deeply".to_string()
+        }
         ErrorKind::UndefinedError if error.detail().is_none() => {
             "a value that is not defined is printed".to_string()
         }
@@ -352,14 +381,27 @@ fn message_of(error: &Error) -> String {
     }
 }
 
+fn is_too_deep(error: &Error) -> bool {
+    let is_said = |detail: &str| detail.contains("recursion limit");
+    error.detail().is_some_and(is_said)
+}
+
 /// Where the innermost failing expression stands: in the template, or in the macro that it called.
 fn place(error: &Error, file: &SqlFile) -> Span {
     let name = error.name().unwrap_or(&file.path);
     match (error.range(), error.line()) {
-        (Some(range), _)
-            if name == &*file.path && markers::without_custom_tags(&file.text) == *file.text =>
-        {
-            Span::of_bytes(file.path.clone(), &file.text, range.start, range.end)
+        (Some(range), _) if name == &*file.path => {
+            // Jinja has seen dbt's own tags rewritten: columns are the same on the lines that have none.
+            let seen = markers::without_custom_tags(&file.text);
+            let span = Span::of_bytes(file.path.clone(), &seen, range.start, range.end);
+            let line = |text: &str| {
+                let line = text.split('\n').nth(span.line as usize - 1);
+                line.map(ToString::to_string)
+            };
+            match line(&seen) == line(&file.text) {
+                true => span,
+                false => Span::new(name, span.line, 1, 0),
+            }
         }
         (_, Some(line)) => Span::new(name, line as u32, 1, 0),
         _ => Span::file(name),

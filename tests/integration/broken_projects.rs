@@ -149,6 +149,7 @@ projects! {
     target_unknown
     targets_not_a_mapping
     template_bad_expression
+    template_hostile
     template_macro_wrong_arguments
     template_not_closed
     template_raised_error
@@ -171,6 +172,7 @@ projects! {
     warned_exposure
     warned_semantic_losses
     yaml_duplicate_key
+    yaml_hostile
     yaml_invalid_utf8
     yaml_is_a_list
     yaml_missing_name

@@ -4,6 +4,7 @@
 
 mod fields;
 mod old;
+mod syntax;
 mod tree;
 
 pub use fields::{Fields, FromNode, Misspelt, read_at, wrong_type};

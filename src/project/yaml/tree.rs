@@ -1,17 +1,27 @@
 //! In: the text of one file. Out: a [`Node`] whose keys and values know their places, or why the text is no YAML.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
+use super::syntax::syntax_error;
 use crate::diagnostics::{Checked, Code, Diagnostic, Span};
 
 /// Reads one YAML document. An empty file is [`Value::Null`].
 pub fn parse(file: &Arc<str>, text: &str) -> Checked<Node> {
-    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options()) {
-        Ok(raw) => Checked::new(Node::place(file, text, raw)),
+    let mut options = options();
+    // The tree keeps both, and says where each of them stands.
+    options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
+    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
+        Ok(raw) => {
+            let node = Node::place(file, text, raw);
+            let mut repeated = Vec::new();
+            node.find_repeated_keys(&mut repeated);
+            Checked::with(node, repeated)
+        }
         Err(error) => Checked::with(Node::null(file), vec![syntax_error(file, &error)]),
     }
 }
@@ -25,9 +35,25 @@ pub fn typed<T: serde::de::DeserializeOwned>(
         .map_err(|error| Box::new(syntax_error(file, &error)))
 }
 
+/// Mappings and lists inside each other, at most: each takes some 30 KB of the stack where nothing is optimised.
+pub(super) const DEEPEST: usize = 32;
+
+/// Values of one file, at most: those of some 50 MB.
+pub(super) const MOST_VALUES: usize = 5_000_000;
+
+/// What aliases may repeat of them.
+const MOST_REPEATED: usize = 200_000;
+
 /// The core schema of YAML 1.2: `true` and `false` alone are booleans, `n`, `no` and `off` are texts.
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: DEEPEST,
+            max_nodes: MOST_VALUES,
+            max_events: 3 * MOST_VALUES,
+        },
+        // What aliases repeat counts as often as it is repeated.
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_REPEATED },
         strict_booleans: true,
         // Whoever wants a number says that it must have an end.
         non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::PassThrough,
@@ -137,6 +163,30 @@ impl Node {
             value,
             span,
             written,
+        }
+    }
+
+    /// Two values of one key: which of them is meant would be chance.
+    fn find_repeated_keys(&self, diagnostics: &mut Vec<Diagnostic>) {
+        match &self.value {
+            Value::Sequence(items) => items
+                .iter()
+                .for_each(|item| item.find_repeated_keys(diagnostics)),
+            Value::Mapping(entries) => {
+                let mut first: HashMap<&str, &Span> = HashMap::with_capacity(entries.len());
+                for (key, node) in entries {
+                    if let Some(earlier) = first.get(key.as_str()) {
+                        let message = format!("the key `{}` stands here twice", key.value);
+                        let repeated = Diagnostic::error(Code::E0201, message)
+                            .at(key.span.clone())
+                            .also((*earlier).clone(), "first here");
+                        diagnostics.push(repeated.hint("keep one of them"));
+                    }
+                    first.entry(key.as_str()).or_insert(&key.span);
+                    node.find_repeated_keys(diagnostics);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -289,7 +339,7 @@ fn written(text: &str, location: &Location) -> Option<String> {
     (!is_tagged && !scalar.is_empty() && scalar.chars().all(is_plain)).then(|| scalar.to_string())
 }
 
-fn span_of(file: &Arc<str>, location: &Location) -> Span {
+pub(super) fn span_of(file: &Arc<str>, location: &Location) -> Span {
     if *location == Location::UNKNOWN {
         return Span::file(file.clone());
     }
@@ -300,47 +350,4 @@ fn span_of(file: &Arc<str>, location: &Location) -> Span {
         location.column() as u32,
         length,
     )
-}
-
-fn syntax_error(file: &Arc<str>, error: &serde_saphyr::Error) -> Diagnostic {
-    let span = error
-        .location()
-        .map_or(Span::file(file.clone()), |location| {
-            span_of(file, &location)
-        });
-    let message = error.without_snippet().to_string();
-    let message = message
-        .split(" at line ")
-        .next()
-        .unwrap_or(&message)
-        .trim_end_matches('.')
-        .to_string();
-    let message = message.strip_prefix("error: ").unwrap_or(&message);
-    if let Some(key) = message.strip_prefix("duplicate mapping key: ") {
-        let key = key.split(", set ").next().unwrap_or(key);
-        return Diagnostic::error(Code::E0201, format!("the key `{key}` stands here twice"))
-            .at(span)
-            .hint("keep one of them");
-    }
-    if message.starts_with("multiple YAML documents") {
-        return Diagnostic::error(Code::E0102, "here a second document begins")
-            .at(span)
-            .hint("remove the line `---`, or give what follows a file of its own");
-    }
-    let diagnostic = Diagnostic::error(
-        Code::E0102,
-        format!("this is not YAML: {}", lower_first(message)),
-    )
-    .at(span);
-    match message.contains("tabs") {
-        true => diagnostic.hint("indent with spaces"),
-        false => diagnostic,
-    }
-}
-
-fn lower_first(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or(String::new(), |first| {
-        first.to_lowercase().collect::<String>() + characters.as_str()
-    })
 }
