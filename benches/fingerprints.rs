@@ -106,7 +106,7 @@ impl World {
             if matches!(node.kind, manifest::NodeKind::Seed) {
                 let input = Input {
                     schema: base.schema.clone(),
-                    rows: 0,
+                    guessed: Vec::new(),
                     content_hash: String::new(),
                 };
                 inputs.by_node.insert(node.id, input);
