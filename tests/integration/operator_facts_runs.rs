@@ -156,7 +156,7 @@ fn compaction_leaves_few_files_and_every_row() {
 }
 
 #[test]
-fn columns_in_another_order_are_those_of_the_table_all_the_same() {
+fn columns_in_another_order_or_of_narrower_numbers_are_those_of_the_table_all_the_same() {
     let shop = Shop::empty();
     shop.write("project.yml", "name: shop\n");
     let append = |query: &str| {
@@ -177,12 +177,15 @@ fn columns_in_another_order_are_those_of_the_table_all_the_same() {
     append("select 3 as second, 'b' as id, timestamp '2026-01-02' as at, 9 as first, 2 as unit");
     let all = || shop.query("select id, unit, first, second from clustered.things order by id");
     assert_eq!(all(), ["a,1,5,7", "b,2,9,3"]);
+    let narrow = "timestamp '2026-01-03' as at, 'c' as id, cast(8 as smallint) as first, cast(2 as int) as second";
+    append(&format!("select cast(3 as tinyint) as unit, {narrow}"));
+    assert_eq!(all(), ["a,1,5,7", "b,2,9,3", "c,3,8,2"]);
     // Which of two rows with one key comes first is said by the columns of the table, from left to right.
     let again = "timestamp '2026-01-01' as at, 'a' as id, 1 as unit";
     append(&format!("select 1 as second, 6 as first, {again}"));
     append(&format!("select 9 as second, 4 as first, {again}"));
-    assert_eq!(all(), ["a,1,4,9", "b,2,9,3"]);
+    assert_eq!(all(), ["a,1,4,9", "b,2,9,3", "c,3,8,2"]);
     let optimize = ["facts", "optimize", "--most-runs", "1", "--keep-days", "0"];
     shop.good(&optimize);
-    assert_eq!(all(), ["a,1,4,9", "b,2,9,3"]);
+    assert_eq!(all(), ["a,1,4,9", "b,2,9,3", "c,3,8,2"]);
 }

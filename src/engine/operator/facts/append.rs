@@ -15,13 +15,12 @@ use datafusion::arrow::row::OwnedRow;
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
-    ColumnarValue, ExprSchemable, ScalarUDF, Volatility, cast as cast_expression, create_udf, ident,
+    ColumnarValue, ScalarUDF, Volatility, cast as cast_expression, create_udf, ident,
 };
 use datafusion::prelude::SessionContext;
 use deltalake::kernel::Action;
 use futures::StreamExt;
 
-use super::columns::stored;
 use super::maintain::without_leftovers;
 use super::spans::{Spans, newest, rows_by_day};
 use super::values::Values;
@@ -106,7 +105,8 @@ impl ClusteredFacts {
     fn clustered(&self, rows: DataFrame, days: &Days) -> Result<DataFrame> {
         let unit = ident(self.clustering.unit.as_str());
         // The key is that of the id as it is read again.
-        let data_type = stored(&unit.get_type(rows.schema())?);
+        let data_type = self.schema.field_with_name(&self.clustering.unit)?;
+        let data_type = data_type.data_type().clone();
         let key = unit_key_function(&data_type)
             .call(vec![cast_expression(unit.clone(), data_type.clone())]);
         let mut columns = vec![key.alias(UNIT_KEY)];

@@ -58,21 +58,39 @@ fn check_columns(stored: &Schema, schema: &SchemaRef) -> Result<()> {
         .collect();
     match different.is_empty() {
         true => Ok(()),
-        false => exec_err!("the table has other columns: {}", different.join("; ")),
+        false => exec_err!(
+            "the table has other columns: {}; give the rows its columns, with `cast` where the types differ",
+            different.join("; ")
+        ),
     }
 }
 
-/// A column that is null in all rows that come has the type that the table knows.
+/// A column has the type that the table knows where it is null in all rows that come, or where each of its numbers is one of that type.
 fn with_known_types(schema: &SchemaRef, known: &Schema) -> SchemaRef {
-    let typed = |field: &Arc<Field>| match known.field_with_name(field.name()) {
-        Ok(known) if field.data_type().is_null() => {
-            let kind = stored(known.data_type());
-            Arc::new(field.as_ref().clone().with_data_type(kind))
+    let typed = |field: &Arc<Field>| {
+        let kind = known.field_with_name(field.name());
+        let kind = kind.map(|known| stored(known.data_type()));
+        match kind {
+            Ok(kind) if field.data_type().is_null() || is_part_of(field.data_type(), &kind) => {
+                Arc::new(field.as_ref().clone().with_data_type(kind))
+            }
+            _ => Arc::clone(field),
         }
-        _ => Arc::clone(field),
     };
     let fields: Vec<Arc<Field>> = schema.fields().iter().map(typed).collect();
     Arc::new(Schema::new(fields))
+}
+
+/// Whether every number of one type is one of the other, exactly.
+fn is_part_of(numbers: &DataType, others: &DataType) -> bool {
+    use DataType::{Float32, Float64, Int8, Int16, Int32, Int64};
+    matches!(
+        (numbers, others),
+        (Int8, Int16 | Int32 | Int64 | Float32 | Float64)
+            | (Int16, Int32 | Int64 | Float32 | Float64)
+            | (Int32, Int64 | Float64)
+            | (Float32, Float64)
+    )
 }
 
 /// The order of the table: files are read by it, so that one in another order would make the table unreadable.
