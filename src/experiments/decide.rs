@@ -213,14 +213,23 @@ fn faults(evidence: &Evidence) -> Vec<Reason> {
         ));
     }
     if evidence.missing_variants > 0 && evidence.has_ended {
+        let have = if evidence.missing_variants == 1 {
+            "has"
+        } else {
+            "have"
+        };
         faults.push(format!(
-            "{} of the planned variants have no units",
+            "{} of the planned variants {have} no units",
             evidence.missing_variants
         ));
     }
     if evidence.unknown_variant_units > 0 {
+        let are = match evidence.unknown_variant_units {
+            1 => "unit is",
+            _ => "units are",
+        };
         faults.push(format!(
-            "{} units are in a variant that the experiment does not name",
+            "{} {are} in a variant that the experiment does not name",
             evidence.unknown_variant_units
         ));
     }
