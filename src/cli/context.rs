@@ -12,7 +12,7 @@ use crate::artifacts::{self, Arguments};
 use crate::diagnostics::{Code, Diagnostic};
 use crate::graph::{Fresher, Selection, asks_for_fresher};
 use crate::project::{Folder, Options};
-use crate::run::{PrepareOptions, Prepared, check_out, prepare};
+use crate::run::{Place, PrepareOptions, Prepared, check_out, locate, prepare};
 use crate::warehouse::Warehouse;
 
 /// A prepared project, or nothing after its errors were printed.
@@ -27,6 +27,16 @@ pub async fn open(common: &Common) -> anyhow::Result<Option<Arc<Prepared>>> {
         return Ok(None);
     }
     Ok(Some(Arc::new(checked.value)))
+}
+
+/// Where the project publishes to, whatever else in it is wrong; nothing after the errors of the project file were printed.
+pub fn place(common: &Common) -> anyhow::Result<Option<Place>> {
+    let root = root(common)?;
+    let variables = common.variables();
+    let mut checked = locate(&Folder::new(&root), &options(common, variables.value));
+    checked.diagnostics.extend(variables.diagnostics);
+    report_of(common, &checked.diagnostics, &checked.value.texts);
+    Ok((!checked.has_errors()).then_some(checked.value))
 }
 
 /// The project as a git revision has it, over the data of today; nothing after its errors were printed.
@@ -68,12 +78,16 @@ fn options(common: &Common, vars: serde_json::Map<String, serde_json::Value>) ->
         memory_limit: common.memory_limit.clone(),
         computation: common.engine.map(Into::into),
         environment_variables: environment_variables(),
-        now: chrono::Utc::now()
-            .format("%Y-%m-%dT%H:%M:%S%.6fZ")
-            .to_string(),
+        now: now(),
         invocation_id: uuid::Uuid::now_v7().to_string(),
         data_root: None,
     }
+}
+
+/// The clock: UTC, RFC 3339.
+pub fn now() -> String {
+    let now = chrono::Utc::now();
+    now.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
 /// The command line as artifacts tell it, under dbt's names.
@@ -114,13 +128,18 @@ pub fn environment_variables() -> BTreeMap<String, String> {
 
 /// Prints diagnostics to standard error.
 pub fn report(common: &Common, diagnostics: &[Diagnostic], prepared: &Prepared) {
+    report_of(common, diagnostics, &prepared.project.texts);
+}
+
+/// The same of files with some texts.
+fn report_of(common: &Common, diagnostics: &[Diagnostic], texts: &BTreeMap<Arc<str>, Arc<str>>) {
     let shown: Vec<Diagnostic> = diagnostics
         .iter()
         .filter(|diagnostic| diagnostic.is_error() || !common.quiet)
         .cloned()
         .collect();
     match common.log_format {
-        LogFormat::Text => output::diagnostics(&shown, &prepared.project.texts),
+        LogFormat::Text => output::diagnostics(&shown, texts),
         LogFormat::Json => output::diagnostics_as_json(&shown),
     }
 }

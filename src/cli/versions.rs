@@ -1,11 +1,14 @@
 //! `history`, `rollback`, `vacuum`: the published versions of an environment, the way back to one, and the end of old ones.
+//! They read the project file alone: who goes back from a bad version may have a project that does not compile.
 
 use std::time::Duration;
 
 use clap::Args;
 
 use super::{Common, Exit, OutputFormat, context, output};
-use crate::warehouse::{Environment, Keep, LockError, Relation, VacuumReport, WarehouseError};
+use crate::warehouse::{
+    Environment, Keep, LockError, Relation, VacuumReport, Warehouse, WarehouseError,
+};
 
 #[derive(Debug, Clone, Args)]
 pub struct Rollback {
@@ -26,13 +29,13 @@ pub struct Vacuum {
 
 /// Every version that vacuum has left, newest first.
 pub async fn history(common: &Common) -> anyhow::Result<Exit> {
-    let Some(prepared) = context::open(common).await? else {
+    let Some(place) = context::place(common)? else {
         return Ok(Exit::Wrong);
     };
-    let warehouse = context::warehouse(&prepared)?;
-    let versions = warehouse.history(&prepared.environment)?;
+    let warehouse = Warehouse::open(&place.warehouse)?;
+    let versions = warehouse.history(&place.environment)?;
     if versions.is_empty() && common.output == OutputFormat::Table {
-        let name = &prepared.environment;
+        let name = &place.environment;
         output::print(&format!("nothing was published to `{name}` yet\n"))?;
         return Ok(Exit::Good);
     }
@@ -148,11 +151,11 @@ fn listing(lines: &[Line], format: OutputFormat) -> anyhow::Result<String> {
 
 /// Publishes an earlier version again, as a new one; nothing is built.
 pub async fn rollback(common: &Common, rollback: &Rollback) -> anyhow::Result<Exit> {
-    let Some(prepared) = context::open(common).await? else {
+    let Some(place) = context::place(common)? else {
         return Ok(Exit::Wrong);
     };
-    let warehouse = context::warehouse(&prepared)?;
-    let name = &prepared.environment;
+    let warehouse = Warehouse::open(&place.warehouse)?;
+    let name = &place.environment;
     let current = warehouse.environment(name)?.version;
     let Some(to) = rollback.to.or(current.checked_sub(1)).filter(|to| *to > 0) else {
         tell!("error: `{name}` has no version before the current one");
@@ -173,7 +176,7 @@ pub async fn rollback(common: &Common, rollback: &Rollback) -> anyhow::Result<Ex
         }
         Err(error) => return Err(error.into()),
     };
-    match warehouse.rollback(&lock, to, &prepared.now) {
+    match warehouse.rollback(&lock, to, &context::now()) {
         Ok(published) => {
             output::print(&format!(
                 "`{name}` is what version {to} was, as version {}; the next build goes on from the project's files\n",
@@ -192,16 +195,16 @@ pub async fn rollback(common: &Common, rollback: &Rollback) -> anyhow::Result<Ex
 
 /// Forgets old versions of all environments, and removes the tables that only they had.
 pub async fn vacuum(common: &Common, vacuum: &Vacuum) -> anyhow::Result<Exit> {
-    let Some(prepared) = context::open(common).await? else {
+    let Some(place) = context::place(common)? else {
         return Ok(Exit::Wrong);
     };
-    let now = chrono::DateTime::parse_from_rfc3339(&prepared.now)?.timestamp();
+    let now = chrono::Utc::now().timestamp();
     let age = Duration::from_secs(u64::from(vacuum.keep_days) * 86_400);
     let keep = match vacuum.keep_versions {
         Some(count) => Keep::Versions(count.max(1)),
         None => Keep::age(age, now),
     };
-    let report = context::warehouse(&prepared)?.vacuum(keep).await?;
+    let report = Warehouse::open(&place.warehouse)?.vacuum(keep).await?;
     output::print(&removed(&report, common.output))?;
     Ok(Exit::Good)
 }

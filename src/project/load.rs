@@ -73,21 +73,17 @@ pub const KEPT_FOLDER: &str = "metrics.kept";
 
 /// Reads all of a project; a file that cannot be read is a diagnostic and hides no other.
 pub fn load(files: &dyn Files, options: &Options) -> Checked<Project> {
-    let mut loader = Loader {
-        files,
-        project: Project::default(),
-        diagnostics: Vec::new(),
-    };
-    let Some(file) = PROJECT_FILES.iter().find(|file| files.exists(file)) else {
-        let diagnostic = Diagnostic::error(Code::E0101, format!("there is no project file in `{}`", files.root().display()))
-            .hint("go to a folder with `project.yml`, name one with `--project-dir`, or make one with `equipoise init`");
-        return Checked::with(loader.project, vec![diagnostic]);
-    };
-    if let Some(node) = loader.yaml(file) {
-        loader.project.spec = ProjectSpec::read(&node, &mut loader.diagnostics);
+    let mut loader = Loader::of(files);
+    if loader.read_project_file(options) {
+        loader.read_folders();
     }
-    loader.choose_target(options);
-    loader.read_folders();
+    Checked::with(loader.project, loader.diagnostics)
+}
+
+/// Reads the project file alone: who asks where a project publishes to needs none of its models.
+pub fn load_project_file(files: &dyn Files, options: &Options) -> Checked<Project> {
+    let mut loader = Loader::of(files);
+    loader.read_project_file(options);
     Checked::with(loader.project, loader.diagnostics)
 }
 
@@ -97,7 +93,31 @@ struct Loader<'a> {
     diagnostics: Vec<Diagnostic>,
 }
 
-impl Loader<'_> {
+impl<'a> Loader<'a> {
+    fn of(files: &'a dyn Files) -> Loader<'a> {
+        Loader {
+            files,
+            project: Project::default(),
+            diagnostics: Vec::new(),
+        }
+    }
+
+    /// Whether there is a project file.
+    fn read_project_file(&mut self, options: &Options) -> bool {
+        let files = self.files;
+        let Some(file) = PROJECT_FILES.iter().find(|file| files.exists(file)) else {
+            let diagnostic = Diagnostic::error(Code::E0101, format!("there is no project file in `{}`", files.root().display()))
+                .hint("go to a folder with `project.yml`, name one with `--project-dir`, or make one with `equipoise init`");
+            self.diagnostics.push(diagnostic);
+            return false;
+        };
+        if let Some(node) = self.yaml(file) {
+            self.project.spec = ProjectSpec::read(&node, &mut self.diagnostics);
+        }
+        self.choose_target(options);
+        true
+    }
+
     fn choose_target(&mut self, options: &Options) {
         let spec = &self.project.spec;
         let first = spec.targets.keys().next().cloned();

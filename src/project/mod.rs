@@ -21,7 +21,9 @@ pub use domain::{
 };
 pub use files::{Files, Folder, MemoryFiles};
 pub use freshness::{AgeSpec, FreshnessSpec, LoadedSpec, Said};
-pub use load::{KEPT_FOLDER, Options, PROJECT_FILES, Project, SqlFile, load, place_of};
+pub use load::{
+    KEPT_FOLDER, Options, PROJECT_FILES, Project, SqlFile, load, load_project_file, place_of,
+};
 pub use metric::{
     CapSpec, CovariateSpec, MeasureSpec, MetricDefaults, MetricSpec, SlaSpec, WindowSpec,
 };

@@ -31,7 +31,7 @@ pub use keeping::{Agreement, Keeping, keeping};
 pub use meanings::{LOCK_FILE, Review, lock_path, meanings, read_lock, review};
 pub use memory::exhausted;
 pub use plan::{Action, RunPlan, Scope, Step, plan};
-pub use prepare::{PrepareOptions, Prepared, prepare};
+pub use prepare::{Place, PrepareOptions, Prepared, locate, prepare};
 pub use publish::{Published, publish};
 pub use receipt::{Command, Receipt, Summary, Witness};
 pub use results::{Began, Outcome, RunResults, StepResult};

@@ -1,6 +1,6 @@
 //! Everything before a row moves: load, resolve, order, look at the files, compile.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub struct PrepareOptions {
     pub threads: Option<usize>,
     pub memory_limit: Option<String>,
     pub computation: Option<Computation>,
-    pub environment_variables: std::collections::BTreeMap<String, String>,
+    pub environment_variables: BTreeMap<String, String>,
     /// The one clock reading of the command: UTC, RFC 3339.
     pub now: String,
     pub invocation_id: String,
@@ -51,6 +51,30 @@ pub struct Prepared {
     /// Whether there was anything to report, be it a warning.
     pub has_said_something: bool,
     pub(super) inspected: Inspected,
+}
+
+/// Where a project publishes to.
+pub struct Place {
+    pub warehouse: PathBuf,
+    pub environment: String,
+    /// The text of the project file, for diagnostics.
+    pub texts: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+/// Reads the project file alone, so that what was published can be reached while something else in the project is wrong.
+pub fn locate(files: &dyn Files, options: &PrepareOptions) -> Checked<Place> {
+    project::load_project_file(files, &options.load).map(|project| place(files.root(), &project))
+}
+
+fn place(root: &Path, project: &Project) -> Place {
+    let target = project.spec.targets.get(&project.target);
+    let warehouse = target.and_then(|target| target.warehouse.as_deref());
+    let environment = target.and_then(|target| target.environment.clone());
+    Place {
+        warehouse: root.join(warehouse.unwrap_or("target/warehouse")),
+        environment: environment.unwrap_or(project.target.clone()),
+        texts: project.texts.clone(),
+    }
 }
 
 /// Returns the value even with errors, so that commands can show what is known; nothing may run then.
@@ -93,12 +117,11 @@ pub async fn prepare(files: &dyn Files, options: &PrepareOptions) -> Checked<Pre
     drop_consequences(&project, &mut diagnostics);
     drop_repetitions(&mut diagnostics);
     show_data_lines(files, &diagnostics, &mut project);
+    let place = place(files.root(), &project);
     let prepared = Prepared {
         root: files.root().to_path_buf(),
-        warehouse: files
-            .root()
-            .join(target.warehouse.as_deref().unwrap_or("target/warehouse")),
-        environment: target.environment.clone().unwrap_or(project.target.clone()),
+        warehouse: place.warehouse,
+        environment: place.environment,
         project,
         manifest,
         graph: graph.value,

@@ -109,6 +109,27 @@ fn a_rollback_publishes_an_earlier_version_again_and_the_next_build_goes_on() {
 }
 
 #[test]
+fn the_way_back_does_not_wait_until_the_project_is_right_again() {
+    let folder = published();
+    let model = folder.path().join("models/broken.sql");
+    std::fs::write(&model, "select nothing from {{ ref('nobody') }}").expect("the folder is ours");
+    let refused = equipoise(&folder, &["build"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    good(&folder, &["rollback"]);
+    assert!(good(&folder, &["history"]).contains("4 (current)"));
+    good(&folder, &["vacuum"]);
+    std::fs::remove_file(&model).expect("it is there");
+    assert_eq!(price(&folder), "40");
+    // Where the project publishes to must be known.
+    let project = folder.path().join("project.yml");
+    let text = std::fs::read_to_string(&project).expect("there is one");
+    std::fs::write(&project, format!("{text}\ntargtes: {{}}\n")).expect("the folder is ours");
+    let refused = equipoise(&folder, &["rollback"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("targtes"), "{}", said(&refused));
+}
+
+#[test]
 fn a_version_that_is_not_there_is_an_error_with_the_way_on() {
     let folder = published();
     let output = equipoise(&folder, &["rollback", "--to", "9"]);
