@@ -15,7 +15,8 @@ use crate::project::{Files, Options, Project, SqlFile, load, yaml};
 pub fn load_flags(files: &dyn Files, options: &Options) -> Checked<ProjectFlags> {
     let loaded = load(files, options);
     let project = loaded.value;
-    let checked = flags(&project.flag_files, &project.flag_lock);
+    let mut checked = flags(&project.flag_files, &project.flag_lock);
+    drop_removals(&project, &mut checked.diagnostics);
     let mut diagnostics = loaded.diagnostics;
     diagnostics.retain(|one| {
         let span = one.span.as_ref();
@@ -35,14 +36,36 @@ pub struct ProjectFlags {
 
 fn is_of_flags(file: &str, project: &Project) -> bool {
     let mut files = project.flag_files.iter().chain([&project.flag_lock]);
-    files.any(|flags| &*flags.path == file) || !file.contains('/')
+    let mut unread = unread_definitions(project);
+    files.any(|flags| &*flags.path == file)
+        || unread.any(|unread| unread == file)
+        || !file.contains('/')
+}
+
+/// Files that may hold what delivers an experiment, and are no YAML.
+fn unread_definitions(project: &Project) -> impl Iterator<Item = &str> {
+    let spec = &project.spec;
+    let folders = || spec.metric_paths.iter().chain(&spec.experiment_paths);
+    let is_inside = move |file: &&str| folders().any(|folder| file.starts_with(folder.as_str()));
+    let unread = project.unread.iter().map(|file| &**file);
+    unread.filter(is_inside)
+}
+
+/// What is locked and missing may stand in a file that is no YAML: then it was not taken out, and that file is the finding.
+pub fn drop_removals(project: &Project, diagnostics: &mut Vec<Diagnostic>) {
+    if unread_definitions(project).next().is_none() {
+        return;
+    }
+    diagnostics
+        .retain(|found| found.code != Code::E0606 || !found.message.ends_with(flags::WAS_REMOVED));
 }
 
 /// Reads the definitions of flags and proves them sound, and nothing of them edited that is locked.
 pub fn flags(files: &[SqlFile], lock: &SqlFile) -> Checked<FlagSet> {
     let sources = sources(files);
     let lock = lock_file(lock);
-    let mut checked = match lock.has_errors() {
+    // What stands in a file that cannot be read was not taken out.
+    let mut checked = match lock.has_errors() || sources.has_errors() {
         false => flags::resolve_locked(&sources.value, &lock.value),
         true => flags::resolve(&sources.value),
     };

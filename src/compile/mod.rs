@@ -17,7 +17,7 @@ mod node;
 mod parallel;
 pub mod snapshot;
 
-pub use flags::{ProjectFlags, flags, load_flags, lock_file, unlocked_flags};
+pub use flags::{ProjectFlags, drop_removals, flags, load_flags, lock_file, unlocked_flags};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -25,6 +25,7 @@ pub use evaluate::{
     evaluate, evaluate_flag, evaluate_traced,
 };
 pub use lock::{Lock, LockFile};
+pub use proofs::WAS_REMOVED;
 pub use resolve::{FlagSource, resolve, resolve_locked};
 pub use set::FlagSet;
 pub use trace::{Step, Trace};

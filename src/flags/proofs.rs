@@ -10,6 +10,9 @@ use super::set::{Allocation, Experiment, Flag, FlagSet, Layer, Outcome, Rebucket
 use super::targeting::{Predicate, Reach, reach};
 use crate::diagnostics::Code;
 
+/// The end of what is said of a locked definition that is missing.
+pub const WAS_REMOVED: &str = "was removed after it was merged";
+
 /// One thing that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -79,8 +82,8 @@ pub fn edits(set: &FlagSet, lock: &Lock) -> Vec<Finding> {
         code: Code::E0606,
         subject: Subject::Locked(key.as_str().into()),
         message: match key.contains('/') {
-            true => format!("the allocation `{key}` was removed after it was merged"),
-            false => format!("`{key}` was removed after it was merged"),
+            true => format!("the allocation `{key}` {WAS_REMOVED}"),
+            false => format!("`{key}` {WAS_REMOVED}"),
         },
         hint: "restore it: what it assigned could not be derived again".into(),
     });

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 
 use super::inputs::{self, Inspected};
 use super::memory::bytes;
-use crate::compile::{Compiled, compile};
+use crate::compile::{Compiled, compile, drop_removals};
 use crate::diagnostics::{Checked, Code, Diagnostic};
 use crate::engine::{Engine, EngineOptions};
 use crate::graph::{self, Graph};
@@ -170,6 +170,7 @@ async fn compiled(
 
 /// A name that is unknown because the file that may declare it is no YAML is no finding of its own: that file is one.
 fn drop_consequences(project: &Project, diagnostics: &mut Vec<Diagnostic>) {
+    drop_removals(project, diagnostics);
     let unread = project.unread.iter();
     let texts: Vec<&Arc<str>> = unread.filter_map(|path| project.texts.get(path)).collect();
     let may_be_declared = |name: &str| {

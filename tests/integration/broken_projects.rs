@@ -23,6 +23,7 @@ macro_rules! projects {
 projects! {
     broken_definition_stays_one_error
     broken_yaml_hides_what_it_declares
+    broken_yaml_is_not_removed
     config_in_project_file
     config_unknown_setting
     config_wrong_materialization
