@@ -588,7 +588,7 @@ fn work<'a>(
     lanes: &'a Lanes,
     next: &AtomicUsize,
 ) -> (Filled, Duration) {
-    let mut kernel = Kernel::new(plan, lanes, &Ends::new([]), vec![true]);
+    let mut kernel = Kernel::new(plan, lanes, &Ends(vec![]), vec![true]);
     let mut reading = AssignmentReader::new(plan);
     let mut segments = Segments::default();
     let mut read_time = Duration::ZERO;

@@ -2,12 +2,10 @@
 //! In: a plan, and what the data said of their ends ([`DataEnd`](crate::metrics::plan::DataEnd)). Out: a [`Completeness`] for each metric.
 //! Which windows there are is said by the lanes.
 
-use datafusion::common::ScalarValue;
-
 use crate::metrics::plan::MetricPlan;
 
 /// Where the data of a plan end, in microseconds: one instant for each of its queries, or none where they gave none.
-pub struct Ends(Vec<Option<i64>>);
+pub struct Ends(pub Vec<Option<i64>>);
 
 /// Until when a unit's data are complete, for metrics with one end of data.
 #[derive(Clone, Copy)]
@@ -19,15 +17,6 @@ pub struct Completeness {
 }
 
 impl Ends {
-    /// From the results of the plan's queries, in their order: microseconds.
-    pub fn new(found: impl IntoIterator<Item = Option<ScalarValue>>) -> Ends {
-        let micros = |value: Option<ScalarValue>| match value {
-            Some(ScalarValue::TimestampMicrosecond(instant, _)) => instant,
-            _ => None,
-        };
-        Ends(found.into_iter().map(micros).collect())
-    }
-
     /// For metrics that refer to one of the plan's ends, or to none of them.
     pub fn completeness(&self, plan: &MetricPlan, data_end: Option<usize>) -> Completeness {
         let Some(end) = data_end else {
@@ -94,8 +83,7 @@ mod tests {
             };
             plan.assignments.period = rows_say.then(columns);
             for end in [None, Some(50)] {
-                let value = ScalarValue::TimestampMicrosecond(end, None);
-                let ends = Ends::new([Some(value)]);
+                let ends = Ends(vec![end]);
                 let own = ends.completeness(&plan, Some(0));
                 for measured in [None, Some(40), Some(50), Some(60)] {
                     let rows = measured.filter(|_| rows_say);

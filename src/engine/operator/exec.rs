@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::common::exec_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{ScalarValue, exec_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -224,9 +224,9 @@ impl ExecutionPlan for MetricStatesExec {
         };
         let plan = Arc::clone(&self.plan);
         let ends = (0..plan.data_ends.len()).map(SubqueryIndex::new);
-        let ends = ends.map(|end| self.data_ends.get(end));
+        let ends = ends.map(|end| micros(self.data_ends.get(end)));
         let passes = Arc::new(Passes {
-            ends: Arc::new(Ends::new(ends)),
+            ends: Arc::new(Ends(ends.collect())),
             children: [&self.events, &self.assignments].map(Arc::clone),
             partitions,
             workers,
@@ -245,6 +245,14 @@ impl ExecutionPlan for MetricStatesExec {
 
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
+    }
+}
+
+/// The result of a query that gives microseconds.
+fn micros(result: Option<ScalarValue>) -> Option<i64> {
+    match result {
+        Some(ScalarValue::TimestampMicrosecond(instant, _)) => instant,
+        _ => None,
     }
 }
 
