@@ -1,5 +1,5 @@
 //! The SQL surface: `select * from metric_states('<plan as JSON>')`.
-//! In: a [`MetricPlan`] and the session's tables. Out: a [`MetricStatesExec`] over two scans. Clustered facts are merged as they lie;
+//! In: a [`MetricPlan`] and the session's tables. Out: a [`MetricStatesExec`](super::MetricStatesExec) over two scans. Clustered facts are merged as they lie;
 //! any other table or view is hash-partitioned and sorted first.
 
 use std::sync::Arc;
