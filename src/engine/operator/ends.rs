@@ -50,14 +50,6 @@ impl Completeness {
             Some(_) => measured_until.min(self.through),
         }
     }
-
-    /// From when on it makes no difference how long a unit is measured.
-    pub fn is_settled_at(&self) -> i64 {
-        match self.unmeasured {
-            None => i64::MIN,
-            Some(_) => self.through,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -89,9 +81,6 @@ mod tests {
                     let rows = measured.filter(|_| rows_say);
                     let until = own.until(measured.unwrap_or(i64::MIN));
                     assert_eq!(until, least(&[rows, end]), "{rows:?} {end:?}");
-                    if measured >= Some(own.is_settled_at()) {
-                        assert_eq!(until, own.until(i64::MAX));
-                    }
                 }
                 assert_eq!(ends.completeness(&plan, None).until(40), 70);
             }

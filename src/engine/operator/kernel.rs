@@ -30,8 +30,6 @@ pub struct Kernel<'a> {
     pub variants: usize,
     /// By class: how long after an assignment the data must reach, and how far they do; `None` counts always.
     closings: Vec<Option<(i64, Completeness)>>,
-    /// From when on it makes no difference to them how long a unit is measured.
-    settled_at: i64,
     firsts: Firsts,
     scales: Vec<f64>,
     running: Running,
@@ -53,7 +51,7 @@ pub struct Kernel<'a> {
 struct Still {
     through: i64,
     limits: Limits,
-    /// Whether the end of what is measured cuts no window, and makes none less full.
+    /// Whether the end of what is measured cuts no window; then it makes none less full, either.
     is_free: bool,
 }
 
@@ -77,10 +75,7 @@ impl<'a> Kernel<'a> {
             .iter()
             .map(|class| class.map(|class| (class.end, ends.completeness(plan, class.data_end))));
         let closings: Vec<Option<(i64, Completeness)>> = closings.collect();
-        let settled = closings.iter().flatten();
-        let settled = settled.map(|(_, complete)| complete.is_settled_at());
         Kernel {
-            settled_at: settled.max().unwrap_or(i64::MIN),
             closings,
             plan,
             lanes,
@@ -235,8 +230,7 @@ impl<'a> Kernel<'a> {
 
     #[inline(always)]
     fn is_free(&self, time: i64, limits: &Limits) -> bool {
-        let reach = time.saturating_add(self.lanes.reach);
-        limits.measured_until >= reach.max(self.settled_at)
+        limits.measured_until >= time.saturating_add(self.lanes.reach)
     }
 
     /// Moves the windows to an assignment, the unit's first or a later one. Whether they hold other events than they held, and the classes
