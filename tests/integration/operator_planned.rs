@@ -592,6 +592,33 @@ fn a_fact_that_ends_early_takes_no_units_from_metrics_that_do_not_read_it() {
     }
 }
 
+#[test]
+fn an_end_of_the_data_that_is_no_time_is_refused_both_ways() {
+    let full = |random: &mut Random, index| Metric {
+        maturity: Maturity::FullWindow,
+        ..metric(random, index)
+    };
+    let case = Case::random(2_003, full);
+    let (uses, none) = (case.uses(), BTreeMap::new());
+    let both = [
+        planned_aggregates(&uses, "units", &none, &experiments(), Some("5")),
+        aggregates(&uses, "units", &none, Some("5")),
+    ];
+    super::runtime().block_on(async {
+        let context = case.session().await;
+        for sql in both {
+            let rows = context
+                .sql(&format!("select * from {sql} as computed"))
+                .await;
+            let is_refused = match rows {
+                Ok(rows) => rows.collect().await.is_err(),
+                Err(_) => true,
+            };
+            assert!(is_refused, "{sql}");
+        }
+    });
+}
+
 /// Metrics of every kind with full windows, each side of which reads a fact that ends when it does.
 fn of_facts_with_their_own_ends(random: &mut Random, index: usize) -> Metric {
     let mut metric = any_metric(random, index);

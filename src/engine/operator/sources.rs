@@ -53,7 +53,9 @@ pub async fn operator(
 
 /// One row with an end of data, in microseconds.
 async fn data_end(state: &SessionState, end: &DataEnd) -> Result<Arc<dyn ExecutionPlan>> {
-    let query = format!("select least({}) as data_end", end.0.join(", "));
+    // Beside a timestamp, what is none is refused as in plain SQL; NULL takes no part.
+    let instants = end.0.join(", ");
+    let query = format!("select least(cast(null as timestamp), {instants}) as data_end");
     let query = state.create_logical_plan(&query).await?;
     let instant = Expr::Column(Column::from(query.schema().qualified_field(0)));
     let micros = cast(instant, micros_type()).alias("data_end");
