@@ -45,14 +45,7 @@ fn a_full_disk_fails_the_build_and_leaves_the_last_version() {
     let Some(disk) = TinyDisk::mount() else {
         return;
     };
-    let shop = Shop::empty();
-    shop.write(
-        "project.yml",
-        &format!(
-            "name: shop\ntargets:\n  dev: {{warehouse: \"{}\"}}\n",
-            disk.path().display()
-        ),
-    );
+    let shop = with_warehouse_on(&disk);
     let model = |rows: usize| {
         format!(
             "{{{{ config(materialized='table') }}}}\nselect value as n, md5(cast(value as varchar)) as word from generate_series(1, {rows})\n"
@@ -75,14 +68,7 @@ fn facts_that_find_the_disk_full_say_so_and_leave_nothing() {
     let Some(disk) = TinyDisk::mount() else {
         return;
     };
-    let shop = Shop::empty();
-    shop.write(
-        "project.yml",
-        &format!(
-            "name: shop\ntargets:\n  dev: {{warehouse: \"{}\"}}\n",
-            disk.path().display()
-        ),
-    );
+    let shop = with_warehouse_on(&disk);
     let append = |rows: usize| {
         let query = format!(
             "select value as id, value % 100 as unit, to_timestamp_micros(1767225600000000 + value * 60000000) as at, \
@@ -115,6 +101,16 @@ fn facts_that_find_the_disk_full_say_so_and_leave_nothing() {
     );
     assert_eq!(append(20).code, GOOD);
     assert_eq!(shop.query("select count(*) from clustered.things"), ["20"]);
+}
+
+fn with_warehouse_on(disk: &TinyDisk) -> Shop {
+    let shop = Shop::empty();
+    let warehouse = disk.path().display();
+    shop.write(
+        "project.yml",
+        &format!("name: shop\ntargets:\n  dev: {{warehouse: \"{warehouse}\"}}\n"),
+    );
+    shop
 }
 
 /// A project whose `target` lies on a disk of its own, which is not that of the warehouse.

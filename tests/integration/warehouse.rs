@@ -1049,48 +1049,18 @@ fn a_second_process_is_refused_while_the_first_builds() {
     assert!(warehouse.lock("dev").is_ok());
 }
 
-/// A file system of a few megabytes, for as long as the value lives.
-struct TinyDisk {
-    folder: TempDir,
-}
-
-impl TinyDisk {
-    fn mount() -> Option<TinyDisk> {
-        let folder = tempfile::tempdir().unwrap();
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
-            .arg(folder.path())
-            .stderr(Stdio::null())
-            .status();
-        let is_mounted = mount.is_ok_and(|status| status.success());
-        if !is_mounted {
-            println!("skipped: only root can mount a tiny disk to fill");
-        }
-        is_mounted.then_some(TinyDisk { folder })
-    }
-}
-
-impl Drop for TinyDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount")
-            .arg("-l")
-            .arg(self.folder.path())
-            .status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_named_and_leaves_the_last_version() {
-    let Some(disk) = TinyDisk::mount() else {
+    let Some(disk) = super::full_disk::TinyDisk::mount() else {
         return;
     };
-    let warehouse = Warehouse::open(&disk.folder.path().join("warehouse")).unwrap();
+    let warehouse = Warehouse::open(&disk.path().join("warehouse")).unwrap();
     let lock = warehouse.lock("dev").unwrap();
     block_on(write(&warehouse, "things", "v1", "select 1 as n")).unwrap();
     warehouse.publish(&lock, environment("dev", "v1")).unwrap();
 
     // Written as one object, and in parts.
-    for rows in [150_000, 500_000] {
+    for rows in [200_000, 500_000] {
         let sql =
             format!("select md5(cast(value as varchar)) as w from generate_series(1, {rows})");
         let error = block_on(write(&warehouse, "things", "large", &sql)).unwrap_err();
@@ -1102,7 +1072,7 @@ fn a_full_disk_is_named_and_leaves_the_last_version() {
     }
 
     block_on(write(&warehouse, "things", "v2", "select 2 as n")).unwrap();
-    let filler = disk.folder.path().join("filler");
+    let filler = disk.path().join("filler");
     std::fs::write(&filler, vec![1; 4 << 20]).unwrap_err();
     assert_eq!(warehouse.pin("dev").unwrap().0.version, 1);
     let error = warehouse
